@@ -1,0 +1,19 @@
+//! *Stateless tokens that you can take back.* Short-lived Ed25519-signed access tokens that any service verifies
+//! offline, rotating refresh tokens tracked in families, and a denylist that makes "revoked" mean revoked now.
+//!
+//! ```text
+//!  client                operator           resource server
+//!    │                      │                (offline)
+//!  http/                  cli/                   │
+//!    └─────────┬────────────┘                verifier ◄── JWKS + revocation feed
+//!           service   open · refresh ·           │
+//!              │      revoke · introspect        │
+//!    ┌─────────┼──────────┬──────────┐           │
+//!  issuer   families   denylist   keyring        │
+//!    │         └────┬─────┘ ▲                    │
+//!    │            store     └────────────────────┘
+//!  model    values and rules: no I/O, no clock, no async
+//! ```
+
+pub mod clock;
+pub mod model;

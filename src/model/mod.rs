@@ -1,0 +1,17 @@
+//! Values and rules: no I/O, no clock, no async.
+
+#[cfg(feature = "server")]
+pub mod audit;
+pub mod claims;
+pub mod denial;
+#[cfg(feature = "server")]
+pub mod family;
+pub mod ids;
+pub mod scope;
+#[cfg(feature = "server")]
+pub mod session;
+pub mod time;
+
+pub use ids::{Audience, ClientId, Kid, SessionId, Subject, SubjectRef, TokenId};
+pub use scope::Scope;
+pub use time::Timestamp;
