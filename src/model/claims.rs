@@ -13,8 +13,28 @@ pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 
 /// Names that custom claims may never take: they mean something to this or to other verifiers.
 pub const RESERVED: &[&str] = &[
-    "iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "sid", "scope", "auth_time", "acr", "amr", "cnf",
-    "sub_ref", "act", "may_act", "azp", "nonce", "typ", "events", "token_introspection",
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "client_id",
+    "sid",
+    "scope",
+    "auth_time",
+    "acr",
+    "amr",
+    "cnf",
+    "sub_ref",
+    "act",
+    "may_act",
+    "azp",
+    "nonce",
+    "typ",
+    "events",
+    "token_introspection",
 ];
 
 /// What an access token says. Times in whole seconds, as on the wire.

@@ -7,11 +7,13 @@ pub mod denial;
 #[cfg(feature = "server")]
 pub mod family;
 pub mod ids;
+pub mod jwk;
 pub mod scope;
 #[cfg(feature = "server")]
 pub mod session;
 pub mod time;
 
 pub use ids::{Audience, ClientId, Kid, SessionId, Subject, SubjectRef, TokenId};
+pub use jwk::{Algorithm, Jwk, JwkSet, PublicKey};
 pub use scope::Scope;
 pub use time::Timestamp;
