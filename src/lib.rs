@@ -17,3 +17,5 @@
 
 pub mod clock;
 pub mod model;
+#[cfg(feature = "server")]
+pub mod store;

@@ -1,1 +1,95 @@
-//! audit
+//! Audit records: who had access and when, and who took it away. Never a token.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClientId, SessionId, Subject, Timestamp, family::Generation};
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A session was opened.
+    SessionOpened,
+    /// A refresh token was exchanged.
+    Refreshed,
+    /// The answer to an exchange was given again.
+    Retried,
+    /// Rotations lost by the store were made good.
+    Healed,
+    /// A spent or foreign token came; the family was closed.
+    Reused,
+    /// A token of a known family was refused.
+    Refused,
+    /// A trusted client changed what the next token will say.
+    SessionAmended,
+    /// A client fetched a token of its own.
+    ClientToken,
+    /// Something was revoked.
+    Revoked,
+    /// The signing key changed.
+    KeyRotated,
+    /// An operator accepted what the store has lost.
+    StoreAccepted,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// As asked.
+    Done,
+    /// Refused.
+    Refused,
+    /// Refused, and the session was closed for it.
+    Closed,
+}
+
+/// Where a request came from, as far as it is known.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Origin {
+    /// Address of the peer.
+    pub ip: Option<Box<str>>,
+    /// Its `User-Agent`, cut to 256 bytes.
+    pub user_agent: Option<Box<str>>,
+}
+
+/// What the caller knows of an event before the step in which it happens.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Draft {
+    /// The authenticated client that asked.
+    pub actor: Option<ClientId>,
+    /// The client concerned.
+    pub client: Option<ClientId>,
+    /// The subject concerned.
+    pub subject: Option<Subject>,
+    /// From where.
+    pub origin: Origin,
+}
+
+/// One record, written in the same step as the change that it tells of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The authenticated client that asked.
+    pub actor: Option<ClientId>,
+    /// The client concerned.
+    pub client: Option<ClientId>,
+    /// The subject concerned.
+    pub subject: Option<Subject>,
+    /// The session concerned.
+    pub session: Option<SessionId>,
+    /// The generation presented.
+    pub generation: Option<Generation>,
+    /// From where.
+    pub origin: Origin,
+    /// Why, in a word or a sentence.
+    pub cause: Option<Box<str>>,
+}

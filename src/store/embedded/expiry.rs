@@ -1,0 +1,97 @@
+//! Expiry without scans: a queue of what must be looked at again, and when. A family has exactly one place in it,
+//! which using the family does not move: when its time comes and the family has been used since, it is queued anew.
+
+use redb::ReadableTable;
+
+use super::tables::{Step, decode, failed, subject_key};
+use crate::{
+    model::{SessionId, Timestamp, denial::Entry},
+    store::{Family, StoreError},
+};
+
+/// How many a step looks at. Two at least per family opened keep the queue from growing.
+const PER_STEP: usize = 64;
+
+/// What is due.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    Family(SessionId),
+    Entry(u64),
+}
+
+fn due_key(at: Timestamp, what: Due) -> [u8; 25] {
+    let mut key = [0; 25];
+    key[..8].copy_from_slice(&at.millis().to_be_bytes());
+    match what {
+        Due::Family(id) => key[9..].copy_from_slice(id.as_bytes()),
+        Due::Entry(position) => {
+            key[8] = 1;
+            key[9..17].copy_from_slice(&position.to_be_bytes());
+        }
+    }
+    key
+}
+
+fn due_of(key: &[u8; 25]) -> Option<Due> {
+    if key[8] == 1 {
+        return key[9..17].try_into().ok().map(|b| Due::Entry(u64::from_be_bytes(b)));
+    }
+    key[9..].try_into().ok().and_then(SessionId::from_bytes).map(Due::Family)
+}
+
+/// When a family is of no more use: an ended one is kept to its absolute end, so that it can be looked at.
+fn family_due(family: &Family) -> Timestamp {
+    if family.lineage.closed.is_some() { family.lineage.absolute_until } else { family.lineage.idle_until }
+}
+
+impl Step<'_> {
+    pub(super) fn schedule(&mut self, at: Timestamp, what: Due) -> Result<(), StoreError> {
+        // What is kept for ever needs no place in the queue.
+        if at < Timestamp::MAX {
+            self.due.insert(due_key(at, what), ()).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what has expired, a bounded number; `true` if there may be more.
+    pub(super) fn expire(&mut self) -> Result<bool, StoreError> {
+        let end = due_key(self.moment.now, Due::Entry(u64::MAX));
+        let mut passed = Vec::new();
+        for item in self.due.range(..=end).map_err(failed)?.take(PER_STEP) {
+            passed.push(item.map_err(failed)?.0.value());
+        }
+        for key in &passed {
+            self.due.remove(key).map_err(failed)?;
+            match due_of(key) {
+                Some(Due::Family(id)) => self.expire_family(id)?,
+                Some(Due::Entry(position)) => self.expire_entry(position)?,
+                None => return Err(StoreError::Damaged("due")),
+            }
+            self.dirty = true;
+        }
+        Ok(passed.len() == PER_STEP)
+    }
+
+    fn expire_family(&mut self, id: SessionId) -> Result<(), StoreError> {
+        let Some(family) = self.family(id)? else { return Ok(()) };
+        let due = family_due(&family);
+        if due > self.moment.now {
+            return self.schedule(due, Due::Family(id));
+        }
+        self.families.remove(id.as_bytes()).map_err(failed)?;
+        self.subjects.remove(subject_key(family.subject, id)).map_err(failed)?;
+        Ok(())
+    }
+
+    fn expire_entry(&mut self, position: u64) -> Result<(), StoreError> {
+        let Some(row) = self.log.remove(position).map_err(failed)? else { return Ok(()) };
+        let entry: Entry = decode(row.value(), "entry")?;
+        drop(row);
+        let key = super::denials::index_key(&entry.target, entry.ends);
+        let held = super::denials::look_up(&self.denied, &entry.target, entry.ends)?;
+        if held.is_some_and(|h| h.kept_until <= self.moment.now) {
+            self.denied.remove(&key[..]).map_err(failed)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Family steps: each applies the rule of [`crate::model::family`] and writes what it says.
+
+use std::time::Duration;
+
+use redb::ReadableTable;
+
+use super::{
+    denials::Index,
+    expiry::Due,
+    tables::{Happened, Step, failed, subject_key},
+};
+use crate::{
+    model::{
+        SessionId,
+        audit::{Draft, Event, Outcome},
+        denial::{Ends, Entry, Retention},
+        family::{Closure, Facts, Generation, Lineage, Moment, Refusal, Standing, Verdict, judge},
+    },
+    store::{Amended, ClosedFamily, Family, Opening, Presentation, Presented, StoreError},
+};
+
+/// A refusal of one family is noted once in this time, however often it is repeated.
+const REFUSALS_NOTED_EVERY: Duration = Duration::from_secs(60);
+/// How many families' refusals are remembered for that; beyond it they are noted more often, never less.
+const NOTED_CAP: usize = 4096;
+
+impl Step<'_> {
+    pub(super) fn open_family(&mut self, opening: Opening) -> Result<Family, StoreError> {
+        let at = self.fresh_stamp(opening.subject, &opening.client)?;
+        let id = SessionId::new(at, &opening.random);
+        if self.families.get(id.as_bytes()).map_err(failed)?.is_some() {
+            return Err(StoreError::Failed("this session id is taken; random numbers repeat".into()));
+        }
+        let lineage = Lineage::open(Moment { now: at, ..self.moment }, &opening.lives);
+        let sealed = (opening.seal)(id, lineage.absolute_until);
+        let family = Family { id, lineage, key: opening.key, subject: opening.subject, sealed };
+        self.put_family(&family)?;
+        self.subjects.insert(subject_key(family.subject, id), ()).map_err(failed)?;
+        self.schedule(family.lineage.idle_until, Due::Family(id))?;
+        self.note(opening.audit, done(Event::SessionOpened, id, Some(Generation(0)), None))?;
+        Ok(family)
+    }
+
+    pub(super) fn present(
+        &mut self,
+        p: Presentation,
+        standing: Standing,
+        retention: Retention,
+    ) -> Result<Presented, StoreError> {
+        let mut family = self.family(p.id)?;
+        let cut_off = p.id.stamp() < self.cut_before(p.subject, &p.client, Ends::Sessions)?;
+        let verdict = judge(&Facts {
+            tag: true,
+            key: true,
+            standing,
+            lineage: family.as_ref().map(|f| &f.lineage),
+            secret: p.secret,
+            cut_off,
+            holder: p.holder,
+            generation: p.generation,
+            moment: self.moment,
+            window: p.lives.retry_window,
+        });
+        let mut presented = Presented { verdict, family: None, at: self.moment.now, age: Duration::ZERO };
+        if let Some(family) = &mut family {
+            presented.age = self.moment.now.since(family.lineage.last_used);
+            presented.at = self.carry_out(family, verdict, p, retention)?;
+        }
+        presented.family = family;
+        Ok(presented)
+    }
+
+    fn carry_out(
+        &mut self,
+        family: &mut Family,
+        verdict: Verdict,
+        p: Presentation,
+        retention: Retention,
+    ) -> Result<crate::model::Timestamp, StoreError> {
+        let (id, generation) = (p.id, Some(p.generation));
+        let mut at = self.moment.now;
+        let happened = match verdict {
+            Verdict::Unavailable(_) => return Ok(at),
+            Verdict::Refused(refusal) => return self.note_refusal(p, refusal).map(|()| at),
+            Verdict::Close(cause) => {
+                family.lineage.apply(verdict, p.generation, self.moment, &p.lives);
+                self.deny_session(id, Some(family.lineage.access_until), retention, None)?;
+                let age = self.moment.now.since(family.lineage.last_used).as_secs();
+                let cause = format!(
+                    "{cause:?}: generation {} of {}, last used {age} s ago",
+                    p.generation.0, family.lineage.head.0
+                );
+                Happened {
+                    event: Event::Reused,
+                    outcome: Outcome::Closed,
+                    session: Some(id),
+                    generation,
+                    cause: Some(cause.into()),
+                }
+            }
+            Verdict::Rotate | Verdict::Retry | Verdict::Heal => {
+                at = self.fresh_stamp(p.subject, &p.client)?;
+                family.lineage.apply(verdict, p.generation, Moment { now: at, ..self.moment }, &p.lives);
+                let event = match verdict {
+                    Verdict::Rotate => Event::Refreshed,
+                    Verdict::Retry => Event::Retried,
+                    _ => Event::Healed,
+                };
+                done(event, id, generation, None)
+            }
+        };
+        self.put_family(family)?;
+        self.note(p.audit, happened)?;
+        Ok(at)
+    }
+
+    fn note_refusal(&mut self, p: Presentation, refusal: Refusal) -> Result<(), StoreError> {
+        let now = self.moment.now;
+        if self.noted.get(&p.id).is_some_and(|at| now.since(*at) < REFUSALS_NOTED_EVERY) {
+            return Ok(());
+        }
+        if self.noted.len() >= NOTED_CAP {
+            self.noted.clear();
+        }
+        self.noted.insert(p.id, now);
+        let cause = serde_json::to_value(refusal).ok().and_then(|v| v.as_str().map(Into::into));
+        self.note(
+            p.audit,
+            Happened {
+                event: Event::Refused,
+                outcome: Outcome::Refused,
+                session: Some(p.id),
+                generation: Some(p.generation),
+                cause,
+            },
+        )
+    }
+
+    pub(super) fn amend(
+        &mut self,
+        id: SessionId,
+        seen: &[u8],
+        sealed: Vec<u8>,
+        audit: Draft,
+    ) -> Result<Amended, StoreError> {
+        let Some(mut family) = self.family(id)? else { return Ok(Amended::Ended) };
+        if family.lineage.ended(self.moment.now, false).is_some() {
+            return Ok(Amended::Ended);
+        }
+        if family.sealed != seen {
+            return Ok(Amended::Stale);
+        }
+        family.sealed = sealed;
+        self.put_family(&family)?;
+        self.note(audit, done(Event::SessionAmended, id, None, None))?;
+        Ok(Amended::Done)
+    }
+
+    pub(super) fn close(
+        &mut self,
+        id: SessionId,
+        cause: Closure,
+        reason: Option<Box<str>>,
+        audit: Draft,
+        retention: Retention,
+    ) -> Result<ClosedFamily, StoreError> {
+        let family = self.family(id)?;
+        let expires = family.as_ref().map(|f| f.lineage.access_until);
+        let mut was_open = false;
+        if let Some(mut family) = family
+            && family.lineage.close(cause, self.moment)
+        {
+            was_open = true;
+            self.put_family(&family)?;
+        }
+        let held = self.dirty;
+        let entry: Option<Entry> = self.deny_session(id, expires, retention, reason.clone())?;
+        // Closing again what is closed and denied leaves no trace: otherwise it would be a way to fill the log.
+        if was_open || (self.dirty && !held) {
+            let word = if cause == Closure::LoggedOut { "logged_out" } else { "session" };
+            let cause = reason.map_or_else(|| word.into(), |r| format!("{word}: {r}").into());
+            self.note(audit, done(Event::Revoked, id, None, Some(cause)))?;
+        }
+        Ok(ClosedFamily { was_open, entry })
+    }
+}
+
+fn done(event: Event, session: SessionId, generation: Option<Generation>, cause: Option<Box<str>>) -> Happened {
+    Happened { event, outcome: Outcome::Done, session: Some(session), generation, cause }
+}

@@ -1,0 +1,206 @@
+//! The tables, and one step's view of them.
+
+use std::collections::HashMap;
+
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    model::{
+        SessionId, SubjectRef, Timestamp,
+        audit::{Draft, Event, Outcome, Record},
+        family::{Generation, Lineage, Moment, Served},
+    },
+    store::{Family, StoreError},
+};
+
+/// Raised whenever the layout changes; an older one is upgraded or refused, a newer one refused.
+pub(super) const SCHEMA: u32 = 1;
+
+type Bytes = &'static [u8];
+pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
+/// Session id to family row.
+pub(super) const FAMILIES: TableDefinition<'_, [u8; 16], Bytes> = TableDefinition::new("families");
+/// Subject reference and session id.
+pub(super) const SUBJECTS: TableDefinition<'_, [u8; 32], ()> = TableDefinition::new("subjects");
+/// When something must be looked at again, and what: see `expiry.rs`.
+pub(super) const DUE: TableDefinition<'_, [u8; 25], ()> = TableDefinition::new("due");
+/// Position to denylist entry: the log that is the feed.
+pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("log");
+/// Target to where it stands in the log and until when it holds.
+pub(super) const DENIED: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("denied");
+/// Sequence to audit record.
+pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
+
+/// How far the store has come; written by every commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// How many commits. The witness remembers the greatest.
+    pub(super) commits: u64,
+    /// Time served.
+    pub(super) served: Served,
+    /// The latest instant that has been stamped into anything.
+    pub(super) stamped: Timestamp,
+}
+
+/// What changes rarely.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Character {
+    pub(super) schema: u32,
+    /// This store, as opposed to any other.
+    pub(super) id: u128,
+    /// This life of the log.
+    pub(super) epoch: u128,
+    pub(super) incarnation: u32,
+    pub(super) restored: u32,
+    /// The longest access token life while `older_until` was last moved.
+    pub(super) access_millis: u64,
+    /// By then all tokens minted under an earlier, longer life have expired.
+    pub(super) older_until: Timestamp,
+}
+
+pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("our records have no unsized maps, so they serialise")
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, StoreError> {
+    postcard::from_bytes(bytes).map_err(|_| StoreError::Damaged(what))
+}
+
+/// The fixed head of a family row; the sealed identity follows it to the end.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    lineage: Lineage,
+    key: u32,
+    subject: SubjectRef,
+}
+
+pub(super) fn family_of(id: SessionId, bytes: &[u8]) -> Result<Family, StoreError> {
+    let (row, sealed): (Row, _) = postcard::take_from_bytes(bytes).map_err(|_| StoreError::Damaged("family"))?;
+    Ok(Family { id, lineage: row.lineage, key: row.key, subject: row.subject, sealed: sealed.to_vec() })
+}
+
+pub(super) fn subject_key(subject: SubjectRef, id: SessionId) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(&subject.0);
+    key[16..].copy_from_slice(id.as_bytes());
+    key
+}
+
+/// Storage errors lose their type here: to those above, all of them mean "could not tell".
+pub(super) fn failed(e: impl Into<redb::Error>) -> StoreError {
+    StoreError::Failed(e.into().to_string())
+}
+
+/// Kept by the writer between steps: refusals noted lately, so that repeating one costs no disk.
+pub(super) type Noted = HashMap<SessionId, Timestamp>;
+
+/// One step: all tables of one write transaction, and its instant.
+pub(super) struct Step<'t> {
+    pub(super) meta: Table<'t, &'static str, Bytes>,
+    pub(super) families: Table<'t, [u8; 16], Bytes>,
+    pub(super) subjects: Table<'t, [u8; 32], ()>,
+    pub(super) due: Table<'t, [u8; 25], ()>,
+    pub(super) log: Table<'t, u64, Bytes>,
+    pub(super) denied: Table<'t, Bytes, Bytes>,
+    pub(super) audit: Table<'t, u64, Bytes>,
+    pub(super) moment: Moment,
+    pub(super) progress: Progress,
+    pub(super) character: Character,
+    pub(super) audit_cap: u64,
+    pub(super) noted: &'t mut Noted,
+    pub(super) dirty: bool,
+}
+
+impl<'t> Step<'t> {
+    pub(super) fn begin(
+        txn: &'t WriteTransaction,
+        character: Character,
+        moment: Moment,
+        audit_cap: u64,
+        noted: &'t mut Noted,
+    ) -> Result<Self, StoreError> {
+        let meta = txn.open_table(META).map_err(failed)?;
+        let progress = match meta.get("progress").map_err(failed)? {
+            Some(bytes) => decode(bytes.value(), "progress")?,
+            None => Progress::default(),
+        };
+        Ok(Self {
+            meta,
+            families: txn.open_table(FAMILIES).map_err(failed)?,
+            subjects: txn.open_table(SUBJECTS).map_err(failed)?,
+            due: txn.open_table(DUE).map_err(failed)?,
+            log: txn.open_table(LOG).map_err(failed)?,
+            denied: txn.open_table(DENIED).map_err(failed)?,
+            audit: txn.open_table(AUDIT).map_err(failed)?,
+            moment,
+            progress,
+            character,
+            audit_cap,
+            noted,
+            dirty: false,
+        })
+    }
+
+    /// Marks an instant as stamped into something: no later cut-off that should cover it may lie before it.
+    pub(super) fn stamp(&mut self, at: Timestamp) -> Timestamp {
+        self.progress.stamped = self.progress.stamped.max(at);
+        at
+    }
+
+    pub(super) fn family(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
+        let row = self.families.get(id.as_bytes()).map_err(failed)?;
+        row.map(|bytes| family_of(id, bytes.value())).transpose()
+    }
+
+    pub(super) fn put_family(&mut self, family: &Family) -> Result<(), StoreError> {
+        let row = Row { lineage: family.lineage.clone(), key: family.key, subject: family.subject };
+        let mut bytes = encode(&row);
+        bytes.extend_from_slice(&family.sealed);
+        self.families.insert(family.id.as_bytes(), &bytes[..]).map_err(failed)?;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Appends an audit record. A full log drops its oldest: it never stops what it records.
+    pub(super) fn note(&mut self, draft: Draft, what: Happened) -> Result<(), StoreError> {
+        let last = self.audit.last().map_err(failed)?.map_or(0, |(k, _)| k.value());
+        let sequence = last + 1;
+        let record = Record {
+            sequence,
+            at: self.moment.now,
+            event: what.event,
+            outcome: what.outcome,
+            actor: draft.actor,
+            client: draft.client,
+            subject: draft.subject,
+            session: what.session,
+            generation: what.generation,
+            origin: draft.origin,
+            cause: what.cause,
+        };
+        self.audit.insert(sequence, &encode(&record)[..]).map_err(failed)?;
+        if let Some(oldest) = sequence.checked_sub(self.audit_cap) {
+            self.audit.remove(oldest).map_err(failed)?;
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Writes how far the store has come. Called once, before the commit.
+    pub(super) fn finish(mut self) -> Result<Progress, StoreError> {
+        self.progress.commits += 1;
+        self.progress.served = self.moment.served;
+        self.meta.insert("progress", &encode(&self.progress)[..]).map_err(failed)?;
+        Ok(self.progress)
+    }
+}
+
+/// The part of an audit record that only the step knows.
+pub(super) struct Happened {
+    pub(super) event: Event,
+    pub(super) outcome: Outcome,
+    pub(super) session: Option<SessionId>,
+    pub(super) generation: Option<Generation>,
+    pub(super) cause: Option<Box<str>>,
+}

@@ -1,0 +1,65 @@
+//! The witness: a small file beside the keys that remembers how far the store had come. A store that comes back
+//! older than its witness, or not at all, has been rolled back or wiped (G10).
+//!
+//! It is written after the commits that it tells of, so that it is never ahead of the truth; between two writings lies
+//! a second at most, and an older copy from within that second goes unnoticed.
+
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::family::Standing;
+
+/// What the file says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Testimony {
+    /// Which store.
+    store: u128,
+    /// How many commits it had made at least.
+    commits: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Witness {
+    path: PathBuf,
+}
+
+impl Witness {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    fn read(&self) -> io::Result<Option<Testimony>> {
+        match fs::read(&self.path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+                io::Error::other(format!("{}: not a witness file ({e}); put back the right one", self.path.display()))
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Compares the store with what was remembered of it. `fresh`: it has just been created.
+    pub(super) fn examine(&self, store: u128, commits: u64, fresh: bool) -> io::Result<Standing> {
+        Ok(match self.read()? {
+            None => Standing::Whole,
+            Some(_) if fresh => Standing::Wiped,
+            Some(t) if t.store != store || t.commits > commits => Standing::NotWhole,
+            Some(_) => Standing::Whole,
+        })
+    }
+
+    /// Remembers. Durable when it returns.
+    pub(super) fn write(&self, store: u128, commits: u64) -> io::Result<()> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&serde_json::to_vec(&Testimony { store, commits })?)?;
+        file.as_file().sync_data()?;
+        file.persist(&self.path).map_err(|e| e.error)?;
+        fs::File::open(directory)?.sync_all()
+    }
+}

@@ -1,0 +1,252 @@
+//! What the rest needs of a store, in the words of those who need it. One suite (`tests/store_contract.rs`) holds
+//! every store to it.
+
+use std::{future::Future, time::Duration};
+
+use crate::model::{
+    ClientId, SessionId, SubjectRef, Timestamp,
+    audit::{Draft, Event, Outcome, Record},
+    denial::{Bearer, Ends, Entry, Target},
+    family::{Closure, Generation, Holder, Lifetimes, Lineage, Moment, Secret, Standing, Verdict},
+};
+
+pub mod embedded;
+
+/// We could not tell. The write may or may not have happened, unless the variant says otherwise.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Too much is waiting. Nothing was written.
+    #[error("the store is busy; nothing was written")]
+    Busy,
+    /// The disk is full, or the like. The change may have been written.
+    #[error("the store cannot answer: {0}")]
+    Failed(String),
+    /// It is not the store that it was (G10). Nothing was written.
+    #[error("the store came back older than what it had acknowledged; an operator must decide")]
+    NotWhole,
+    /// A record that we wrote does not read back.
+    #[error("a record is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// A family as the store holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Its name, which says when it was opened.
+    pub id: SessionId,
+    /// The part that moves.
+    pub lineage: Lineage,
+    /// Which derivation key its secrets come from, for life.
+    pub key: u32,
+    /// Whose it is, opaquely.
+    pub subject: SubjectRef,
+    /// Whose it is, sealed: see [`crate::model::session::Identity`].
+    pub sealed: Vec<u8>,
+}
+
+/// Asks for a new family.
+pub struct Opening {
+    /// The random part of its name; the store adds the instant.
+    pub random: [u8; 10],
+    /// Which derivation key.
+    pub key: u32,
+    /// Whose.
+    pub subject: SubjectRef,
+    /// Which client will refresh it.
+    pub client: ClientId,
+    /// How long it may live.
+    pub lives: Lifetimes,
+    /// Seals the identity once name and absolute end are known. Called once, inside the step.
+    pub seal: Box<dyn FnOnce(SessionId, Timestamp) -> Vec<u8> + Send>,
+    /// For the audit log.
+    pub audit: Draft,
+}
+
+/// Asks for the outcome of a presented refresh token. What the caller can know is in here; the rest the store looks
+/// up in the same step.
+#[derive(Clone, Debug)]
+pub struct Presentation {
+    /// The family.
+    pub id: SessionId,
+    /// The generation.
+    pub generation: Generation,
+    /// Whether the secret is right.
+    pub secret: Secret,
+    /// Who presents it.
+    pub holder: Holder,
+    /// Whose session the sealed record says it is.
+    pub subject: SubjectRef,
+    /// The client that the sealed record names.
+    pub client: ClientId,
+    /// How long things last.
+    pub lives: Lifetimes,
+    /// For the audit log.
+    pub audit: Draft,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    /// The rule's verdict, carried out.
+    pub verdict: Verdict,
+    /// The family after it. None if it is unknown.
+    pub family: Option<Family>,
+    /// When; later than any cut-off of tokens that applies. An access token is stamped with this.
+    pub at: Timestamp,
+    /// How long ago the successor of a reused token had been given, for the event that tells of it.
+    pub age: Duration,
+}
+
+/// What became of a closing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedFamily {
+    /// Whether the family was open until now.
+    pub was_open: bool,
+    /// The entry that denies its live access tokens. None if no token of it can be alive.
+    pub entry: Option<Entry>,
+}
+
+/// What became of an amendment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amended {
+    /// The new seal is in place.
+    Done,
+    /// Somebody else changed it since it was read: read again.
+    Stale,
+    /// The family has ended, or is unknown.
+    Ended,
+}
+
+/// Refresh-token families. Every method is one atomic step, and durable once it returns `Ok`.
+pub trait FamilyStore: Send + Sync + 'static {
+    /// Starts a family, stamped later than any cut-off that would cover it.
+    fn open(&self, opening: Opening) -> impl Future<Output = Result<Family, StoreError>> + Send;
+    /// Applies the family rule. Closing denies the family's access tokens in the same step.
+    fn present(&self, presentation: Presentation) -> impl Future<Output = Result<Presented, StoreError>> + Send;
+    /// Replaces the sealed identity if it still is `seen`.
+    fn amend(
+        &self,
+        id: SessionId,
+        seen: Vec<u8>,
+        sealed: Vec<u8>,
+        audit: Draft,
+    ) -> impl Future<Output = Result<Amended, StoreError>> + Send;
+    /// Closes a family and denies its live access tokens; closing twice is fine. An unknown one is denied all the
+    /// same, for the longest life that a token of it could have.
+    fn close(
+        &self,
+        id: SessionId,
+        cause: Closure,
+        reason: Option<Box<str>>,
+        audit: Draft,
+    ) -> impl Future<Output = Result<ClosedFamily, StoreError>> + Send;
+    /// One family.
+    fn find(&self, id: SessionId) -> impl Future<Output = Result<Option<Family>, StoreError>> + Send;
+    /// A subject's families in the order of their opening, from after `after`.
+    fn of_subject(
+        &self,
+        subject: SubjectRef,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
+    /// Whether the latest cut-off of sessions covers a family of this subject and client, opened then.
+    fn cut_off(
+        &self,
+        subject: SubjectRef,
+        client: ClientId,
+        opened: Timestamp,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Whether the store is the one it was.
+    fn standing(&self) -> Standing;
+    /// The store's time, for what needs no step.
+    fn moment(&self) -> Moment;
+}
+
+/// Asks for an entry of the denylist. Sessions are closed by [`FamilyStore::close`] instead.
+#[derive(Clone, Debug)]
+pub struct Denial {
+    /// What.
+    pub target: Target,
+    /// What a cut-off ends.
+    pub ends: Ends,
+    /// Up to when; now, if it is not said. A later instant is never asked for.
+    pub before: Option<Timestamp>,
+    /// The `exp` of the last token that it concerns, if that is known.
+    pub expires: Option<Timestamp>,
+    /// Why.
+    pub reason: Option<Box<str>>,
+    /// For the audit log.
+    pub audit: Draft,
+}
+
+/// The denylist. Every method is one atomic step, and durable once it returns `Ok`.
+pub trait DenyStore: Send + Sync + 'static {
+    /// Denies. Denying again what is denied as long gives the entry that is there. `None`: the cut-off would lie in
+    /// the future.
+    fn deny(&self, denial: Denial) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
+    /// Whether any live entry denies this token.
+    fn denied(&self, bearer: Bearer) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Live entries after a position, in order.
+    fn entries(&self, after: u64, limit: usize) -> impl Future<Output = Result<Page, StoreError>> + Send;
+    /// The instant for a client's own token: later than any cut-off that applies to it.
+    fn stamp(
+        &self,
+        subject: SubjectRef,
+        client: ClientId,
+        audit: Draft,
+    ) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
+}
+
+/// A part of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Which life of the log. Positions of different epochs do not compare.
+    pub epoch: u128,
+    /// The last position given out.
+    pub head: u64,
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+/// The audit log.
+pub trait AuditStore: Send + Sync + 'static {
+    /// Writes a record of its own, for events that change nothing else in the store.
+    fn record(
+        &self,
+        event: Event,
+        outcome: Outcome,
+        cause: Option<Box<str>>,
+        audit: Draft,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Records that match, newest last.
+    fn audit(&self, query: AuditQuery) -> impl Future<Output = Result<AuditPage, StoreError>> + Send;
+}
+
+/// Which records.
+#[derive(Clone, Debug, Default)]
+pub struct AuditQuery {
+    /// About this subject.
+    pub subject: Option<crate::model::Subject>,
+    /// About this session.
+    pub session: Option<SessionId>,
+    /// Not before this instant.
+    pub since: Option<Timestamp>,
+    /// After this place in the log.
+    pub after: u64,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A part of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Where to go on; none at the end. A page may be short and still have a next one.
+    pub next: Option<u64>,
+}
+
+/// All three.
+pub trait Store: FamilyStore + DenyStore + AuditStore {}
+impl<T: FamilyStore + DenyStore + AuditStore> Store for T {}
