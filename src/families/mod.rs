@@ -1,0 +1,358 @@
+//! Sessions and their refresh tokens: opens them, exchanges them by the family rule, ends them.
+
+use std::sync::Arc;
+
+use crate::{
+    clock::{Random, random_bytes},
+    keyring::Keyring,
+    model::{
+        ClientId, Scope, SessionId, Subject, SubjectRef, Timestamp,
+        audit::Draft,
+        family::{
+            Closure, Doubt, Facts, Holder, Lifetimes, Lineage, Refusal, Secret, Verdict, judge,
+        },
+        session::Identity,
+    },
+    store::{Amended, ClosedFamily, Family, FamilyStore, Opening, Presentation, StoreError},
+};
+
+mod token;
+
+pub use token::{PREFIX, RefreshToken};
+use token::Parsed;
+
+/// Why a presented refresh token gave nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshError {
+    /// It is no good: `invalid_grant`.
+    #[error("refused: {0:?}")]
+    Refused(Refusal),
+    /// It is no good, and its family has been closed for it: `invalid_grant`.
+    #[error("closed: {0:?}")]
+    Closed(Closure),
+    /// More was asked for than was granted; nothing was spent: `invalid_scope` (RFC 6749 §6).
+    #[error("the scope asked for is wider than the session's")]
+    Scope,
+    /// We could not tell: 503.
+    #[error("unavailable: {0:?}")]
+    Doubt(Doubt),
+    /// We could not tell: 503.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A session with the tokens' facts of one exchange.
+#[derive(Debug)]
+pub struct Grant {
+    /// Which session.
+    pub session: SessionId,
+    /// Whose it is and what it may do.
+    pub identity: Identity,
+    /// The newest refresh token.
+    pub refresh: RefreshToken,
+    /// When the session ends unless it is used.
+    pub refresh_until: Timestamp,
+    /// The instant that stamps the access token.
+    pub at: Timestamp,
+    /// When that access token expires.
+    pub access_until: Timestamp,
+    /// Whether the store had lost rotations that this exchange made good.
+    pub verdict: Verdict,
+}
+
+/// One session, to be looked at.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The family's moving part.
+    pub lineage: Lineage,
+    /// Its name.
+    pub id: SessionId,
+    /// Whose it is and what it may do.
+    pub identity: Identity,
+    /// Why it has ended, if it has.
+    pub ended: Option<Refusal>,
+    // What an amendment compares with.
+    sealed: Vec<u8>,
+}
+
+/// Who presents a token.
+#[derive(Debug, Clone)]
+pub struct Presenter {
+    /// The client.
+    pub client: ClientId,
+    /// Whether it authenticated.
+    pub proven: bool,
+}
+
+/// The sessions of one issuer.
+#[derive(Debug)]
+pub struct Families<S> {
+    store: Arc<S>,
+    keyring: Arc<Keyring>,
+    random: Arc<dyn Random>,
+    lives: Lifetimes,
+}
+
+impl<S: FamilyStore> Families<S> {
+    /// On this store, with these keys.
+    pub fn new(store: Arc<S>, keyring: Arc<Keyring>, random: Arc<dyn Random>, lives: Lifetimes) -> Self {
+        Self { store, keyring, random, lives }
+    }
+
+    /// Opens a session. `identity.nonce` and `identity.absolute_until` are set here, whatever they were.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the session may exist, but nobody holds a token of it.
+    pub async fn open(&self, mut identity: Identity, audit: Draft) -> Result<Grant, StoreError> {
+        identity.nonce = random_bytes(&*self.random);
+        let key = self.keyring.current_derivation();
+        let subject = self.refer(&identity.subject);
+        let (sealer, random, plain) = (self.keyring.sealer(), self.random.clone(), identity.clone());
+        let seal = move |id: SessionId, absolute_until| {
+            sealer.seal(&associated(id), &encode(&Identity { absolute_until, ..plain }), &*random)
+        };
+        let opening = Opening {
+            random: random_bytes(&*self.random),
+            key: key.id(),
+            subject,
+            client: identity.client.clone(),
+            lives: self.lives,
+            seal: Box::new(seal),
+            audit,
+        };
+        let family = self.store.open(opening).await?;
+        identity.absolute_until = family.lineage.absolute_until;
+        let at = family.id.stamp();
+        Ok(self.grant(&family, identity, at, &key, Verdict::Rotate))
+    }
+
+    /// Exchanges a refresh token by the family rule. `scope` narrows the access token, not the session.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub async fn refresh(
+        &self,
+        token: &str,
+        presenter: Presenter,
+        scope: Option<&Scope>,
+        mut audit: Draft,
+    ) -> Result<Grant, RefreshError> {
+        let (parsed, key) = self.read(token)?;
+        let Some(family) = self.store.find(parsed.family).await? else { return Err(self.unknown(&parsed)) };
+        let mut identity = self.unseal(&family)?;
+        if !parsed.is_secret_of(&key, &identity.nonce) || family.key != parsed.key {
+            return Err(RefreshError::Refused(Refusal::Forged));
+        }
+        let holder = holder(&presenter, &identity);
+        if matches!(holder, Holder::Proven | Holder::Named) && scope.is_some_and(|s| !identity.scope.covers(s)) {
+            return Err(RefreshError::Scope);
+        }
+        audit.subject = Some(identity.subject.clone());
+        audit.client = Some(identity.client.clone());
+        let presentation = Presentation {
+            id: parsed.family,
+            generation: parsed.generation,
+            secret: Secret::Right,
+            holder,
+            subject: family.subject,
+            client: identity.client.clone(),
+            lives: self.lives,
+            audit,
+        };
+        let presented = self.store.present(presentation).await?;
+        let after = match (presented.verdict, presented.family) {
+            (Verdict::Rotate | Verdict::Retry | Verdict::Heal, Some(after)) => after,
+            (Verdict::Refused(refusal), _) => return Err(RefreshError::Refused(refusal)),
+            (Verdict::Close(closure), _) => return Err(RefreshError::Closed(closure)),
+            (Verdict::Unavailable(doubt), _) => return Err(RefreshError::Doubt(doubt)),
+            (_, None) => return Err(self.unknown(&parsed)),
+        };
+        if after.sealed != family.sealed {
+            identity = self.unseal(&after)?;
+        }
+        // A cut-off acknowledged since the step began must win: where cut-offs and families are not one
+        // transaction, this look is what makes it so.
+        if self.store.cut_off(after.subject, identity.client.clone(), after.id.stamp()).await? {
+            return Err(RefreshError::Refused(Refusal::CutOff));
+        }
+        Ok(self.grant(&after, identity, presented.at, &key, presented.verdict))
+    }
+
+    /// The session of a refresh token that could be exchanged now. Changes nothing.
+    ///
+    /// # Errors
+    /// [`RefreshError`]; a spent token is `Refused`.
+    pub async fn look(&self, token: &str) -> Result<Session, RefreshError> {
+        let (parsed, session) = self.session_of(token).await?;
+        match session.ended {
+            Some(refusal) => Err(RefreshError::Refused(refusal)),
+            None if parsed.generation == session.lineage.head => Ok(session),
+            None => Err(RefreshError::Refused(Refusal::Closed)),
+        }
+    }
+
+    /// Ends the session of a refresh token, of whichever generation, if it is this client's (RFC 7009 §2.1).
+    ///
+    /// # Errors
+    /// [`RefreshError`]; `Closed(OtherClient)` if it is another client's, which is left alone.
+    pub async fn end(&self, token: &str, client: &ClientId, mut audit: Draft) -> Result<ClosedFamily, RefreshError> {
+        let (parsed, session) = self.session_of(token).await?;
+        if session.identity.client != *client {
+            return Err(RefreshError::Closed(Closure::OtherClient));
+        }
+        audit.subject = Some(session.identity.subject);
+        Ok(self.store.close(parsed.family, Closure::LoggedOut, None, audit).await?)
+    }
+
+    /// One session by its name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        match self.store.find(id).await? {
+            Some(family) => self.session(family).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A subject's sessions in the order of their opening.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn of_subject(
+        &self,
+        subject: &Subject,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        let mut sessions = Vec::new();
+        for family in self.store.of_subject(self.refer(subject), after, limit).await? {
+            sessions.push(self.session(family).await?);
+        }
+        Ok(sessions)
+    }
+
+    /// Changes what a session's next tokens say. `Stale` if somebody else changed it since it was read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn amend(&self, seen: Session, identity: &Identity, audit: Draft) -> Result<Amended, StoreError> {
+        let sealed = self.keyring.sealer().seal(&associated(seen.id), &encode(identity), &*self.random);
+        self.store.amend(seen.id, seen.sealed, sealed, audit).await
+    }
+
+    /// Closes a session by its name; closing twice is fine.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn close(
+        &self,
+        id: SessionId,
+        reason: Option<Box<str>>,
+        audit: Draft,
+    ) -> Result<ClosedFamily, StoreError> {
+        self.store.close(id, Closure::Revoked, reason, audit).await
+    }
+
+    /// The opaque reference that stands for a subject.
+    #[must_use]
+    pub fn refer(&self, subject: &Subject) -> SubjectRef {
+        self.keyring.subject_refs().refer(subject)
+    }
+
+    /// What can be said of a token without asking the store.
+    fn read(&self, token: &str) -> Result<(Parsed, Arc<crate::keyring::DerivationKey>), RefreshError> {
+        let parsed = Parsed::read(token).ok_or(RefreshError::Refused(Refusal::Forged))?;
+        let key = self.keyring.derivation(parsed.key).ok_or(RefreshError::Doubt(Doubt::KeyMissing))?;
+        if !parsed.is_tagged_by(&key) {
+            return Err(RefreshError::Refused(Refusal::Forged));
+        }
+        Ok((parsed, key))
+    }
+
+    async fn session_of(&self, token: &str) -> Result<(Parsed, Session), RefreshError> {
+        let (parsed, key) = self.read(token)?;
+        let Some(family) = self.store.find(parsed.family).await? else { return Err(self.unknown(&parsed)) };
+        let session = self.session(family).await?;
+        if !parsed.is_secret_of(&key, &session.identity.nonce) {
+            return Err(RefreshError::Refused(Refusal::Forged));
+        }
+        Ok((parsed, session))
+    }
+
+    async fn session(&self, family: Family) -> Result<Session, StoreError> {
+        let identity = self.unseal(&family)?;
+        let cut_off = self.store.cut_off(family.subject, identity.client.clone(), family.id.stamp()).await?;
+        let ended = family.lineage.ended(self.store.moment().now, cut_off);
+        let Family { id, lineage, sealed, .. } = family;
+        Ok(Session { lineage, id, identity, ended, sealed })
+    }
+
+    /// The rule's word on a family that the store does not know.
+    fn unknown(&self, parsed: &Parsed) -> RefreshError {
+        let verdict = judge(&Facts {
+            tag: true,
+            key: true,
+            standing: self.store.standing(),
+            lineage: None,
+            secret: Secret::Unchecked,
+            cut_off: false,
+            holder: Holder::Named,
+            generation: parsed.generation,
+            moment: self.store.moment(),
+            window: self.lives.retry_window,
+        });
+        match verdict {
+            Verdict::Unavailable(doubt) => RefreshError::Doubt(doubt),
+            _ => RefreshError::Refused(Refusal::Unknown),
+        }
+    }
+
+    /// Opens the seal and holds what can be written in the store against it.
+    fn unseal(&self, family: &Family) -> Result<Identity, StoreError> {
+        let damaged = || StoreError::Damaged("the sealed part of a family does not belong to it");
+        let plain = self.keyring.sealer().open(&associated(family.id), &family.sealed).map_err(|_| damaged())?;
+        let identity: Identity = postcard::from_bytes(&plain).map_err(|_| damaged())?;
+        if self.refer(&identity.subject) != family.subject || family.lineage.absolute_until > identity.absolute_until {
+            return Err(damaged());
+        }
+        Ok(identity)
+    }
+
+    fn grant(
+        &self,
+        family: &Family,
+        identity: Identity,
+        at: Timestamp,
+        key: &crate::keyring::DerivationKey,
+        verdict: Verdict,
+    ) -> Grant {
+        Grant {
+            session: family.id,
+            refresh: RefreshToken::compose(key, family.id, family.lineage.head, &identity.nonce),
+            refresh_until: family.lineage.idle_until,
+            access_until: family.lineage.access_expiry(at, &self.lives),
+            identity,
+            at,
+            verdict,
+        }
+    }
+}
+
+fn holder(presenter: &Presenter, identity: &Identity) -> Holder {
+    match () {
+        () if presenter.client != identity.client => Holder::OtherClient,
+        () if presenter.proven => Holder::Proven,
+        () => Holder::Named,
+    }
+}
+
+/// What the seal is bound to: a sealed identity moved to another family does not open.
+fn associated(id: SessionId) -> Vec<u8> {
+    [b"rescind family 1", &id.as_bytes()[..]].concat()
+}
+
+fn encode(identity: &Identity) -> Vec<u8> {
+    postcard::to_stdvec(identity).expect("an identity has no unsized maps, so it serialises")
+}
