@@ -19,3 +19,5 @@ pub mod clock;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "verifier")]
+pub mod verifier;

@@ -72,6 +72,32 @@ pub struct Claims<C = CustomClaims> {
     pub custom: C,
 }
 
+impl<C> Claims<C> {
+    /// The same claims with `read` applied to the custom ones.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn try_map_custom<D, E>(self, read: impl FnOnce(C) -> Result<D, E>) -> Result<Claims<D>, E> {
+        Ok(Claims {
+            custom: read(self.custom)?,
+            issuer: self.issuer,
+            subject: self.subject,
+            subject_ref: self.subject_ref,
+            audience: self.audience,
+            expires: self.expires,
+            issued: self.issued,
+            not_before: self.not_before,
+            token: self.token,
+            client: self.client,
+            session: self.session,
+            scope: self.scope,
+            auth_time: self.auth_time,
+            acr: self.acr,
+            amr: self.amr,
+        })
+    }
+}
+
 impl Serialize for Claims {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(None)?;
