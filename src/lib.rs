@@ -16,4 +16,6 @@
 //! ```
 
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod keyring;
 pub mod model;
