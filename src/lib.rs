@@ -16,6 +16,8 @@
 //! ```
 
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod keyring;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod store;

@@ -1,0 +1,190 @@
+//! Where the keys live: in a directory, or in memory alone.
+//!
+//! The manifest is the commit point. A new key's file is on disk before the manifest names it; an old key's file goes
+//! after the manifest has ceased to need it. So whatever a crash leaves, the manifest names one active key and every
+//! key that it names is there; files that it does not name are leftovers, and the next load removes them.
+
+use std::path::Path;
+
+use super::{
+    disk::{Dir, temp_of},
+    error::KeyringError,
+    manifest,
+    pem::{self, PemError},
+    schedule::{KeyInfo, KeyState, Ring},
+    secret::Passphrase,
+    secrets::{self, Stored},
+    signing::ActiveKey,
+};
+use crate::{clock::Random, model::Kid};
+
+/// Lies there from before the first file is written until the first manifest stands. What lies beside it was never used.
+const FIRST_START: &str = ".first-start";
+
+#[derive(Debug)]
+pub(super) enum Home {
+    Memory,
+    Disk(Disk),
+}
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: Dir,
+    passphrase: Option<Passphrase>,
+}
+
+/// What a directory held.
+pub(super) struct Loaded {
+    pub(super) ring: Ring,
+    /// The private halves of the active and the pending keys.
+    pub(super) private: Vec<ActiveKey>,
+    pub(super) secrets: Stored,
+}
+
+impl Home {
+    /// Keeps a private key, durably. Nobody knows of it before [`Home::commit`].
+    pub(super) fn keep(&self, key: &ActiveKey, random: &dyn Random) -> Result<(), KeyringError> {
+        let Self::Disk(disk) = self else { return Ok(()) };
+        disk.write_key(key, random)?;
+        disk.dir.sync()
+    }
+    /// Makes `ring` the one that counts. After an error the one before still does.
+    pub(super) fn commit(&self, ring: &Ring) -> Result<(), KeyringError> {
+        let Self::Disk(disk) = self else { return Ok(()) };
+        disk.dir.replace(manifest::NAME, &manifest::encode(ring))
+    }
+    /// What was committed survives a crash once this returns.
+    pub(super) fn sync(&self) -> Result<(), KeyringError> {
+        let Self::Disk(disk) = self else { return Ok(()) };
+        disk.dir.sync()
+    }
+    /// Destroys a private key that the committed ring no longer needs.
+    pub(super) fn forget(&self, kid: &Kid) -> Result<(), KeyringError> {
+        let Self::Disk(disk) = self else { return Ok(()) };
+        disk.dir.remove(&file_of(kid))
+    }
+}
+
+impl Disk {
+    pub(super) fn at(path: &Path, passphrase: Option<Passphrase>) -> Result<Self, KeyringError> {
+        Ok(Self { dir: Dir::create(path)?, passphrase })
+    }
+    /// What lies here, or `None` if nothing does yet.
+    pub(super) fn load(&self, random: &dyn Random) -> Result<Option<Loaded>, KeyringError> {
+        let Some(json) = self.dir.read(manifest::NAME)? else {
+            return self.check_unused().map(|()| None);
+        };
+        self.dir.check_owner_only()?;
+        let ring = manifest::decode(&self.dir.path_of(manifest::NAME), &json)?;
+        let loaded = Loaded { private: self.read_keys(&ring, random)?, secrets: self.read_secrets(random)?, ring };
+        self.remove_leftovers(&loaded.ring)?;
+        Ok(Some(loaded))
+    }
+    /// The first files. The ring is committed with the last step: a crash before it leaves a first start to repeat.
+    pub(super) fn begin(
+        &self,
+        ring: &Ring,
+        keys: &[&ActiveKey],
+        secrets: &Stored,
+        random: &dyn Random,
+    ) -> Result<(), KeyringError> {
+        self.dir.close_to_others()?;
+        self.dir.replace(FIRST_START, b"")?;
+        self.dir.sync()?;
+        for key in keys {
+            self.write_key(key, random)?;
+        }
+        self.dir.replace(secrets::NAME, &secrets.encode(self.passphrase.as_ref(), random))?;
+        self.dir.sync()?;
+        self.dir.replace(manifest::NAME, &manifest::encode(ring))?;
+        self.dir.sync()?;
+        self.dir.remove(FIRST_START)
+    }
+    /// Without a manifest, files of keys mean that it was lost, unless a first start was interrupted. New keys beside
+    /// old ones would log everyone out, so a person decides.
+    fn check_unused(&self) -> Result<(), KeyringError> {
+        let names = self.dir.names()?;
+        let used = names.iter().any(|n| is_key_file(n) || n == secrets::NAME);
+        if !used || names.iter().any(|n| n == FIRST_START) {
+            return self.remove_unnamed(|_| false);
+        }
+        let mend = "restore it from a backup, or empty the directory to begin with new keys, which ends every session";
+        Err(KeyringError::Missing { path: self.dir.path_of(manifest::NAME), mend })
+    }
+    fn read_keys(&self, ring: &Ring, random: &dyn Random) -> Result<Vec<ActiveKey>, KeyringError> {
+        let mut private = Vec::new();
+        for info in ring.keys().iter().filter(|k| k.is_published()) {
+            let key = self.read_key(info, random)?;
+            // A retiring key is checked like the others, and dropped: it will not sign again.
+            if info.state != KeyState::Retiring {
+                private.push(key);
+            }
+        }
+        Ok(private)
+    }
+    fn read_key(&self, info: &KeyInfo, random: &dyn Random) -> Result<ActiveKey, KeyringError> {
+        let name = file_of(&info.kid);
+        let path = self.dir.path_of(&name);
+        let mend = "restore it from a backup";
+        let Some(bytes) = self.dir.read(&name)? else { return Err(KeyringError::Missing { path, mend }) };
+        let read = match pem::decode(&bytes, self.passphrase.as_ref()) {
+            Ok(read) => read,
+            Err(PemError::NotAKey(what)) => return Err(KeyringError::garbled(path, what)),
+            Err(PemError::Encrypted) => return Err(KeyringError::PassphraseNeeded { path }),
+            Err(PemError::WrongPassphrase) => return Err(KeyringError::PassphraseWrong { path }),
+        };
+        let key = ActiveKey::new(&read.seed, info.algorithm);
+        if *key.kid() != info.kid {
+            return Err(KeyringError::garbled(path, "holds another key than its name says"));
+        }
+        // A passphrase given for the first time: from now on the key is under it.
+        if self.passphrase.is_some() && !read.encrypted {
+            self.write_key(&key, random)?;
+        }
+        Ok(key)
+    }
+    fn write_key(&self, key: &ActiveKey, random: &dyn Random) -> Result<(), KeyringError> {
+        let pem = pem::encode(&key.seed(), self.passphrase.as_ref(), random);
+        self.dir.replace(&file_of(key.kid()), pem.as_bytes())
+    }
+    fn read_secrets(&self, random: &dyn Random) -> Result<Stored, KeyringError> {
+        let path = self.dir.path_of(secrets::NAME);
+        let mend = "restore it from a backup: without it no refresh token is known";
+        let Some(json) = self.dir.read(secrets::NAME)? else { return Err(KeyringError::Missing { path, mend }) };
+        let (stored, encrypted) = Stored::decode(&path, &json, self.passphrase.as_ref())?;
+        if self.passphrase.is_some() && !encrypted {
+            self.dir.replace(secrets::NAME, &stored.encode(self.passphrase.as_ref(), random))?;
+        }
+        Ok(stored)
+    }
+    fn remove_leftovers(&self, ring: &Ring) -> Result<(), KeyringError> {
+        let needed: Vec<String> = ring.keys().iter().filter(|k| k.is_published()).map(|k| file_of(&k.kid)).collect();
+        self.dir.remove(FIRST_START)?;
+        self.remove_unnamed(|name| needed.iter().any(|n| n == name))
+    }
+    /// Removes files of keys, and what interrupted writes left. Other people's files stay.
+    fn remove_unnamed(&self, needed: impl Fn(&str) -> bool) -> Result<(), KeyringError> {
+        for name in self.dir.names()? {
+            let file = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+            let half = file.is_some_and(|f| is_ours(f) && name == temp_of(f));
+            if half || (is_key_file(&name) && !needed(&name)) {
+                self.dir.remove(&name)?;
+            }
+        }
+        self.dir.sync()
+    }
+}
+
+fn file_of(kid: &Kid) -> String {
+    format!("{kid}.pem")
+}
+
+/// A thumbprint has 43 characters of base64url; a `tls.pem` that someone put here is not ours.
+fn is_key_file(name: &str) -> bool {
+    let stem = name.strip_suffix(".pem");
+    stem.is_some_and(|s| s.len() == 43 && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
+}
+
+fn is_ours(name: &str) -> bool {
+    is_key_file(name) || [manifest::NAME, secrets::NAME, FIRST_START].contains(&name)
+}

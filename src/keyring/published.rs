@@ -1,0 +1,39 @@
+//! The JWKS as it goes over the wire, rendered once per change of the keys.
+
+use std::{fmt, time::Duration};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use super::schedule::{KeyInfo, Ring};
+use crate::model::{Jwk, JwkSet};
+
+/// The published keys: pending, active and retiring, oldest first.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublishedSet {
+    /// The keys.
+    pub set: JwkSet,
+    /// The same as JSON (RFC 7517 §5).
+    pub json: Vec<u8>,
+    /// A strong validator (RFC 9110 §8.8.3) with its quotes: equal if and only if `json` is.
+    pub etag: String,
+    /// How long it may be cached.
+    pub max_age: Duration,
+}
+
+impl PublishedSet {
+    pub(super) fn new(ring: &Ring, max_age: Duration) -> Self {
+        let published = ring.keys().iter().filter(|k| k.is_published());
+        let jwk = |k: &KeyInfo| Jwk { kid: k.kid.clone(), algorithm: k.algorithm, key: k.key };
+        let set = JwkSet { keys: published.map(jwk).collect() };
+        let json = serde_json::to_vec(&set).expect("strings serialise");
+        let etag = format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&json)));
+        Self { set, json, etag, max_age }
+    }
+}
+
+impl fmt::Debug for PublishedSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublishedSet({} keys, etag {})", self.set.keys.len(), self.etag)
+    }
+}

@@ -1,0 +1,114 @@
+//! Seals the immutable part of a family's record, so that who can write the store cannot change whose session it is.
+
+use std::fmt;
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+
+use super::secret::SecretBytes;
+use crate::clock::{Random, random_bytes};
+
+const ID: usize = 4;
+const NONCE: usize = 24;
+
+/// Why a sealed record does not open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// This node has not got the key: it cannot tell what the record says.
+    #[error("sealed under key {0}, which this node has not got")]
+    UnknownKey(u32),
+    /// Cut short, altered, or moved here from elsewhere.
+    #[error("the sealed record has been altered")]
+    Altered,
+}
+
+/// XChaCha20-Poly1305 under the newest key; opens what any of its keys sealed.
+pub struct Sealer {
+    /// Newest last; never empty.
+    keys: Vec<(u32, XChaCha20Poly1305)>,
+}
+
+impl Sealer {
+    pub(super) fn new<'a>(keys: impl IntoIterator<Item = (u32, &'a SecretBytes)>) -> Self {
+        Self { keys: keys.into_iter().map(|(id, key)| (id, XChaCha20Poly1305::new(key.expose().into()))).collect() }
+    }
+    /// Key id, nonce, ciphertext. `aad` says what the record belongs to; it opens nowhere else.
+    #[must_use]
+    pub fn seal(&self, aad: &[u8], plain: &[u8], random: &dyn Random) -> Vec<u8> {
+        let (id, key) = self.keys.last().expect("secrets are refused at load without a sealing key");
+        let nonce: [u8; NONCE] = random_bytes(random);
+        [&id.to_be_bytes()[..], &nonce, &seal(key, &nonce, aad, plain)].concat()
+    }
+    /// What was sealed with the same `aad`.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let (id, rest) = sealed.split_first_chunk::<ID>().ok_or(SealError::Altered)?;
+        let id = u32::from_be_bytes(*id);
+        let (_, key) = self.keys.iter().find(|(k, _)| *k == id).ok_or(SealError::UnknownKey(id))?;
+        let (nonce, body) = rest.split_first_chunk::<NONCE>().ok_or(SealError::Altered)?;
+        open(key, nonce, aad, body).ok_or(SealError::Altered)
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealer({:?})", self.keys.iter().map(|(id, _)| id).collect::<Vec<_>>())
+    }
+}
+
+pub(super) fn seal(key: &XChaCha20Poly1305, nonce: &[u8; NONCE], aad: &[u8], plain: &[u8]) -> Vec<u8> {
+    let sealed = key.encrypt(&XNonce::from(*nonce), Payload { msg: plain, aad });
+    sealed.expect("a record is far shorter than the 256 GiB of RFC 8439 §2.8")
+}
+
+pub(super) fn open(key: &XChaCha20Poly1305, nonce: &[u8; NONCE], aad: &[u8], body: &[u8]) -> Option<Vec<u8>> {
+    key.decrypt(&XNonce::from(*nonce), Payload { msg: body, aad }).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemRandom;
+
+    fn sealer(keys: &[(u32, u8)]) -> Sealer {
+        let keys: Vec<_> = keys.iter().map(|(id, byte)| (*id, SecretBytes::new([*byte; 32]))).collect();
+        Sealer::new(keys.iter().map(|(id, key)| (*id, key)))
+    }
+
+    #[test]
+    fn opens_only_where_it_was_sealed() {
+        let s = sealer(&[(5, 1)]);
+        let sealed = s.seal(b"family one", b"alice", &SystemRandom);
+        assert_eq!(s.open(b"family one", &sealed), Ok(b"alice".to_vec()));
+        assert_eq!(s.open(b"family two", &sealed), Err(SealError::Altered));
+        assert_ne!(sealed, s.seal(b"family one", b"alice", &SystemRandom), "a nonce is used once");
+    }
+
+    #[test]
+    fn every_changed_bit_and_every_cut_is_noticed() {
+        let s = sealer(&[(5, 1)]);
+        let sealed = s.seal(b"", b"alice", &SystemRandom);
+        for bit in 0..sealed.len() * 8 {
+            let mut bad = sealed.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(s.open(b"", &bad).is_err(), "bit {bit}");
+        }
+        for len in 0..sealed.len() {
+            assert!(s.open(b"", &sealed[..len]).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn an_older_key_still_opens_and_a_foreign_one_is_told_apart() {
+        let old = sealer(&[(5, 1)]).seal(b"a", b"alice", &SystemRandom);
+        let both = sealer(&[(5, 1), (6, 2)]);
+        assert_eq!(both.open(b"a", &old), Ok(b"alice".to_vec()));
+        let new = both.seal(b"a", b"alice", &SystemRandom);
+        assert_eq!(sealer(&[(5, 1)]).open(b"a", &new), Err(SealError::UnknownKey(6)));
+    }
+}

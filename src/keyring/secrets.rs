@@ -1,0 +1,286 @@
+//! `secrets.json`: the symmetric secrets. Without a passphrase each is base64url; with one each is sealed
+//! (XChaCha20-Poly1305) under a key that scrypt makes of it, bound to its use and id so that none can stand in for
+//! another.
+
+use std::{collections::HashSet, path::Path, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{
+    derivation::{DerivationKey, SubjectRefKey},
+    error::KeyringError,
+    pem::affordable_scrypt,
+    sealer::{Sealer, open, seal},
+    secret::{Passphrase, SecretBytes},
+};
+use crate::clock::{Random, random_bytes};
+
+pub(super) const NAME: &str = "secrets.json";
+const VERSION: u32 = 1;
+
+/// The secrets in use.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    /// Newest last; never empty.
+    pub(super) derivation: Vec<Arc<DerivationKey>>,
+    pub(super) sealer: Arc<Sealer>,
+    pub(super) subject_refs: Arc<SubjectRefKey>,
+}
+
+/// The secrets as they are kept.
+pub(super) struct Stored {
+    derivation: Vec<Named>,
+    sealing: Vec<Named>,
+    subject_ref: Named,
+}
+
+struct Named {
+    id: u32,
+    key: SecretBytes,
+}
+
+impl Named {
+    fn generate(random: &dyn Random) -> Self {
+        // Zero stays free to mean "none" in records.
+        let id = u32::from_be_bytes(random_bytes(random)).max(1);
+        Self { id, key: SecretBytes::generate(random) }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    encryption: Option<Scrypt>,
+    derivation: Vec<Row>,
+    sealing: Vec<Row>,
+    subject_ref: Row,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scrypt {
+    kdf: ScryptName,
+    log_n: u8,
+    r: u32,
+    p: u32,
+    salt: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ScryptName {
+    Scrypt,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    id: u32,
+    key: String,
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+/// Why a file of secrets cannot be used, before it is known which file it was.
+#[derive(Debug)]
+enum Refusal {
+    Garbled(String),
+    PassphraseNeeded,
+    PassphraseWrong,
+}
+
+impl Stored {
+    pub(super) fn generate(random: &dyn Random) -> Self {
+        Self {
+            derivation: vec![Named::generate(random)],
+            sealing: vec![Named::generate(random)],
+            subject_ref: Named::generate(random),
+        }
+    }
+    pub(super) fn into_use(self) -> Secrets {
+        Secrets {
+            derivation: self.derivation.iter().map(|n| Arc::new(DerivationKey::new(n.id, &n.key))).collect(),
+            sealer: Arc::new(Sealer::new(self.sealing.iter().map(|n| (n.id, &n.key)))),
+            subject_refs: Arc::new(SubjectRefKey::new(&self.subject_ref.key)),
+        }
+    }
+    pub(super) fn encode(&self, passphrase: Option<&Passphrase>, random: &dyn Random) -> Zeroizing<Vec<u8>> {
+        let encryption = passphrase.map(|_| Scrypt::recommended(random));
+        let wrap = encryption.as_ref().zip(passphrase);
+        let wrap = wrap.map(|(scrypt, p)| scrypt.key(p).expect("the recommended cost is affordable"));
+        let row = |usage, n: &Named| Row { id: n.id, key: wrapped(wrap.as_ref(), usage, n, random) };
+        let file = File {
+            version: VERSION,
+            derivation: self.derivation.iter().map(|n| row(DERIVATION, n)).collect(),
+            sealing: self.sealing.iter().map(|n| row(SEALING, n)).collect(),
+            subject_ref: row(SUBJECT_REF, &self.subject_ref),
+            encryption,
+        };
+        // Reserved in one piece: a vector that grows leaves copies of its content behind.
+        let mut json = Zeroizing::new(Vec::with_capacity(512 + 192 * (self.derivation.len() + self.sealing.len())));
+        serde_json::to_writer_pretty(&mut *json, &file).expect("strings and numbers serialise");
+        json.push(b'\n');
+        json
+    }
+    /// The secrets, and whether they were encrypted.
+    pub(super) fn decode(
+        path: &Path,
+        json: &[u8],
+        passphrase: Option<&Passphrase>,
+    ) -> Result<(Self, bool), KeyringError> {
+        Self::parse(json, passphrase).map_err(|refusal| {
+            let path = path.to_owned();
+            match refusal {
+                Refusal::Garbled(what) => KeyringError::Garbled { path, what },
+                Refusal::PassphraseNeeded => KeyringError::PassphraseNeeded { path },
+                Refusal::PassphraseWrong => KeyringError::PassphraseWrong { path },
+            }
+        })
+    }
+    fn parse(json: &[u8], passphrase: Option<&Passphrase>) -> Result<(Self, bool), Refusal> {
+        // Only the place of the defect is told: the message itself could quote a secret.
+        let place = |e: serde_json::Error| format!("not a file of secrets (line {}, column {})", e.line(), e.column());
+        let file: File = serde_json::from_slice(json).map_err(|e| Refusal::Garbled(place(e)))?;
+        if file.version != VERSION {
+            let what = format!("version {} is not {VERSION}, the one this program knows", file.version);
+            return Err(Refusal::Garbled(what));
+        }
+        let wrap = match &file.encryption {
+            Some(scrypt) => Some(scrypt.key(passphrase.ok_or(Refusal::PassphraseNeeded)?)?),
+            None => None,
+        };
+        let rows = |usage, rows: &[Row]| -> Result<Vec<Named>, Refusal> {
+            rows.iter().map(|r| unwrapped(wrap.as_ref(), usage, r)).collect()
+        };
+        let stored = Self {
+            derivation: rows(DERIVATION, &file.derivation)?,
+            sealing: rows(SEALING, &file.sealing)?,
+            subject_ref: unwrapped(wrap.as_ref(), SUBJECT_REF, &file.subject_ref)?,
+        };
+        if ![&stored.derivation, &stored.sealing].into_iter().all(|list| well_named(list)) {
+            return Err(Refusal::Garbled("a list of keys is empty, or an id is zero or there twice".into()));
+        }
+        Ok((stored, wrap.is_some()))
+    }
+}
+
+fn well_named(list: &[Named]) -> bool {
+    let ids: HashSet<u32> = list.iter().map(|n| n.id).filter(|id| *id != 0).collect();
+    !list.is_empty() && ids.len() == list.len()
+}
+
+impl Scrypt {
+    /// 32 MiB and about a tenth of a second (RFC 7914 §2), once per start.
+    fn recommended(random: &dyn Random) -> Self {
+        let salt = BASE64_URL_SAFE_NO_PAD.encode(random_bytes::<16>(random));
+        Self { kdf: ScryptName::Scrypt, log_n: 15, r: 8, p: 1, salt }
+    }
+    fn key(&self, passphrase: &Passphrase) -> Result<XChaCha20Poly1305, Refusal> {
+        let bad = || Refusal::Garbled("its scrypt parameters are out of range".into());
+        let n = 1_u64.checked_shl(self.log_n.into()).ok_or_else(bad)?;
+        if !affordable_scrypt(n, self.r.into(), self.p.into()) {
+            return Err(bad());
+        }
+        let cost = scrypt::Params::new(self.log_n, self.r, self.p).map_err(|_| bad())?;
+        let salt = BASE64_URL_SAFE_NO_PAD.decode(&self.salt).map_err(|_| bad())?;
+        let mut key = Zeroizing::new([0; 32]);
+        scrypt::scrypt(passphrase.expose(), &salt, &cost, &mut *key).map_err(|_| bad())?;
+        Ok(XChaCha20Poly1305::new((&*key).into()))
+    }
+}
+
+const DERIVATION: &str = "derivation";
+const SEALING: &str = "sealing";
+const SUBJECT_REF: &str = "subject_ref";
+
+fn bound_to(usage: &str, id: u32) -> Vec<u8> {
+    [usage.as_bytes(), &id.to_be_bytes()].concat()
+}
+
+fn wrapped(wrap: Option<&XChaCha20Poly1305>, usage: &str, named: &Named, random: &dyn Random) -> String {
+    let Some(wrap) = wrap else { return BASE64_URL_SAFE_NO_PAD.encode(named.key.expose()) };
+    let nonce: [u8; 24] = random_bytes(random);
+    let sealed = seal(wrap, &nonce, &bound_to(usage, named.id), named.key.expose());
+    BASE64_URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat())
+}
+
+fn unwrapped(wrap: Option<&XChaCha20Poly1305>, usage: &str, row: &Row) -> Result<Named, Refusal> {
+    let bad = || Refusal::Garbled(format!("{usage} key {} is not a key", row.id));
+    let bytes = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(&row.key).map_err(|_| bad())?);
+    let plain = match wrap {
+        None => bytes,
+        Some(wrap) => {
+            let (nonce, body) = bytes.split_first_chunk::<24>().ok_or_else(bad)?;
+            let opened = open(wrap, nonce, &bound_to(usage, row.id), body);
+            Zeroizing::new(opened.ok_or(Refusal::PassphraseWrong)?)
+        }
+    };
+    let key: [u8; 32] = plain[..].try_into().map_err(|_| bad())?;
+    Ok(Named { id: row.id, key: SecretBytes::new(key) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemRandom;
+
+    fn parse(json: &[u8], passphrase: Option<&Passphrase>) -> Result<(Stored, bool), KeyringError> {
+        Stored::decode(Path::new("keys/secrets.json"), json, passphrase)
+    }
+
+    #[test]
+    fn sealed_secrets_cannot_stand_in_for_each_other() {
+        let passphrase = Passphrase::new("correct horse".into()).unwrap();
+        let json = Stored::generate(&SystemRandom).encode(Some(&passphrase), &SystemRandom);
+        let (_, encrypted) = parse(&json, Some(&passphrase)).unwrap();
+        assert!(encrypted);
+        let mut file: File = serde_json::from_slice(&json).unwrap();
+        std::mem::swap(&mut file.derivation[0], &mut file.sealing[0]);
+        let swapped = serde_json::to_vec(&file).unwrap();
+        assert!(matches!(parse(&swapped, Some(&passphrase)), Err(KeyringError::PassphraseWrong { .. })));
+    }
+
+    #[test]
+    fn a_plain_secret_is_not_in_an_encrypted_file() {
+        let passphrase = Passphrase::new("correct horse".into()).unwrap();
+        let stored = Stored::generate(&SystemRandom);
+        let secret = BASE64_URL_SAFE_NO_PAD.encode(stored.derivation[0].key.expose());
+        let holds = |json: &[u8]| String::from_utf8_lossy(json).contains(&secret);
+        assert!(holds(&stored.encode(None, &SystemRandom)), "the search finds one");
+        assert!(!holds(&stored.encode(Some(&passphrase), &SystemRandom)));
+    }
+
+    #[test]
+    fn cut_and_altered_files_are_errors_that_quote_nothing() {
+        let json = Stored::generate(&SystemRandom).encode(None, &SystemRandom);
+        for len in 0..json.len() - 2 {
+            let refused = parse(&json[..len], None).err().unwrap().to_string();
+            assert!(refused.contains("keys/secrets.json") && refused.contains("backup"), "{refused}");
+        }
+        let file: File = serde_json::from_slice(&json).unwrap();
+        let secret = &file.sealing[0].key;
+        let text = String::from_utf8(json.to_vec()).unwrap();
+        let misplaced = text.replacen("\"version\"", &format!("\"{secret}\""), 1);
+        assert!(!parse(misplaced.as_bytes(), None).err().unwrap().to_string().contains(&secret[..8]));
+    }
+
+    #[test]
+    fn a_cost_beyond_reason_is_refused() {
+        let passphrase = Passphrase::new("p".into()).unwrap();
+        let json = Stored::generate(&SystemRandom).encode(Some(&passphrase), &SystemRandom);
+        let text = String::from_utf8(json.to_vec()).unwrap();
+        for log_n in ["0", "40", "63", "64", "255"] {
+            let bad = text.replace("\"log_n\": 15", &format!("\"log_n\": {log_n}"));
+            assert_ne!(bad, text);
+            assert!(parse(bad.as_bytes(), Some(&passphrase)).is_err(), "{log_n}");
+        }
+    }
+}
