@@ -17,6 +17,12 @@
 
 pub mod clock;
 #[cfg(feature = "server")]
+pub mod denylist;
+#[cfg(feature = "server")]
+pub mod families;
+#[cfg(feature = "server")]
+pub mod issuer;
+#[cfg(feature = "server")]
 pub mod keyring;
 pub mod model;
 #[cfg(feature = "server")]
