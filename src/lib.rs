@@ -26,6 +26,8 @@ pub mod issuer;
 pub mod keyring;
 pub mod model;
 #[cfg(feature = "server")]
+pub mod service;
+#[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "verifier")]
 pub mod verifier;

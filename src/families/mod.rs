@@ -8,9 +8,7 @@ use crate::{
     model::{
         ClientId, Scope, SessionId, Subject, SubjectRef, Timestamp,
         audit::Draft,
-        family::{
-            Closure, Doubt, Facts, Holder, Lifetimes, Lineage, Refusal, Secret, Verdict, judge,
-        },
+        family::{Closure, Doubt, Facts, Holder, Lifetimes, Lineage, Refusal, Secret, Verdict, judge},
         session::Identity,
     },
     store::{Amended, ClosedFamily, Family, FamilyStore, Opening, Presentation, StoreError},
@@ -18,8 +16,8 @@ use crate::{
 
 mod token;
 
-pub use token::{PREFIX, RefreshToken};
 use token::Parsed;
+pub use token::{PREFIX, RefreshToken};
 
 /// Why a presented refresh token gave nothing.
 #[derive(Debug, thiserror::Error)]

@@ -247,6 +247,9 @@ pub struct AuditPage {
     pub next: Option<u64>,
 }
 
+/// The store that this build of the service runs on.
+pub type Backend = embedded::EmbeddedStore;
+
 /// All three.
 pub trait Store: FamilyStore + DenyStore + AuditStore {}
 impl<T: FamilyStore + DenyStore + AuditStore> Store for T {}

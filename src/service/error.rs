@@ -1,0 +1,152 @@
+//! What can go wrong, by who must act. `http/error.rs` makes a status of it.
+
+use std::time::Duration;
+
+use crate::{
+    denylist::DenyError,
+    families::RefreshError,
+    keyring::RotateError,
+    model::{Timestamp, family::Doubt},
+    service::Permission,
+    store::StoreError,
+};
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nobody we know, or not proven: `invalid_client`.
+    #[error("client authentication failed")]
+    Client,
+    /// The grant is no good: `invalid_grant`. The cause is for the audit log only.
+    #[error("the grant is invalid, expired, revoked or another client's")]
+    Grant(&'static str),
+    /// `invalid_scope`.
+    #[error("{0}")]
+    Scope(&'static str),
+    /// `unauthorized_client`.
+    #[error("this client may not use this grant type")]
+    GrantType,
+    /// `unsupported_grant_type`.
+    #[error("grant_type must be refresh_token or client_credentials")]
+    UnsupportedGrantType,
+    /// The request makes no sense: `invalid_request`. Which member, and what was expected.
+    #[error("{field}: {hint}")]
+    Request {
+        /// Which parameter or member.
+        field: &'static str,
+        /// What was expected of it.
+        hint: String,
+    },
+    /// The caller lacks a permission.
+    #[error("this client lacks the permission {}", .0.name())]
+    Forbidden(Permission),
+    /// The caller may do this, but not that far.
+    #[error("{0}")]
+    Beyond(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// It cannot be done in this state. A stable code, and how to go on.
+    #[error("{hint}")]
+    Conflict {
+        /// Stable.
+        code: &'static str,
+        /// How to go on.
+        hint: String,
+        /// From when it will be possible, if that is known.
+        earliest: Option<Timestamp>,
+    },
+    /// We cannot tell: 503.
+    #[error("{why}")]
+    Unavailable {
+        /// Stable.
+        code: &'static str,
+        /// For people.
+        why: String,
+        /// When to come again.
+        retry_after: Duration,
+    },
+}
+
+impl Error {
+    /// A request error.
+    pub fn request(field: &'static str, hint: impl Into<String>) -> Self {
+        Self::Request { field, hint: hint.into() }
+    }
+
+    fn unavailable(code: &'static str, why: impl Into<String>, seconds: u64) -> Self {
+        Self::Unavailable { code, why: why.into(), retry_after: Duration::from_secs(seconds) }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Busy => Self::unavailable("busy", "too many requests are waiting; nothing was changed", 1),
+            StoreError::NotWhole => Self::unavailable("store_not_whole", e.to_string(), 30),
+            StoreError::Failed(_) => {
+                tracing::error!(error = %e, "the store did not answer");
+                Self::unavailable("store_unavailable", "the store cannot answer; your token still works afterwards", 2)
+            }
+            StoreError::Damaged(_) => {
+                tracing::error!(error = %e, "a record in the store is damaged");
+                Self::unavailable("store_damaged", "a record cannot be read; an operator must look", 60)
+            }
+        }
+    }
+}
+
+impl From<RefreshError> for Error {
+    fn from(e: RefreshError) -> Self {
+        match e {
+            RefreshError::Refused(_) => Self::Grant("refused"),
+            RefreshError::Closed(_) => Self::Grant("closed"),
+            RefreshError::Scope => Self::Scope("the scope is wider than the session's"),
+            RefreshError::Store(e) => e.into(),
+            RefreshError::Doubt(doubt) => {
+                let (code, why, seconds) = match doubt {
+                    Doubt::KeyMissing => ("key_missing", "this node lacks the key of this token's family", 30),
+                    Doubt::StoreNotWhole | Doubt::WipeUndecided => (
+                        "store_not_whole",
+                        "the store came back without acknowledged writes; an operator must decide",
+                        30,
+                    ),
+                    Doubt::LateDuplicate => {
+                        ("late_duplicate", "this token was exchanged a moment ago; use the newest one", 1)
+                    }
+                    Doubt::AheadOfStore => ("ahead_of_store", "the store does not know this generation yet", 5),
+                };
+                Self::unavailable(code, why, seconds)
+            }
+        }
+    }
+}
+
+impl From<DenyError> for Error {
+    fn from(e: DenyError) -> Self {
+        let hint = e.to_string();
+        match e {
+            DenyError::ActiveKey => Self::Conflict { code: "active_key", hint, earliest: None },
+            DenyError::UnknownKey => Self::NotFound("no key of this kid is known here"),
+            DenyError::Future => Self::request("before", hint),
+            DenyError::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<RotateError> for Error {
+    fn from(e: RotateError) -> Self {
+        match e {
+            RotateError::TooEarly(early) => Self::Conflict {
+                code: "too_early",
+                hint: format!("{early}; verifiers that have not seen the standby would refuse its tokens"),
+                earliest: Some(early.earliest),
+            },
+            RotateError::Failed(e) => {
+                tracing::error!(error = %e, "the keys could not be rotated");
+                Self::unavailable("keys_unavailable", "the keys could not be rotated; the old one still signs", 5)
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Counters for `/metrics`. No label ever holds a subject, a session or a token.
+
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// One label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// Which kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// Which route, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    route: String,
+    status: u16,
+}
+
+/// Which route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    refreshes: Family<Outcome, Counter>,
+    introspections: Family<Outcome, Counter>,
+    revocations: Family<Kind, Counter>,
+    sessions: Counter,
+    client_tokens: Counter,
+    refused_clients: Counter,
+    rotations: Counter,
+    rollbacks: Counter,
+    requests: Family<Request, Counter>,
+    seconds: Family<Route, Histogram>,
+    queue: Gauge,
+    store_bytes: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("rescind");
+        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
+        let new = Self {
+            registry: Mutex::default(),
+            refreshes: Family::default(),
+            introspections: Family::default(),
+            revocations: Family::default(),
+            sessions: Counter::default(),
+            client_tokens: Counter::default(),
+            refused_clients: Counter::default(),
+            rotations: Counter::default(),
+            rollbacks: Counter::default(),
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(histogram),
+            queue: Gauge::default(),
+            store_bytes: Gauge::default(),
+        };
+        registry.register("refreshes", "Refresh tokens presented, by outcome", new.refreshes.clone());
+        registry.register("introspections", "Tokens introspected, by outcome", new.introspections.clone());
+        registry.register("revocations", "Revocations acknowledged, by kind", new.revocations.clone());
+        registry.register("sessions_opened", "Sessions opened", new.sessions.clone());
+        registry.register("client_tokens", "Tokens issued to clients themselves", new.client_tokens.clone());
+        registry.register(
+            "client_authentication_failures",
+            "Requests of unproven clients",
+            new.refused_clients.clone(),
+        );
+        registry.register("key_rotations", "Rotations of the signing key", new.rotations.clone());
+        registry.register("store_rollbacks", "Starts on a store older than its witness", new.rollbacks.clone());
+        registry.register("http_requests", "HTTP requests, by route and status", new.requests.clone());
+        registry.register("http_request_duration_seconds", "Time to answer, by route", new.seconds.clone());
+        registry.register("store_queue", "Requests that wait for the store's writer", new.queue.clone());
+        registry.register("store_bytes", "Size of the store", new.store_bytes.clone());
+        Self { registry: Mutex::new(registry), ..new }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn refresh(&self, outcome: &'static str) {
+        self.refreshes.get_or_create(&Outcome { outcome }).inc();
+    }
+    pub(crate) fn introspection(&self, active: bool) {
+        self.introspections.get_or_create(&Outcome { outcome: if active { "active" } else { "inactive" } }).inc();
+    }
+    pub(crate) fn revocation(&self, kind: &'static str) {
+        self.revocations.get_or_create(&Kind { kind }).inc();
+    }
+    pub(crate) fn session_opened(&self) {
+        self.sessions.inc();
+    }
+    pub(crate) fn client_token(&self) {
+        self.client_tokens.inc();
+    }
+    pub(crate) fn client_refused(&self) {
+        self.refused_clients.inc();
+    }
+    pub(crate) fn key_rotated(&self) {
+        self.rotations.inc();
+    }
+    pub(crate) fn rolled_back(&self) {
+        self.rollbacks.inc();
+    }
+    pub(crate) fn request(&self, route: &str, status: u16, seconds: f64) {
+        let route = route.to_owned();
+        self.seconds.get_or_create(&Route { route: route.clone() }).observe(seconds);
+        self.requests.get_or_create(&Request { route, status }).inc();
+    }
+    pub(crate) fn store(&self, queue: usize, bytes: u64) {
+        self.queue.set(i64::try_from(queue).unwrap_or(i64::MAX));
+        self.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// The text exposition (OpenMetrics 1.0).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        encode(&mut out, &registry).expect("writing to a string does not fail");
+        out
+    }
+}

@@ -1,0 +1,180 @@
+//! What a node does: opens sessions, exchanges, revokes, introspects, rotates. HTTP and command line are two faces of
+//! it; each method is one thing that a caller may ask for, checked against what that caller may do.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    clock::{Clock, Random},
+    denylist::Denylist,
+    families::Families,
+    issuer::{AccessToken, Issuer, Order},
+    keyring::Keyring,
+    model::{
+        audit::{Draft, Origin},
+        family::{Lifetimes, Standing},
+    },
+    store::{Backend, FamilyStore},
+    verifier::Verifier,
+};
+
+mod clients;
+mod error;
+mod grants;
+mod introspect;
+mod metrics;
+mod operate;
+mod sessions;
+
+pub use clients::{Caller, Client, Clients, Credentials, Permission, SecretHash};
+pub use error::Error;
+pub use grants::Tokens;
+pub use introspect::Introspection;
+pub use metrics::Metrics;
+pub use operate::{Revocation, RevocationPage};
+pub use sessions::{Amendment, NewSession, SessionPage};
+
+/// How a node behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its name: `iss`, an `https` URL without query and fragment (RFC 8414 §2).
+    pub issuer: Box<str>,
+    /// How long things last.
+    pub lives: Lifetimes,
+    /// Which custom claims sessions may carry. None: any that is not reserved.
+    pub custom_claims: Option<BTreeSet<Box<str>>>,
+}
+
+/// One node of the service.
+pub struct Service {
+    pub(crate) settings: Settings,
+    pub(crate) clients: Clients,
+    pub(crate) families: Families<Backend>,
+    pub(crate) denylist: Denylist<Backend>,
+    pub(crate) issuer: Issuer,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) store: Arc<Backend>,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    verifier: Verifier,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Service({})", self.settings.issuer)
+    }
+}
+
+/// A request with its caller identified.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Who asks.
+    pub caller: Caller,
+    /// From where.
+    pub origin: Origin,
+}
+
+impl Context {
+    fn draft(&self) -> Draft {
+        Draft { actor: Some(self.caller.client.id.clone()), origin: self.origin.clone(), ..Draft::default() }
+    }
+
+    fn require(&self, permission: Permission) -> Result<(), Error> {
+        if self.caller.client.may(permission) { Ok(()) } else { Err(Error::Forbidden(permission)) }
+    }
+}
+
+impl Service {
+    /// Puts a node together.
+    ///
+    /// # Errors
+    /// [`crate::verifier::Misuse`] if the settings make no verifier, an empty issuer for one.
+    pub fn new(
+        settings: Settings,
+        clients: Clients,
+        keyring: Arc<Keyring>,
+        store: Arc<Backend>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, crate::verifier::Misuse> {
+        // The node reads its own tokens for introspection: whatever their audience, without any leeway.
+        let verifier = Verifier::builder(&*settings.issuer)
+            .dangerous_any_audience()
+            .keys(keyring.jwks().set.clone())
+            .leeway(std::time::Duration::ZERO)
+            .max_lifetime(settings.lives.access.max(std::time::Duration::from_secs(3600)))
+            .clock(clock.clone())
+            .build()?;
+        let metrics = Metrics::default();
+        if store.standing() != Standing::Whole {
+            metrics.rolled_back();
+        }
+        Ok(Self {
+            families: Families::new(store.clone(), keyring.clone(), random.clone(), settings.lives),
+            denylist: Denylist::new(store.clone(), keyring.clone()),
+            issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
+            settings,
+            clients,
+            keyring,
+            store,
+            metrics,
+            clock,
+            verifier,
+        })
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How it is set up.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Who sends a request.
+    ///
+    /// # Errors
+    /// [`Error::Client`].
+    pub fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Error> {
+        self.clients.authenticate(credentials).ok_or_else(|| {
+            self.metrics.client_refused();
+            Error::Client
+        })
+    }
+
+    /// Whether it can serve; else why not.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn ready(&self) -> Result<(), String> {
+        match self.store.standing() {
+            Standing::Whole => self.denylist.entries(u64::MAX, 1).await.map(drop).map_err(|e| e.to_string()),
+            Standing::Wiped => Err("the store is empty, its witness remembers another: put the store back, or accept \
+                                    the loss with --accept-store-loss"
+                .into()),
+            Standing::NotWhole => {
+                Err("the store is older than its witness: put the newer one back, or accept the loss \
+                                       with --accept-store-loss"
+                    .into())
+            }
+        }
+    }
+
+    /// Done every second or so: retires keys whose last token has expired.
+    pub fn housekeep(&self) {
+        match self.keyring.sweep() {
+            Ok(retired) if retired.is_empty() => {}
+            Ok(_) => self.follow_keys(),
+            Err(error) => tracing::error!(%error, "keys could not be retired; they verify a little longer"),
+        }
+        self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
+    }
+
+    /// Mints, or says what made the token too long.
+    fn mint(&self, order: Order) -> Result<AccessToken, Error> {
+        self.issuer.mint(order).ok_or_else(|| Error::request("claims", "the access token would be longer than 8 KiB"))
+    }
+}
