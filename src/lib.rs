@@ -21,6 +21,8 @@ pub mod denylist;
 #[cfg(feature = "server")]
 pub mod families;
 #[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
 pub mod issuer;
 #[cfg(feature = "server")]
 pub mod keyring;

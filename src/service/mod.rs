@@ -163,6 +163,11 @@ impl Service {
         }
     }
 
+    /// Which life of the denylist's log this is.
+    pub(crate) fn epoch(&self) -> u128 {
+        self.store.epoch()
+    }
+
     /// Done every second or so: retires keys whose last token has expired.
     pub fn housekeep(&self) {
         match self.keyring.sweep() {

@@ -244,6 +244,12 @@ impl EmbeddedStore {
         self.shared.depth.load(Ordering::Relaxed)
     }
 
+    /// Which life of the denylist's log this is.
+    #[must_use]
+    pub fn epoch(&self) -> u128 {
+        self.shared.character.epoch
+    }
+
     /// The bytes that it occupies.
     ///
     /// # Errors

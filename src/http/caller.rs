@@ -1,0 +1,209 @@
+//! Who sends a request: the extractors that stand before every handler.
+
+use std::net::SocketAddr;
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, Uri, header, request::Parts},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use super::{
+    App,
+    error::{ApiError, OAuthError},
+    form::Form,
+};
+use crate::{
+    model::audit::Origin,
+    service::{Context, Credentials, Error},
+};
+
+/// Parameters that must never travel in a URL, where logs and proxies keep them (RFC 6749 §2.3.1, RFC 9700 §4.3).
+const NEVER_IN_URLS: [&str; 5] = ["client_secret", "refresh_token", "token", "client_assertion", "access_token"];
+
+/// The address of the peer, put there by the listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// A request to an OAuth endpoint: its form, and who sent it.
+pub(super) struct OAuthCall {
+    pub(super) form: Form,
+    pub(super) ctx: Context,
+}
+
+impl FromRequest<App> for OAuthCall {
+    type Rejection = OAuthError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, OAuthError> {
+        let (parts, body) = request.into_parts();
+        check_query(&parts.uri)?;
+        if !is_type(&parts.headers, "application/x-www-form-urlencoded") {
+            return Err(Error::request("Content-Type", "must be application/x-www-form-urlencoded").into());
+        }
+        let body = read_body(body, app.limits.body, app.limits.body_timeout).await?;
+        let mut form = Form::read(&body)?;
+        let credentials = oauth_credentials(&parts.headers, &mut form)?;
+        let caller = app.service.authenticate(&credentials)?;
+        Ok(Self { form, ctx: Context { caller, origin: origin(&parts) } })
+    }
+}
+
+/// A caller of `/v1`: HTTP Basic, always proven.
+pub(super) struct ApiCall(pub(super) Context);
+
+impl FromRequestParts<App> for ApiCall {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let credentials = basic(&parts.headers)?.ok_or(Error::Client)?;
+        let caller = app.service.authenticate(&credentials)?;
+        Ok(Self(Context { caller, origin: origin(parts) }))
+    }
+}
+
+/// A JSON body with its errors as problems.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        if !is_type(&parts.headers, "application/json") {
+            return Err(Error::request("Content-Type", "must be application/json").into());
+        }
+        let body = read_body(body, app.limits.body, app.limits.body_timeout).await?;
+        let value = serde_json::from_slice(&body).map_err(|e| Error::request("body", json_hint(&e)))?;
+        Ok(Self(value))
+    }
+}
+
+/// A JSON body that may be left out.
+pub(super) struct OptionalJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<App> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let empty = request.headers().get(header::CONTENT_TYPE).is_none()
+            && request.headers().get(header::TRANSFER_ENCODING).is_none()
+            && request.headers().get(header::CONTENT_LENGTH).is_none_or(|n| n == "0");
+        if empty {
+            return Ok(Self(T::default()));
+        }
+        JsonBody::from_request(request, app).await.map(|JsonBody(value)| Self(value))
+    }
+}
+
+/// What serde says, without the input that it quotes: that could be a secret in the wrong place.
+fn json_hint(e: &serde_json::Error) -> String {
+    let text = e.to_string();
+    let place = format!("line {} column {}", e.line(), e.column());
+    match e.classify() {
+        serde_json::error::Category::Data if text.starts_with("missing field") || text.starts_with("unknown field") => {
+            text
+        }
+        serde_json::error::Category::Data if text.starts_with("duplicate field") => text,
+        serde_json::error::Category::Data => {
+            // `invalid type: string "…", expected a sequence`: keep what was expected.
+            let expected = text.rsplit_once("expected ").map_or_else(|| text.clone(), |(_, e)| format!("expected {e}"));
+            if text.contains("invalid type") || text.contains("invalid value") { expected } else { text }
+        }
+        _ => format!("is not JSON, at {place}"),
+    }
+}
+
+/// A query with its errors as problems; unknown and repeated parameters are refused.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        check_query(&parts.uri)?;
+        axum::extract::Query::try_from_uri(&parts.uri)
+            .map(|axum::extract::Query(query)| Self(query))
+            .map_err(|e| Error::request("query", e.body_text()).into())
+    }
+}
+
+fn check_query(uri: &Uri) -> Result<(), Error> {
+    let query = uri.query().unwrap_or_default();
+    let leaked = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| NEVER_IN_URLS.contains(&&*name));
+    if leaked {
+        return Err(Error::request("query", "credentials and tokens belong in the body, never in the URL"));
+    }
+    Ok(())
+}
+
+fn is_type(headers: &HeaderMap, expected: &str) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(expected))
+}
+
+async fn read_body(body: axum::body::Body, limit: usize, within: std::time::Duration) -> Result<Bytes, Error> {
+    match tokio::time::timeout(within, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Error::request("body", format!("is longer than {limit} bytes, or broke off"))),
+        Err(_) => Err(Error::request("body", "came too slowly")),
+    }
+}
+
+/// RFC 6749 §2.3: one way of authentication, not two.
+fn oauth_credentials(headers: &HeaderMap, form: &mut Form) -> Result<Credentials, Error> {
+    let secret = form.take("client_secret");
+    let named = form.get("client_id").map(ToOwned::to_owned);
+    if form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some() {
+        return Err(Error::Client);
+    }
+    match (basic(headers)?, secret) {
+        (Some(_), Some(_)) => Err(Error::request("client_secret", "two ways of authentication in one request")),
+        (Some(Credentials::Secret(id, _)), None) if named.as_ref().is_some_and(|n| *n != id) => {
+            Err(Error::request("client_id", "names another client than the Authorization header"))
+        }
+        (Some(credentials), None) => Ok(credentials),
+        (None, Some(secret)) => Ok(Credentials::Secret(named.ok_or(Error::Client)?, secret)),
+        (None, None) => named.map(Credentials::Named).ok_or(Error::Client),
+    }
+}
+
+/// HTTP Basic (RFC 7617); id and secret are form-encoded first (RFC 6749 §2.3.1).
+fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::request("Authorization", "is repeated"));
+    }
+    read_basic(value.as_bytes()).map(Some).ok_or(Error::Client)
+}
+
+fn read_basic(value: &[u8]) -> Option<Credentials> {
+    let (scheme, encoded) = value.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let pair = Zeroizing::new(BASE64_STANDARD.decode(encoded.trim_ascii()).ok()?);
+    let colon = pair.iter().position(|b| *b == b':')?;
+    let id = form_decode(&pair[..colon])?;
+    let secret = Zeroizing::new(form_decode(&pair[colon + 1..])?);
+    Some(Credentials::Secret(id, secret))
+}
+
+fn form_decode(bytes: &[u8]) -> Option<String> {
+    // A `name` without `=`: `&` and `=` in it would have been encoded.
+    if bytes.iter().any(|b| matches!(b, b'&' | b'=')) {
+        return std::str::from_utf8(bytes).ok().map(ToOwned::to_owned);
+    }
+    let (name, _) = form_urlencoded::parse(bytes).next()?;
+    (!name.contains('\u{fffd}')).then(|| name.into_owned())
+}
+
+fn origin(parts: &Parts) -> Origin {
+    let ip = parts.extensions.get::<Peer>().map(|p| p.0.ip().to_canonical().to_string().into());
+    let agent = parts.headers.get(header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+    let user_agent = agent.map(|a| a.chars().filter(|c| !c.is_control()).take(256).collect::<String>().into());
+    Origin { ip, user_agent }
+}

@@ -1,0 +1,63 @@
+//! What stands around every request: a name, a time limit, a log line, a measurement, the headers that always go.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    App,
+    error::{ApiError, OAuthError},
+};
+use crate::service::Error;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+pub(super) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+    let began = app.service.clock.monotonic();
+    let id = request_id(request.headers(), &app);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".into(), |p| p.as_str().to_owned());
+    let mut response = match tokio::time::timeout(app.limits.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => too_slow(&route),
+    };
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("checked, or made of digits"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // RFC 6749 §5.1; whoever wants to be cached says so itself.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::PRAGMA).or_insert(HeaderValue::from_static("no-cache"));
+    let seconds = app.service.clock.monotonic().saturating_sub(began).as_secs_f64();
+    let status = response.status().as_u16();
+    app.service.metrics().request(&route, status, seconds);
+    tracing::info!(request_id = %id, %method, route, status, seconds, "request");
+    response
+}
+
+/// The step may still be carried out; a retry finds what it did.
+fn too_slow(route: &str) -> Response {
+    let error = Error::Unavailable {
+        code: "too_slow",
+        why: "no answer in time; your token still works afterwards".into(),
+        retry_after: std::time::Duration::from_secs(2),
+    };
+    if route.starts_with("/oauth2/") { OAuthError(error).into_response() } else { ApiError(error).into_response() }
+}
+
+/// The caller's own id, if it is harmless, so that logs can be joined; else one of ours.
+fn request_id(headers: &HeaderMap, app: &App) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok());
+    let harmless = |s: &&str| {
+        (1..=64).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    given.filter(harmless).map_or_else(
+        || format!("{:x}-{:x}", app.service.clock.now().millis(), NEXT.fetch_add(1, Ordering::Relaxed)),
+        ToOwned::to_owned,
+    )
+}

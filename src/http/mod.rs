@@ -1,0 +1,139 @@
+//! The HTTP face of a node. Handlers are a few lines each: who asks and what is asked is settled by the extractors in
+//! `caller.rs`, what it means by [`crate::service`], what an error looks like by `error.rs`.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    middleware,
+    response::IntoResponse,
+    routing::{get, post},
+};
+use utoipa::OpenApi;
+
+use crate::service::{Error, Service};
+
+mod caller;
+mod error;
+mod form;
+mod layers;
+mod oauth;
+mod operate;
+mod operations;
+mod server;
+mod sessions;
+mod wellknown;
+
+pub use server::{Listeners, serve};
+
+/// What a request may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections held open at once, on each listener.
+    pub connections: usize,
+    /// Time for the head of a request, and how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// Time for its body.
+    pub body_timeout: Duration,
+    /// Time for its answer; beyond it 503.
+    pub request_timeout: Duration,
+    /// Bytes of its body.
+    pub body: usize,
+    /// Time that a graceful stop allows for what has begun.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(10),
+            body: 16 << 10,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    pub(crate) service: Arc<Service>,
+    pub(crate) limits: Limits,
+}
+
+/// Entries of a list: 50 unless asked otherwise, 200 at most.
+fn page_size(asked: Option<usize>) -> Result<usize, Error> {
+    match asked.unwrap_or(50) {
+        n @ 1..=200 => Ok(n),
+        _ => Err(Error::request("limit", "1 to 200")),
+    }
+}
+
+/// The public face.
+pub(crate) fn router(app: &App) -> Router {
+    let routes = Router::new()
+        .route("/oauth2/token", post(oauth::token))
+        .route("/oauth2/revoke", post(oauth::revoke))
+        .route("/oauth2/introspect", post(oauth::introspect))
+        .route("/.well-known/oauth-authorization-server", get(wellknown::metadata))
+        .route("/.well-known/jwks.json", get(wellknown::jwks))
+        .route("/v1/sessions", get(sessions::list).post(sessions::open))
+        .route("/v1/sessions/{session_id}", get(sessions::show).patch(sessions::amend).delete(sessions::end))
+        .route("/v1/revocations", get(operate::revocations).post(operate::revoke))
+        .route("/v1/keys", get(operate::keys))
+        .route("/v1/keys/rotate", post(operate::rotate))
+        .route("/v1/audit", get(operate::audit))
+        .route("/openapi.json", get(openapi));
+    let no_route = || async { error::bare_problem(StatusCode::NOT_FOUND, "no_such_path", "see /openapi.json") };
+    let no_method = || async {
+        error::bare_problem(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "the Allow header names those that are",
+        )
+    };
+    routes
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), layers::around))
+        .with_state(app.clone())
+}
+
+/// The operations face: no client authentication, so it belongs on a listener of its own.
+pub(crate) fn operations_router(app: &App) -> Router {
+    Router::new()
+        .route("/livez", get(operations::livez))
+        .route("/readyz", get(operations::readyz))
+        .route("/metrics", get(operations::metrics))
+        .with_state(app.clone())
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Rescind", description = "Stateless tokens that you can take back."),
+    paths(
+        oauth::token, oauth::revoke, oauth::introspect, wellknown::metadata, wellknown::jwks,
+        sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
+        operate::revoke, operate::revocations, operate::keys, operate::rotate, operate::audit,
+    ),
+    modifiers(&ClientAuthentication)
+)]
+struct Description;
+
+struct ClientAuthentication;
+
+impl utoipa::Modify for ClientAuthentication {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Basic));
+        openapi.components.get_or_insert_default().add_security_scheme("client", scheme);
+    }
+}
+
+async fn openapi(State(_): State<App>) -> impl IntoResponse {
+    Json(Description::openapi())
+}

@@ -1,0 +1,404 @@
+//! `/v1/revocations`, `/v1/keys` and `/v1/audit` for operators.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    App,
+    caller::{ApiCall, JsonBody, OptionalJson, Query},
+    error::{ApiError, Problem},
+    page_size,
+};
+use crate::{
+    keyring::KeyInfo,
+    model::{
+        Kid, SubjectRef, Timestamp,
+        audit::Record,
+        denial::{Ends, Entry, Target},
+        ids::IdError,
+    },
+    service::{Error, Revocation},
+    store::AuditQuery,
+};
+
+/// Revocations that one page holds at most.
+const PAGE: usize = 200;
+
+/// A revocation that is asked for. null equals absent.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokeBody {
+    /// `token` (id: a jti), `session` (a sid), `subject`, `client`, `key` (a kid), `all` (no id).
+    kind: String,
+    id: Option<String>,
+    /// What a cut-off (subject, client, all) ends: `sessions` opened before it, the default, or `tokens` minted before it.
+    ends: Option<String>,
+    /// RFC 3339; now by default; a later instant is refused.
+    before: Option<String>,
+    /// Why, up to 256 bytes, for the audit log.
+    reason: Option<String>,
+}
+
+/// A live entry of the denylist.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct EntryBody {
+    /// Which life of the log; positions of different epochs do not compare.
+    epoch: String,
+    position: u64,
+    kind: &'static str,
+    /// jti, sid, client_id or kid. Subjects are named by `subject_ref` alone.
+    id: Option<String>,
+    /// The opaque reference that stands for a subject, equal to the tokens' `sub_ref`.
+    #[schema(value_type = Option<String>)]
+    subject_ref: Option<SubjectRef>,
+    /// For cut-offs.
+    #[schema(value_type = Option<String>)]
+    ends: Option<Ends>,
+    /// For cut-offs: what is stamped before this instant is covered (RFC 3339).
+    before: Option<String>,
+    /// RFC 3339.
+    recorded_at: String,
+    /// Until when verifiers must know it (RFC 3339); null: for ever.
+    feed_until: Option<String>,
+    /// Until when refresh and introspection ask it (RFC 3339); null: for ever.
+    kept_until: Option<String>,
+    #[schema(value_type = Option<String>)]
+    reason: Option<Box<str>>,
+}
+
+fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
+    let cut_off = entry.target.is_cut_off();
+    let (id, subject_ref) = match &entry.target {
+        Target::Token(id) => (Some(id.to_string()), None),
+        Target::Session(id) => (Some(id.to_string()), None),
+        Target::Client(id) => (Some(id.to_string()), None),
+        Target::Key(id) => (Some(id.to_string()), None),
+        Target::Subject(reference) => (None, Some(*reference)),
+        Target::All => (None, None),
+    };
+    let until = |t: Timestamp| (t < Timestamp::MAX).then(|| t.to_rfc3339());
+    EntryBody {
+        epoch: format!("{epoch:032x}"),
+        position: entry.position,
+        kind: entry.target.kind(),
+        id,
+        subject_ref,
+        ends: cut_off.then_some(entry.ends),
+        before: cut_off.then(|| entry.before.to_rfc3339()),
+        recorded_at: entry.at.to_rfc3339(),
+        feed_until: until(entry.feed_until),
+        kept_until: until(entry.kept_until),
+        reason: entry.reason,
+    }
+}
+
+/// Revokes a token, a session, or by one record everything of a subject, a client, a key, or everyone.
+#[utoipa::path(
+    post, path = "/v1/revocations", tag = "revocations", request_body = RevokeBody, security(("client" = [])),
+    responses(
+        (status = 201, body = EntryBody),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    ApiCall(ctx): ApiCall,
+    JsonBody(body): JsonBody<RevokeBody>,
+) -> Result<(StatusCode, Json<EntryBody>), ApiError> {
+    let revocation = Revocation {
+        target: target(&app, &body)?,
+        ends: body.ends.as_deref().map(ends).transpose()?,
+        before: body.before.as_deref().map(|t| instant("before", t)).transpose()?,
+        reason: body.reason.map(reason).transpose()?,
+    };
+    let entry = app.service.revoke(&ctx, revocation).await?;
+    let epoch = app.service.epoch();
+    Ok((StatusCode::CREATED, Json(entry_body(epoch, entry))))
+}
+
+fn target(app: &App, body: &RevokeBody) -> Result<Target, Error> {
+    let bad = |e: IdError| Error::request("id", e.to_string());
+    let id = body.id.as_deref();
+    if body.kind == "all" {
+        return if id.is_none() { Ok(Target::All) } else { Err(Error::request("id", "kind all takes no id")) };
+    }
+    let needed = || id.ok_or_else(|| Error::request("id", format!("is missing; kind {} needs one", body.kind)));
+    Ok(match &*body.kind {
+        "token" => Target::Token(needed()?.parse().map_err(bad)?),
+        "session" => Target::Session(needed()?.parse().map_err(bad)?),
+        "subject" => Target::Subject(app.service.families.refer(&needed()?.parse().map_err(bad)?)),
+        "client" => Target::Client(needed()?.parse().map_err(bad)?),
+        "key" => Target::Key(needed()?.parse().map_err(bad)?),
+        _ => return Err(Error::request("kind", "one of token, session, subject, client, key, all")),
+    })
+}
+
+fn ends(text: &str) -> Result<Ends, Error> {
+    match text {
+        "sessions" => Ok(Ends::Sessions),
+        "tokens" => Ok(Ends::Tokens),
+        _ => Err(Error::request("ends", "sessions or tokens")),
+    }
+}
+
+fn instant(field: &'static str, text: &str) -> Result<Timestamp, Error> {
+    Timestamp::from_rfc3339(text)
+        .ok_or_else(|| Error::request(field, "an RFC 3339 instant, such as 2026-01-31T12:00:00Z"))
+}
+
+fn reason(text: String) -> Result<Box<str>, Error> {
+    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+        return Err(Error::request("reason", "1 to 256 bytes without control characters"));
+    }
+    Ok(text.into())
+}
+
+/// Where to go on in the denylist.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EntriesQuery {
+    /// Entries after this position.
+    after: Option<u64>,
+    /// 50 by default, 200 at most.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+}
+
+/// A part of the denylist.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct EntriesBody {
+    epoch: String,
+    /// The last position given out.
+    head: u64,
+    revocations: Vec<EntryBody>,
+}
+
+/// Live entries in the order of their acknowledgement.
+#[utoipa::path(
+    get, path = "/v1/revocations", tag = "revocations", params(EntriesQuery), security(("client" = [])),
+    responses(
+        (status = 200, body = EntriesBody),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn revocations(
+    State(app): State<App>,
+    ApiCall(ctx): ApiCall,
+    Query(query): Query<EntriesQuery>,
+) -> Result<Json<EntriesBody>, ApiError> {
+    let page = app.service.revocations(&ctx, query.after.unwrap_or(0), page_size(query.limit)?.min(PAGE)).await?;
+    let revocations = page.entries.into_iter().map(|e| entry_body(page.epoch, e)).collect();
+    Ok(Json(EntriesBody { epoch: format!("{:032x}", page.epoch), head: page.head, revocations }))
+}
+
+/// A signing key.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct KeyBody {
+    #[schema(value_type = String)]
+    kid: Kid,
+    /// `pending`, `active`, `retiring` or `retired`.
+    state: &'static str,
+    alg: &'static str,
+    /// RFC 3339, as all below.
+    created_at: String,
+    published_at: String,
+    activated_at: Option<String>,
+    retiring_since: Option<String>,
+    verifies_until: Option<String>,
+    retired_at: Option<String>,
+}
+
+impl From<KeyInfo> for KeyBody {
+    fn from(key: KeyInfo) -> Self {
+        let text = |t: Option<Timestamp>| t.map(Timestamp::to_rfc3339);
+        Self {
+            kid: key.kid,
+            state: key.state.name(),
+            alg: key.algorithm.name(),
+            created_at: key.created.to_rfc3339(),
+            published_at: key.published.to_rfc3339(),
+            activated_at: text(key.activated),
+            retiring_since: text(key.retiring_since),
+            verifies_until: text(key.verifies_until),
+            retired_at: text(key.retired),
+        }
+    }
+}
+
+/// All signing keys.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct KeysBody {
+    keys: Vec<KeyBody>,
+    /// The first instant at which a rotation is safe (RFC 3339).
+    rotation_possible_from: String,
+}
+
+/// The signing keys with their states.
+#[utoipa::path(
+    get, path = "/v1/keys", tag = "keys", security(("client" = [])),
+    responses(
+        (status = 200, body = KeysBody),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn keys(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<KeysBody>, ApiError> {
+    let keys = app.service.keys(&ctx)?.into_iter().map(Into::into).collect();
+    let rotation_possible_from = app.service.keyring.earliest_rotation().to_rfc3339();
+    Ok(Json(KeysBody { keys, rotation_possible_from }))
+}
+
+/// How to rotate.
+#[derive(Deserialize, Default, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RotateBody {
+    /// Rotate although the standby has not been published long enough. Verifiers that cache the JWKS will refuse
+    /// valid tokens until they fetch it again.
+    dangerous_before_published: Option<bool>,
+}
+
+/// What a rotation did.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct RotatedBody {
+    /// Signs from now on.
+    #[schema(value_type = String)]
+    active: Kid,
+    /// Signed until now; still verifies.
+    #[schema(value_type = String)]
+    retiring: Kid,
+    /// The new standby, published from now on.
+    #[schema(value_type = String)]
+    pending: Kid,
+}
+
+/// Makes the standby sign.
+#[utoipa::path(
+    post, path = "/v1/keys/rotate", tag = "keys", request_body = Option<RotateBody>, security(("client" = [])),
+    responses(
+        (status = 200, body = RotatedBody),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn rotate(
+    State(app): State<App>,
+    ApiCall(ctx): ApiCall,
+    OptionalJson(body): OptionalJson<RotateBody>,
+) -> Result<Json<RotatedBody>, ApiError> {
+    let done = app.service.rotate(&ctx, body.dangerous_before_published.unwrap_or(false)).await?;
+    Ok(Json(RotatedBody { active: done.active, retiring: done.retiring, pending: done.pending }))
+}
+
+/// Which audit records.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AuditParams {
+    subject: Option<String>,
+    /// A session id.
+    session: Option<String>,
+    /// RFC 3339.
+    since: Option<String>,
+    /// `next` of the page before.
+    after: Option<u64>,
+    /// 50 by default, 200 at most.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+}
+
+/// An audit record.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct RecordBody {
+    sequence: u64,
+    /// RFC 3339.
+    at: String,
+    #[schema(value_type = String)]
+    event: crate::model::audit::Event,
+    #[schema(value_type = String)]
+    outcome: crate::model::audit::Outcome,
+    /// The authenticated client that asked.
+    actor: Option<String>,
+    client_id: Option<String>,
+    subject: Option<String>,
+    session_id: Option<String>,
+    /// The generation presented.
+    generation: Option<u32>,
+    #[schema(value_type = Option<String>)]
+    ip: Option<Box<str>>,
+    #[schema(value_type = Option<String>)]
+    user_agent: Option<Box<str>>,
+    #[schema(value_type = Option<String>)]
+    cause: Option<Box<str>>,
+}
+
+impl From<Record> for RecordBody {
+    fn from(r: Record) -> Self {
+        Self {
+            sequence: r.sequence,
+            at: r.at.to_rfc3339(),
+            event: r.event,
+            outcome: r.outcome,
+            actor: r.actor.map(|c| c.to_string()),
+            client_id: r.client.map(|c| c.to_string()),
+            subject: r.subject.map(|s| s.to_string()),
+            session_id: r.session.map(|s| s.to_string()),
+            generation: r.generation.map(|g| g.0),
+            ip: r.origin.ip,
+            user_agent: r.origin.user_agent,
+            cause: r.cause,
+        }
+    }
+}
+
+/// A part of the audit log.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct AuditBody {
+    records: Vec<RecordBody>,
+    /// For `after` of the next page. A page may be short, even empty, and still have a next one.
+    next: Option<u64>,
+}
+
+/// Who had access and when, and who took it away.
+#[utoipa::path(
+    get, path = "/v1/audit", tag = "audit", params(AuditParams), security(("client" = [])),
+    responses(
+        (status = 200, body = AuditBody),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn audit(
+    State(app): State<App>,
+    ApiCall(ctx): ApiCall,
+    Query(query): Query<AuditParams>,
+) -> Result<Json<AuditBody>, ApiError> {
+    let bad = |field| move |e: IdError| Error::request(field, e.to_string());
+    let page = app
+        .service
+        .audit(
+            &ctx,
+            AuditQuery {
+                subject: query.subject.as_deref().map(str::parse).transpose().map_err(bad("subject"))?,
+                session: query.session.as_deref().map(str::parse).transpose().map_err(bad("session"))?,
+                since: query.since.as_deref().map(|t| instant("since", t)).transpose()?,
+                after: query.after.unwrap_or(0),
+                limit: page_size(query.limit)?,
+            },
+        )
+        .await?;
+    Ok(Json(AuditBody { records: page.records.into_iter().map(Into::into).collect(), next: page.next }))
+}

@@ -1,0 +1,71 @@
+//! What anyone may read: the issuer's metadata (RFC 8414) and its keys (RFC 7517).
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::App;
+
+/// RFC 8414 §2.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Metadata {
+    issuer: String,
+    token_endpoint: String,
+    jwks_uri: String,
+    revocation_endpoint: String,
+    introspection_endpoint: String,
+    grant_types_supported: [&'static str; 2],
+    /// Required by RFC 8414 and empty: there is no authorization endpoint.
+    response_types_supported: [&'static str; 0],
+    token_endpoint_auth_methods_supported: [&'static str; 3],
+    revocation_endpoint_auth_methods_supported: [&'static str; 3],
+    introspection_endpoint_auth_methods_supported: [&'static str; 2],
+}
+
+/// The issuer's metadata (RFC 8414).
+#[utoipa::path(get, path = "/.well-known/oauth-authorization-server", tag = "discovery",
+    responses((status = 200, body = Metadata)))]
+pub(super) async fn metadata(State(app): State<App>) -> Response {
+    let issuer = app.service.settings().issuer.to_string();
+    let base = issuer.trim_end_matches('/').to_owned();
+    let methods = ["client_secret_basic", "client_secret_post", "none"];
+    let metadata = Metadata {
+        token_endpoint: format!("{base}/oauth2/token"),
+        jwks_uri: format!("{base}/.well-known/jwks.json"),
+        revocation_endpoint: format!("{base}/oauth2/revoke"),
+        introspection_endpoint: format!("{base}/oauth2/introspect"),
+        issuer,
+        grant_types_supported: ["refresh_token", "client_credentials"],
+        response_types_supported: [],
+        token_endpoint_auth_methods_supported: methods,
+        revocation_endpoint_auth_methods_supported: methods,
+        introspection_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+    };
+    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(metadata)).into_response()
+}
+
+/// The keys that sign, will sign, or have signed what may still be alive.
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "discovery",
+    responses(
+        (status = 200, description = "A JWK set (RFC 7517 §5)", body = Object),
+        (status = 304, description = "Unchanged since the ETag in If-None-Match"),
+    ))]
+pub(super) async fn jwks(State(app): State<App>, headers: HeaderMap) -> Response {
+    let published = app.service.keyring.jwks();
+    let cache = format!("public, max-age={}", published.max_age.as_secs());
+    let caching = [
+        (header::ETAG, HeaderValue::from_str(&published.etag).expect("a quoted hash is a header value")),
+        (header::CACHE_CONTROL, HeaderValue::from_str(&cache).expect("digits are a header value")),
+    ];
+    let unchanged = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok()).any(|list| {
+        list.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == published.etag)
+    });
+    if unchanged {
+        return (StatusCode::NOT_MODIFIED, caching).into_response();
+    }
+    (caching, [(header::CONTENT_TYPE, "application/json")], published.json.clone()).into_response()
+}
