@@ -85,7 +85,7 @@ def page(vectors, accepts):
     versions = {name: version(name) for name in ("PyJWT", "joserfc", "Authlib")} | node
     hostile = sum(1 for vector in vectors["vectors"] if vector["expect_code"])
     return (HERE / "verifiers.md.in").read_text().format(
-        count=hostile, versions=", ".join(f"{name} {is_}" for name, is_ in versions.items()), table=table(vectors, accepts)
+        count=hostile, versions=", ".join(f"{name} {pinned}" for name, pinned in versions.items()), table=table(vectors, accepts)
     )
 
 

@@ -11,7 +11,9 @@ import jwt
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 
-warnings.filterwarnings("ignore", "(?s).*(authlib.jose module|EdDSA) is deprecated")
+import authlib.deprecate  # noqa: F401  (it makes its own warnings be shown, so ours come after it)
+
+warnings.filterwarnings("ignore", "(?s)authlib.jose module is deprecated|EdDSA is deprecated|Please `KeySet")
 from authlib.jose import JsonWebKey, JsonWebToken  # noqa: E402
 from authlib.jose.errors import JoseError as AuthlibError  # noqa: E402
 
