@@ -1,0 +1,151 @@
+//! Clients and verifiers that others wrote, against the real server: see `tests/foreign/`, set up by `tests/run`.
+#![cfg(feature = "server")]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+const HINT: &str = "the foreign clients are not installed: run tests/run, or tests/foreign/setup alone";
+const POLL: Duration = Duration::from_millis(50);
+/// Short, because the reuse of a refresh token is told from a retry only after it.
+const RETRY_WINDOW: &str = "1";
+
+#[test]
+fn foreign_authlib_refreshes_introspects_and_revokes() {
+    Server::start("authlib_client").passes("python", &["authlib_client.py"], 60);
+}
+
+#[test]
+fn foreign_requests_oauthlib_refreshes_and_revokes() {
+    Server::start("requests_oauthlib_client").passes("python", &["requests_oauthlib_client.py"], 60);
+}
+
+#[test]
+fn foreign_oauth4webapi_discovers_refreshes_introspects_and_revokes() {
+    Server::start("oauth4webapi").passes("node", &["oauth4webapi.mjs"], 60);
+}
+
+#[test]
+fn foreign_python_verifiers_accept_our_tokens() {
+    Server::start("verify_py").passes("python", &["verify.py"], 60);
+}
+
+#[test]
+fn foreign_node_verifiers_accept_our_tokens() {
+    Server::start("verify_mjs").passes("node", &["verify.mjs"], 60);
+}
+
+#[test]
+fn foreign_verifiers_accept_no_forgery_and_diverge_as_documented() {
+    let vectors = output("hostile_vectors.json");
+    let made = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--example", "hostile_vectors"])
+        .stdout(File::create(&vectors).expect("the target directory is writable"))
+        .status()
+        .expect("cargo runs");
+    assert!(made.success(), "the example hostile_vectors failed");
+    let vectors = vectors.to_str().expect("a UTF-8 path");
+    passes(client("python").args(["divergences.py", vectors]), "divergences", 120);
+}
+
+#[test]
+fn foreign_schemathesis_finds_no_difference_between_the_routes_and_their_description() {
+    let long = std::env::var_os("RESCIND_LONG").is_some();
+    Server::start("schemathesis").passes("python", &["openapi.py"], if long { 1500 } else { 240 });
+}
+
+/// `rescind dev`, ended with the test.
+struct Server {
+    process: Child,
+    name: &'static str,
+    address: serde_json::Value,
+}
+
+impl Server {
+    fn start(name: &'static str) -> Self {
+        let log = File::create(output(&format!("{name}.server.log"))).expect("the target directory is writable");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_rescind"))
+            .args(["dev", "--json", "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"])
+            .args(["--store", "memory:", "--retry-window", &format!("{RETRY_WINDOW}s")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the server says where it listens");
+        let address = serde_json::from_str(&line).expect("its first line is one JSON object");
+        Self { process, name, address }
+    }
+
+    fn says(&self, member: &str) -> &str {
+        self.address[member].as_str().unwrap_or_else(|| panic!("`rescind dev --json` says no {member}"))
+    }
+
+    fn passes(&self, interpreter: &str, script: &[&str], seconds: u32) {
+        let mut client = client(interpreter);
+        for member in ["issuer", "token_endpoint", "jwks_uri", "operations", "client_id", "client_secret"] {
+            client.env(format!("RESCIND_{}", member.to_uppercase()), self.says(member));
+        }
+        client.env("RESCIND_RETRY_WINDOW_SECONDS", RETRY_WINDOW).args(script);
+        passes(&mut client, self.name, seconds);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn foreign() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign")
+}
+
+fn output(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// An interpreter of the clients' own environment, which must have been made: a skipped client would read as passed.
+fn client(interpreter: &str) -> Command {
+    let made = [".venv/made-from", "node_modules/made-from"].map(|mark| foreign().join(mark).exists());
+    assert!(made == [true; 2], "{HINT}");
+    let own = foreign().join(".venv/bin");
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let path =
+        std::env::join_paths([own].into_iter().chain(std::env::split_paths(&inherited))).expect("no colon in it");
+    let mut command = Command::new("/usr/bin/env");
+    command.arg(interpreter).current_dir(foreign()).env("PATH", path).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// Runs to the end within a bound; shows what the client said when it fails.
+fn passes(command: &mut Command, name: &str, seconds: u32) {
+    let said = output(&format!("{name}.log"));
+    let log = File::create(&said).expect("the target directory is writable");
+    let mut process = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file can be shared"))
+        .stderr(log)
+        .spawn()
+        .expect("the client starts");
+    let mut left = seconds * 20;
+    let ended = loop {
+        match process.try_wait().expect("it is our own child") {
+            Some(status) => break Some(status),
+            None if left == 0 => break None,
+            None => left -= 1,
+        }
+        thread::sleep(POLL);
+    };
+    let _ = process.kill();
+    let said = std::fs::read_to_string(said).expect("the log was just written");
+    println!("{said}");
+    assert!(ended.is_some(), "{name} was not done within {seconds} s");
+    assert!(ended.is_some_and(|status| status.success()), "{name} failed: see above");
+}

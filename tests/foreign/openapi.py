@@ -1,0 +1,55 @@
+"""Schemathesis against every route that the server describes: bounded in time, the same each time in short form."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import requests
+
+from checks import check
+from server import ISSUER
+
+HERE = pathlib.Path(__file__).parent
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+# What must be described, so that nothing is tested by not being mentioned.
+EXPECTED = {
+    ("post", "/oauth2/token"),
+    ("post", "/oauth2/revoke"),
+    ("post", "/oauth2/introspect"),
+    ("get", "/.well-known/oauth-authorization-server"),
+    ("get", "/.well-known/jwks.json"),
+    ("post", "/v1/sessions"),
+    ("get", "/v1/sessions"),
+    ("get", "/v1/sessions/{}"),
+    ("patch", "/v1/sessions/{}"),
+    ("delete", "/v1/sessions/{}"),
+    ("post", "/v1/revocations"),
+    ("get", "/v1/revocations"),
+    ("get", "/v1/keys"),
+    ("post", "/v1/keys/rotate"),
+    ("get", "/v1/audit"),
+}
+
+
+def described(api):
+    """Each route, with its parameters' names left out."""
+    return {
+        (method, "/".join("{}" if part.startswith("{") else part for part in path.split("/")))
+        for path, item in api["paths"].items()
+        for method in item
+        if method in METHODS
+    }
+
+
+answer = requests.get(f"{ISSUER}/openapi.json", timeout=10)
+check(answer.status_code == 200, "the description is served")
+missing = EXPECTED - described(answer.json())
+check(not missing, f"every route is described; missing: {sorted(missing)}")
+
+long = "RESCIND_LONG" in os.environ
+bounds = ["--max-examples", "500"] if long else ["--max-examples", "20", "--seed", "1", "--generation-deterministic"]
+run = [sys.executable, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml", "run"]
+done = subprocess.run([*run, f"{ISSUER}/openapi.json", *bounds])
+check(done.returncode == 0, "schemathesis found no failure")
+check(requests.get(f"{ISSUER}/.well-known/jwks.json", timeout=10).status_code == 200, "and the server still serves")
