@@ -5,7 +5,7 @@ use std::hint::black_box;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ed25519_dalek::Signature;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use rescind::verifier::{JwkSet, Verifier};
+use rescind::{model::JwkSet, verifier::Verifier};
 use serde::Deserialize;
 
 use crate::tokens::{AUDIENCE, Fixture, ISSUER};
