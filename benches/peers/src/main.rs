@@ -1,0 +1,62 @@
+//! `verify/first_sight`: what does it cost to verify a token that has not been seen before?
+//!
+//! Three contenders take turns over the same 64 tokens in one process, so that whatever disturbs the machine disturbs
+//! all of them, and each round compares them with each other:
+//!
+//! - **rescind**: the whole strict verification, from the text to typed claims;
+//! - **jsonwebtoken**: `decode` with the strictest settings that it has, its key prepared beforehand, no choice by `kid`;
+//! - **verify_strict**: the bare signature check over bytes that are already decoded. Nobody can be faster.
+
+mod contenders;
+mod measure;
+mod tokens;
+
+use std::process::ExitCode;
+
+use contenders::{Contender, jsonwebtoken_decode, rescind_verify, verify_strict};
+use measure::Comparison;
+use tokens::Fixture;
+
+const ROUNDS: usize = 5_000;
+const MOST_OVER_THE_LIMIT: f64 = 1.15;
+
+fn main() -> ExitCode {
+    let fixture = Fixture::mint(64, 600);
+    let contenders: [(&str, Contender); 3] = [
+        ("rescind", rescind_verify(&fixture)),
+        ("jsonwebtoken", jsonwebtoken_decode(&fixture)),
+        ("verify_strict", verify_strict(&fixture)),
+    ];
+    println!("verify/first_sight: {} tokens of {} bytes, {ROUNDS} rounds", fixture.tokens.len(), fixture.token_bytes());
+    println!("{}", backend());
+    let result = Comparison::run(&contenders, fixture.tokens.len(), ROUNDS);
+    println!("{result}");
+    judge(&result)
+}
+
+/// Which arithmetic the two versions of dalek use in this build on this processor.
+fn backend() -> String {
+    let built = cfg!(curve25519_dalek_backend = "avx512");
+    #[cfg(target_arch = "x86_64")]
+    let able = std::arch::is_x86_feature_detected!("avx512ifma") && std::arch::is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    let able = false;
+    format!(
+        "cfg curve25519_dalek_backend=\"avx512\": {}; processor with AVX-512 IFMA: {}; \
+         rescind and verify_strict use dalek 3, jsonwebtoken dalek 2, which has no AVX-512 on stable Rust",
+        if built { "on" } else { "off" },
+        if able { "yes" } else { "no" },
+    )
+}
+
+fn judge(result: &Comparison) -> ExitCode {
+    let (peer, limit) = (result.ratio(0, 1).median, result.ratio(0, 2).median);
+    let verdicts = [
+        (peer <= 1.0, format!("rescind is no slower than jsonwebtoken: {peer:.3} of its time")),
+        (limit <= MOST_OVER_THE_LIMIT, format!("rescind within {MOST_OVER_THE_LIMIT} of verify_strict: {limit:.3}")),
+    ];
+    for (holds, what) in &verdicts {
+        println!("{} {what}", if *holds { "pass" } else { "FAIL" });
+    }
+    if verdicts.iter().all(|(holds, _)| *holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

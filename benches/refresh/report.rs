@@ -1,0 +1,93 @@
+//! Medians over rounds: a table for people, one line of JSON for machines.
+
+use serde_json::{Map, Value, json};
+
+use crate::load::Round;
+
+/// One measured figure of a round.
+type Figure = (&'static str, fn(&Round) -> f64);
+
+/// Each is the median over the rounds.
+const FIGURES: [Figure; 10] = [
+    ("per_second", |r| r.per_second),
+    ("p50_ms", |r| r.p50_ms),
+    ("p99_ms", |r| r.p99_ms),
+    ("max_ms", |r| r.max_ms),
+    ("server_user_us", |r| r.server_user_us),
+    ("server_system_us", |r| r.server_system_us),
+    ("generator_us", |r| r.generator_us),
+    ("written_bytes", |r| r.written_bytes),
+    ("resident_mib", |r| r.resident_mib),
+    ("others_cores", |r| r.others_cores),
+];
+
+/// All rounds of one server.
+pub(crate) struct Series {
+    pub(crate) name: &'static str,
+    pub(crate) rounds: Vec<Round>,
+}
+
+impl Series {
+    pub(crate) fn errors(&self) -> u64 {
+        self.rounds.iter().map(|round| round.errors).sum()
+    }
+
+    pub(crate) fn median(&self, of: fn(&Round) -> f64) -> f64 {
+        median(self.rounds.iter().map(of).collect())
+    }
+
+    fn range(&self, of: fn(&Round) -> f64) -> (f64, f64) {
+        let values = || self.rounds.iter().map(of);
+        (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max))
+    }
+
+    fn json(&self) -> Value {
+        let mut object: Map<String, Value> =
+            FIGURES.iter().map(|(name, of)| ((*name).into(), json!(self.median(*of)))).collect();
+        object.insert("errors".into(), self.errors().into());
+        Value::Object(object)
+    }
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// The table.
+pub(crate) fn print(all: &[Series], syncs_per_second: f64, sync_ms: f64) {
+    println!(
+        "{:24} {:>10} {:>19} {:>7} {:>7} {:>7} {:>16} {:>9} {:>9} {:>8} {:>6}",
+        "medians",
+        "per second",
+        "min - max",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "server us (u+s)",
+        "client us",
+        "B written",
+        "RSS MiB",
+        "others"
+    );
+    for series in all {
+        let [rate, p50, p99, max, user, system, generator, written, resident, others] =
+            FIGURES.map(|(_, of)| series.median(of));
+        let (low, high) = series.range(|r| r.per_second);
+        println!(
+            "{:24} {rate:10.0} {:>19} {p50:7.2} {p99:7.2} {max:7.2} {:>16} {generator:9.1} {written:9.0} {resident:8.1} {others:6.2}",
+            series.name,
+            format!("{low:.0} - {high:.0}"),
+            format!("{user:.1} + {system:.1}"),
+        );
+    }
+    println!("{:24} {syncs_per_second:10.0} {:>19} {sync_ms:7.2}", "fdatasync of 4 KiB", "");
+}
+
+/// The line.
+pub(crate) fn json_line(all: &[Series], syncs_per_second: f64, sync_ms: f64) -> String {
+    let mut object: Map<String, Value> =
+        all.iter().map(|series| (series.name.replace(' ', "_"), series.json())).collect();
+    object.insert("fdatasync_4k".into(), json!({ "per_second": syncs_per_second, "p50_ms": sync_ms }));
+    json!({ "bench": "refresh", "figures": object }).to_string()
+}
