@@ -51,7 +51,7 @@ impl Default for Limits {
             connections: 4096,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(15),
             body: 16 << 10,
             drain: Duration::from_secs(20),
         }

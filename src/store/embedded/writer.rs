@@ -26,6 +26,8 @@ use crate::{
 
 /// Requests that one commit carries at most.
 const BATCH: usize = 256;
+/// A transaction that takes this long is an outage, not load.
+const STALL: Duration = Duration::from_secs(1);
 /// How often the writer wakes when nobody asks.
 const TICK: Duration = Duration::from_secs(1);
 /// How long after the last change time served is still written down: longer than any retry window.
@@ -53,6 +55,10 @@ impl ServedClock {
     fn pause(&mut self, monotonic: Duration) {
         self.base = Duration::from_millis(self.read(monotonic).0);
         self.since = None;
+    }
+    /// A stretch in which nobody was answered does not count.
+    fn discount(&mut self, stretch: Duration) {
+        self.base = self.base.saturating_sub(stretch);
     }
     fn resume(&mut self, monotonic: Duration) {
         self.since.get_or_insert(monotonic);
@@ -187,12 +193,24 @@ impl Writer {
         // Step done: nothing of it is visible or durable yet.
         txn.commit().map_err(failed)?;
         // Committed: durable and visible; the replies may go.
+        self.discount_stall(shared.clock.monotonic().saturating_sub(mono));
         self.progress = progress;
         self.last_commit = mono;
         if changed {
             self.last_change = mono;
         }
         Ok(())
+    }
+
+    /// A disk that stalls answers nobody: that time must not use up anyone's retry window.
+    fn discount_stall(&self, took: Duration) {
+        if took >= STALL {
+            tracing::warn!(seconds = took.as_secs_f64(), "the disk stalled");
+            let mut clock = self.shared.served.lock().unwrap_or_else(PoisonError::into_inner);
+            clock.pause(self.shared.clock.monotonic());
+            clock.discount(took);
+            clock.resume(self.shared.clock.monotonic());
+        }
     }
 
     fn heartbeat_due(&self, mono: Duration) -> bool {
