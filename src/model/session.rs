@@ -4,18 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{Audience, ClientId, Scope, Subject, Timestamp};
 
-/// The device that a session was opened on, as the login application saw it.
+/// The device that a session was opened on, as the login application saw it. Every member is always written: the
+/// store's encoding does not name them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     /// What the person calls it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub label: Option<Box<str>>,
     /// Address at the login.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub ip: Option<Box<str>>,
     /// `User-Agent` at the login.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub user_agent: Option<Box<str>>,
 }
 
