@@ -1,7 +1,7 @@
 //! A whole node in this process: the real router on a real socket, the embedded store in memory or in a temporary
 //! directory, a clock that the test moves.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use std::{
     path::{Path, PathBuf},
@@ -20,6 +20,8 @@ use rescind::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
+/// The same after a restart, whatever the port.
+pub const ISSUER: &str = "https://issuer.test";
 pub const APP: &str = "app";
 pub const OTHER: &str = "other";
 pub const PUBLIC: &str = "public";
@@ -134,7 +136,7 @@ impl Harness {
         let operations = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", public.local_addr().unwrap());
         let operations_base = format!("http://{}", operations.local_addr().unwrap());
-        let settings = Settings { issuer: base.clone().into(), lives: setup.lives, custom_claims: None };
+        let settings = Settings { issuer: ISSUER.into(), lives: setup.lives, custom_claims: None };
         let service = Service::new(
             settings,
             clients(&secret),
