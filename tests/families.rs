@@ -3,6 +3,8 @@
 //! A scenario is a line of steps. `a -> b` refreshes with token `a` and calls what comes `b`; the rest is named for
 //! what it does. Each ends in the state that the family must then be in.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "common/harness.rs"]
 mod harness;
 

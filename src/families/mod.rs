@@ -231,6 +231,14 @@ impl<S: FamilyStore> Families<S> {
         Ok(sessions)
     }
 
+    /// How many sessions a subject has, ended ones that are still kept among them; counted up to `cap`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn count_of_subject(&self, subject: &Subject, cap: usize) -> Result<usize, StoreError> {
+        self.store.count_of_subject(self.refer(subject), cap).await
+    }
+
     /// Changes what a session's next tokens say. `Stale` if somebody else changed it since it was read.
     ///
     /// # Errors

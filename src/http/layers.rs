@@ -30,8 +30,10 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("checked, or made of digits"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // RFC 6749 §5.1; whoever wants to be cached says so itself.
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.entry(header::PRAGMA).or_insert(HeaderValue::from_static("no-cache"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    }
     let seconds = app.service.clock.monotonic().saturating_sub(began).as_secs_f64();
     let status = response.status().as_u16();
     app.service.metrics().request(&route, status, seconds);

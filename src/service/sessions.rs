@@ -130,7 +130,7 @@ impl Service {
         limit: usize,
     ) -> Result<SessionPage, Error> {
         ctx.require(Permission::SessionsRead)?;
-        let total = self.families.of_subject(subject, None, COUNT_CAP).await?.len();
+        let total = self.families.count_of_subject(subject, COUNT_CAP).await?;
         let sessions = self.families.of_subject(subject, after, limit).await?;
         let next = if sessions.len() == limit { sessions.last().map(|s| s.id) } else { None };
         Ok(SessionPage { sessions, total, next })

@@ -150,6 +150,12 @@ pub trait FamilyStore: Send + Sync + 'static {
         after: Option<SessionId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
+    /// How many families a subject has, ended ones that are still kept among them; counted up to `cap`.
+    fn count_of_subject(
+        &self,
+        subject: SubjectRef,
+        cap: usize,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
     /// Whether the latest cut-off of sessions covers a family of this subject and client, opened then.
     fn cut_off(
         &self,

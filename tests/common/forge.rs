@@ -1,5 +1,6 @@
 //! Mints tokens with a key of its own, good ones and any other.
 #![allow(unreachable_pub, dead_code, reason = "shared by tests, benches and examples, each using a part")]
+#![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},

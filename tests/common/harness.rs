@@ -1,7 +1,7 @@
 //! A whole node in this process: the real router on a real socket, the embedded store in memory or in a temporary
 //! directory, a clock that the test moves.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a test helper; each test binary uses a part")]
 
 use std::{
     path::{Path, PathBuf},

@@ -1,6 +1,7 @@
 //! Hostile tokens by name, each with the reason for which it must be refused, and beside them the good tokens that
 //! stand next to a limit. One table, for our tests and for showing to other verifiers.
 #![allow(unreachable_pub, dead_code, reason = "shared by tests, benches and examples, each using a part")]
+#![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 #[path = "forge.rs"]
 pub mod forge;

@@ -4,6 +4,7 @@ use std::{
     fmt,
     fs::{File, OpenOptions, TryLockError},
     io,
+    ops::Bound,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
@@ -225,6 +226,7 @@ impl EmbeddedStore {
         let writer = Writer {
             shared: shared.clone(),
             fence,
+            frozen: standing != Standing::Whole,
             witness,
             progress,
             noted: Noted::new(),
@@ -309,6 +311,17 @@ struct Start {
     standing: Standing,
 }
 
+/// A subject's part of the subject index, from after a session.
+fn keys_of(subject: SubjectRef, after: Option<SessionId>) -> (Bound<[u8; 32]>, Bound<[u8; 32]>) {
+    let end = |byte: u8| {
+        let mut key = [byte; 32];
+        key[..16].copy_from_slice(&subject.0);
+        key
+    };
+    let first = after.map_or(Bound::Included(end(0)), |id| Bound::Excluded(subject_key(subject, id)));
+    (first, Bound::Included(end(0xff)))
+}
+
 /// The first transaction of an opening: creates or checks the layout, and hears the witness.
 fn prepare(db: &Database, options: &Options, clock: &dyn Clock, random: &dyn Random) -> Result<Start, OpenError> {
     let damaged = |e: StoreError| OpenError::Damaged(e.to_string());
@@ -361,6 +374,10 @@ fn prepare(db: &Database, options: &Options, clock: &dyn Clock, random: &dyn Ran
         }
         let moment =
             Moment { now, served: progress.served, incarnation: character.incarnation, restored: character.restored };
+        if standing != Standing::Whole {
+            // Nothing is written to a store that is not ours to continue: not even the fact that it was opened.
+            return Ok(Start { character, progress, standing });
+        }
         let mut noted = Noted::new();
         let mut step = Step::begin(&txn, character, moment, options.audit_cap, &mut noted).map_err(damaged)?;
         if accept {
@@ -457,19 +474,13 @@ impl FamilyStore for EmbeddedStore {
         after: Option<SessionId>,
         limit: usize,
     ) -> Result<Vec<Family>, StoreError> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
         let txn = self.read()?;
         let (Some(subjects), Some(families)) = (table(&txn, SUBJECTS)?, table(&txn, FAMILIES)?) else {
             return Ok(Vec::new());
         };
-        let first = [&subject.0[..], &[0; 16]].concat().try_into().unwrap_or([0; 32]);
-        let start = after.map_or(Included(first), |id| Excluded(subject_key(subject, id)));
         let mut found = Vec::new();
-        for item in subjects.range::<[u8; 32]>((start, Unbounded)).map_err(failed)?.take(limit) {
-            let key = item.map_err(failed)?.0.value();
-            if key[..16] != subject.0 {
-                break;
-            }
+        for key in subjects.range(keys_of(subject, after)).map_err(failed)?.take(limit) {
+            let key = key.map_err(failed)?.0.value();
             let id: [u8; 16] = key[16..].try_into().map_err(|_| StoreError::Damaged("subject"))?;
             let id = SessionId::from_bytes(id).ok_or(StoreError::Damaged("subject"))?;
             if let Some(row) = families.get(id.as_bytes()).map_err(failed)? {
@@ -477,6 +488,11 @@ impl FamilyStore for EmbeddedStore {
             }
         }
         Ok(found)
+    }
+
+    async fn count_of_subject(&self, subject: SubjectRef, cap: usize) -> Result<usize, StoreError> {
+        let Some(subjects) = table(&self.read()?, SUBJECTS)? else { return Ok(0) };
+        Ok(subjects.range(keys_of(subject, None)).map_err(failed)?.take(cap).count())
     }
 
     async fn cut_off(&self, subject: SubjectRef, client: ClientId, opened: Timestamp) -> Result<bool, StoreError> {
@@ -566,6 +582,7 @@ impl AuditStore for EmbeddedStore {
         cause: Option<Box<str>>,
         audit: Draft,
     ) -> Result<(), StoreError> {
+        self.whole()?;
         let happened = Happened { event, outcome, session: None, generation: None, cause };
         self.step(move |step| step.note(audit, happened)).await
     }

@@ -113,6 +113,8 @@ pub(super) fn open_database(
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) fence: Arc<AtomicBool>,
+    /// The store is not the one it was: whatever is asked, nothing is written to it.
+    pub(super) frozen: bool,
     pub(super) witness: Option<Witness>,
     pub(super) progress: Progress,
     pub(super) noted: Noted,
@@ -185,7 +187,7 @@ impl Writer {
         step.dirty = false;
         step.expire()?;
         changed |= step.dirty || step.progress.stamped > stamped;
-        if !changed && !must_write {
+        if self.frozen || (!changed && !must_write) {
             drop(step);
             return txn.abort().map_err(failed);
         }
