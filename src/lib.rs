@@ -15,6 +15,8 @@
 //!  model    values and rules: no I/O, no clock, no async
 //! ```
 
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod denylist;

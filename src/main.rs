@@ -1,2 +1,5 @@
 //! The `rescind` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    rescind::cli::main()
+}

@@ -1,0 +1,51 @@
+//! Values that several commands take.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use crate::model::time::{format_duration, parse_duration};
+
+/// Where the store is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum StoreUrl {
+    /// Gone with the process.
+    Memory,
+    /// One file.
+    Embedded(PathBuf),
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("memory", "")) => Ok(Self::Memory),
+            Some(("embedded", path)) if !path.is_empty() => Ok(Self::Embedded(path.into())),
+            _ => Err(format!("`{text}` is not a store; write `memory:` or `embedded:` and the path of a file")),
+        }
+    }
+}
+
+/// The greatest window in which the answer to a refresh may be fetched again.
+pub(super) const MAX_RETRY_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// The longest life of an access token; no verifier accepts a longer one.
+pub(super) const MAX_ACCESS: Duration = Duration::from_secs(60 * 60);
+
+/// A duration within limits, which the message names.
+pub(super) fn between(name: &str, value: Duration, least: Duration, greatest: Duration) -> Result<(), String> {
+    if (least..=greatest).contains(&value) {
+        return Ok(());
+    }
+    let [value, least, greatest] = [value, least, greatest].map(format_duration);
+    Err(format!("{name} is {value}; it must lie between {least} and {greatest}"))
+}
+
+/// As [`parse_duration`], for an access token's life.
+pub(super) fn access_life(text: &str) -> Result<Duration, String> {
+    let life = parse_duration(text)?;
+    between("the life of an access token", life, Duration::from_secs(1), MAX_ACCESS).map(|()| life)
+}
+
+/// As [`parse_duration`], for the retry window.
+pub(super) fn retry_window(text: &str) -> Result<Duration, String> {
+    let window = parse_duration(text)?;
+    between("the retry window", window, Duration::ZERO, MAX_RETRY_WINDOW).map(|()| window)
+}

@@ -1,0 +1,260 @@
+//! `rescind dev`: a node without any set-up.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs,
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{
+    Exit, Failure, OrExit,
+    args::{StoreUrl, access_life, retry_window},
+    logs,
+    node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
+    say, secret,
+};
+use crate::{
+    clock::SystemRandom,
+    http::Limits,
+    keyring::{self, Timing},
+    model::{ClientId, family::Lifetimes, time::parse_duration},
+    service::{Client, Permission, SecretHash},
+};
+
+/// The audience of everything that `dev` mints.
+pub(super) const AUDIENCE: &str = "api";
+const CLIENT: &str = "dev";
+const PUBLIC_CLIENT: &str = "dev-public";
+
+/// Serve without any set-up, for development.
+///
+/// Listens on loopback only, allows every scope, and prints a client id and its secret that may do everything.
+/// Without --store everything is gone when it stops; with --store embedded:PATH the keys lie in PATH.keys/, the client
+/// and its secret in PATH.client.json, and both are the same after a restart.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where to serve; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Where to serve /livez, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    operations_listen: SocketAddr,
+    /// `memory:`, or `embedded:` and the path of a file.
+    #[arg(long, value_name = "STORE", default_value = "memory:")]
+    store: StoreUrl,
+    /// How long the answer to a refresh may be fetched again.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = retry_window)]
+    retry_window: Duration,
+    /// Life of an access token, 1h at most.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = access_life)]
+    access_life: Duration,
+    /// Life of a session that is not used.
+    #[arg(long, value_name = "DURATION", default_value = "14d", value_parser = parse_duration)]
+    idle_life: Duration,
+    /// Life of a session.
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = parse_duration)]
+    absolute_life: Duration,
+    /// How long a key is published before it may sign.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
+    publish_ahead: Duration,
+    /// How long the key set may be cached; not longer than --publish-ahead.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    jwks_max_age: Duration,
+    /// Print one JSON object once it serves, with `issuer`, `token_endpoint`, `jwks_uri`, `operations`, `client_id`,
+    /// `client_secret` and `public_client_id`; nothing else goes to stdout. Logs go to stderr as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a program that starts `dev` wants to know.
+#[derive(Serialize)]
+struct Announcement<'a> {
+    issuer: &'a str,
+    token_endpoint: String,
+    jwks_uri: String,
+    operations: &'a str,
+    client_id: &'a str,
+    client_secret: &'a str,
+    public_client_id: &'a str,
+}
+
+pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
+    logs::start("warn", args.json);
+    for at in [args.listen, args.operations_listen] {
+        check_loopback(at)?;
+    }
+    let stop = stop_signal()?;
+    let bound = Bound::at(args.listen, Some(args.operations_listen)).await?;
+    let (issuer, operations) = (bound.public_url()?, bound.operations_url()?.unwrap_or_default());
+    let beside = match &args.store {
+        StoreUrl::Memory => None,
+        StoreUrl::Embedded(path) => Some(path.as_path()),
+    };
+    let secret = beside.map_or_else(|| Ok(secret::generate(&SystemRandom)), kept_secret)?;
+    let node = open(&args, beside, &secret, bound)?;
+    let announcement = Announcement {
+        token_endpoint: format!("{issuer}/oauth2/token"),
+        jwks_uri: format!("{issuer}/.well-known/jwks.json"),
+        issuer: &issuer,
+        operations: &operations,
+        client_id: CLIENT,
+        client_secret: &secret,
+        public_client_id: PUBLIC_CLIENT,
+    };
+    if args.json {
+        say(serde_json::to_string(&announcement)?);
+    } else {
+        say(banner(&announcement));
+    }
+    node.run(stop).await?;
+    Ok(Exit::Yes)
+}
+
+fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Result<Node, Failure> {
+    let lives = Lifetimes {
+        access: args.access_life,
+        idle: args.idle_life,
+        absolute: args.absolute_life,
+        retry_window: args.retry_window,
+    };
+    let timing = Timing {
+        publish_ahead: args.publish_ahead,
+        jwks_max_age: args.jwks_max_age,
+        token_life: lives.access,
+        ..Timing::default()
+    };
+    let mut options = store_options(&lives);
+    let keys = match beside {
+        None => Keys::Memory,
+        Some(store) => {
+            let dir = suffixed(store, ".keys");
+            options.witness = Some(dir.join("witness.json"));
+            Keys::Dir(dir, None)
+        }
+    };
+    let blueprint = Blueprint {
+        issuer: None,
+        keys,
+        key_settings: keyring::Settings { timing, ..keyring::Settings::default() },
+        store: args.store.clone(),
+        lives,
+        custom_claims: None,
+        clients: vec![everything(CLIENT, Some(secret)), everything(PUBLIC_CLIENT, None)],
+        limits: Limits::default(),
+    };
+    Node::open(blueprint, bound, options)
+}
+
+/// A client for audience `api`. With a secret it may do everything; without one it can only refresh.
+pub(super) fn everything(id: &str, secret: Option<&str>) -> Client {
+    let permissions = if secret.is_some() { Permission::ALL.into() } else { BTreeSet::new() };
+    Client {
+        id: id.parse::<ClientId>().expect("the built-in names are visible ASCII"),
+        secrets: secret.map(SecretHash::of).into_iter().collect(),
+        permissions,
+        scope: None,
+        audience: Some(vec![AUDIENCE.parse().expect("the built-in audience has no control characters")]),
+    }
+}
+
+fn check_loopback(at: SocketAddr) -> Result<(), Failure> {
+    if at.ip().is_loopback() {
+        return Ok(());
+    }
+    let what = "`dev` speaks plain HTTP and its client may do everything, so it stays on loopback";
+    Err(Failure::usage(format!("{at}: {what}; for other machines set up `rescind init` and `rescind serve`")))
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// The file beside a store that remembers the client of `dev`.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    client_id: String,
+    client_secret: String,
+    public_client_id: String,
+}
+
+/// The secret that lies beside the store; on the first start it is made.
+fn kept_secret(store: &Path) -> Result<Zeroizing<String>, Failure> {
+    let path = suffixed(store, ".client.json");
+    let failed = |doing: &str| format!("cannot {doing} {}", path.display());
+    match fs::File::open(&path) {
+        Ok(file) => {
+            let mode = file.metadata()?.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                let path = path.display();
+                return Err(Failure::usage(format!(
+                    "{path} holds a secret and can be reached by others than its owner (mode {mode:04o}); mend it \
+                     with: chmod 600 '{path}'"
+                )));
+            }
+            let kept: Kept = serde_json::from_reader(file).or_exit(Exit::Usage, failed("read"))?;
+            Ok(Zeroizing::new(kept.client_secret))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let secret = secret::generate(&SystemRandom);
+            keep(&path, &secret).or_exit(Exit::Usage, failed("write"))?;
+            Ok(secret)
+        }
+        Err(e) => Err(e).or_exit(Exit::Usage, failed("read")),
+    }
+}
+
+/// Writes the file whole or not at all; only its owner can read it.
+fn keep(path: &Path, secret: &str) -> anyhow::Result<()> {
+    let kept =
+        Kept { client_id: CLIENT.into(), client_secret: secret.to_owned(), public_client_id: PUBLIC_CLIENT.into() };
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    serde_json::to_writer_pretty(&mut file, &kept)?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    Ok(())
+}
+
+/// What a person sees: where things are, and lines to paste into a shell.
+fn banner(a: &Announcement<'_>) -> String {
+    let Announcement { issuer, token_endpoint, jwks_uri, operations, client_id, client_secret, public_client_id } = a;
+    format!(
+        r#"rescind dev: for development only; any scope, audience `{AUDIENCE}`, no rate limits
+
+  issuer         {issuer}
+  token          {token_endpoint}
+  introspection  {issuer}/oauth2/introspect
+  revocation     {issuer}/oauth2/revoke
+  sessions       {issuer}/v1/sessions
+  keys           {jwks_uri}
+  discovery      {issuer}/.well-known/oauth-authorization-server
+  description    {issuer}/openapi.json
+  operations     {operations}/readyz  {operations}/metrics
+  client         {client_id}, which may do everything; its secret: {client_secret}
+  public client  {public_client_id}
+
+Paste these one after the other. They open a session, refresh it, ask about its access token, cut its subject off, and
+ask again:
+
+  ME='{client_id}:{client_secret}'
+  field() {{ sed -n 's/.*"'$1'":"\([^"]*\)".*/\1/p'; }}
+  SESSION=$(curl -s -u "$ME" {issuer}/v1/sessions -H 'Content-Type: application/json' -d '{{"subject":"alice","audience":["{AUDIENCE}"],"scope":"read write","client_id":"{public_client_id}"}}'); echo "$SESSION"
+  TOKENS=$(curl -s {token_endpoint} -d client_id={public_client_id} -d grant_type=refresh_token -d refresh_token=$(echo "$SESSION" | field refresh_token)); echo "$TOKENS"
+  ACCESS=$(echo "$TOKENS" | field access_token)
+  curl -s -u "$ME" {issuer}/oauth2/introspect -d token=$ACCESS; echo
+  curl -s -u "$ME" {issuer}/v1/revocations -H 'Content-Type: application/json' -d '{{"kind":"subject","id":"alice"}}'; echo
+  curl -s -u "$ME" {issuer}/oauth2/introspect -d token=$ACCESS; echo
+"#
+    )
+}

@@ -1,0 +1,70 @@
+//! The command line. Each command is a file with the same parts: its arguments, and `run`.
+//!
+//! Secrets never come in as arguments, where every process on the machine could read them, and leave on stdout only
+//! where the command's help says so. What a command answers goes to stdout; everything else goes to stderr.
+
+use std::{
+    future::Future,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+mod args;
+mod client;
+mod demo;
+mod dev;
+mod exit;
+mod logs;
+mod node;
+mod secret;
+
+use exit::{Exit, Failure, OrExit};
+
+/// Stateless tokens that you can take back.
+///
+/// Exit codes: 0 yes or done, 1 the answer is no, 2 usage or configuration, 3 not found, 4 not permitted,
+/// 5 cannot tell.
+#[derive(Debug, Parser)]
+#[command(name = "rescind", version, max_term_width = 100, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Dev(dev::Args),
+}
+
+/// Runs the command line and says how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => on_runtime(demo::run(args)),
+        Command::Dev(args) => on_runtime(dev::run(args)),
+    };
+    outcome
+        .unwrap_or_else(|failure| {
+            tell(format_args!("rescind: {:#}", failure.error));
+            failure.exit
+        })
+        .into()
+}
+
+fn on_runtime(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.or_exit(Exit::CannotTell, "cannot start the runtime")?.block_on(command)
+}
+
+/// A line of a command's answer. A reader that has gone away (`| head`) is told nothing more.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// A line beside the answer.
+fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

@@ -1,0 +1,142 @@
+//! Puts a node together from its parts and runs it until it is told to stop.
+
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{Exit, Failure, OrExit, args::StoreUrl};
+use crate::{
+    clock::{Clock, Random, SystemClock, SystemRandom},
+    http::{self, Limits, Listeners},
+    keyring::{self, Keyring, Passphrase},
+    model::{denial::Retention, family::Lifetimes},
+    service::{Client, Clients, Service, Settings},
+    store::embedded::{EmbeddedStore, OpenError, Options},
+};
+
+/// Where the keys lie.
+pub(super) enum Keys {
+    /// In memory, gone with the process.
+    Memory,
+    /// In a directory, encrypted if there is a passphrase.
+    Dir(PathBuf, Option<Passphrase>),
+}
+
+/// All that a node is made of.
+pub(super) struct Blueprint {
+    /// Its name. None: where it listens.
+    pub(super) issuer: Option<String>,
+    pub(super) keys: Keys,
+    pub(super) key_settings: keyring::Settings,
+    pub(super) store: StoreUrl,
+    pub(super) lives: Lifetimes,
+    pub(super) custom_claims: Option<Vec<String>>,
+    pub(super) clients: Vec<Client>,
+    pub(super) limits: Limits,
+}
+
+/// The sockets of a node, bound before anything is opened: a port that is taken is the cheapest thing to find out.
+pub(super) struct Bound {
+    public: TcpListener,
+    operations: Option<TcpListener>,
+}
+
+impl Bound {
+    pub(super) async fn at(public: SocketAddr, operations: Option<SocketAddr>) -> Result<Self, Failure> {
+        let public = bind(public, "listen").await?;
+        let operations = match operations {
+            Some(at) => Some(bind(at, "operations listen").await?),
+            None => None,
+        };
+        Ok(Self { public, operations })
+    }
+    /// The base URL of the public listener.
+    pub(super) fn public_url(&self) -> Result<String, Failure> {
+        Ok(format!("http://{}", self.public.local_addr()?))
+    }
+    /// The base URL of the operations listener.
+    pub(super) fn operations_url(&self) -> Result<Option<String>, Failure> {
+        let at = self.operations.as_ref().map(TcpListener::local_addr).transpose()?;
+        Ok(at.map(|at| format!("http://{at}")))
+    }
+}
+
+async fn bind(at: SocketAddr, name: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(at).await.map_err(|e| {
+        let exit = match e.kind() {
+            std::io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+            _ => Exit::CannotTell,
+        };
+        let mend = "is another process serving there? Choose another address, or port 0 for any free one";
+        Failure::new(exit, anyhow::Error::new(e).context(format!("cannot {name} on {at} ({mend})")))
+    })
+}
+
+/// A node that is ready to serve.
+pub(super) struct Node {
+    service: Arc<Service>,
+    listeners: Listeners,
+    limits: Limits,
+}
+
+impl Node {
+    /// Opens keys and store. Blocks on the disk: at the start nothing else runs yet.
+    pub(super) fn open(blueprint: Blueprint, bound: Bound, options: Options) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let random: Arc<dyn Random> = Arc::new(SystemRandom);
+        let issuer = blueprint.issuer.map_or_else(|| bound.public_url(), Ok)?;
+        let keyring = match blueprint.keys {
+            Keys::Memory => Keyring::ephemeral(blueprint.key_settings, clock.clone(), random.clone()),
+            Keys::Dir(dir, pass) => Keyring::open(&dir, pass, blueprint.key_settings, clock.clone(), random.clone()),
+        };
+        let keyring = Arc::new(keyring.or_exit(Exit::Usage, "cannot use the keys")?);
+        let store = match blueprint.store {
+            StoreUrl::Memory => EmbeddedStore::in_memory(options, clock.clone(), &*random),
+            StoreUrl::Embedded(path) => EmbeddedStore::open(&path, options, clock.clone(), &*random),
+        };
+        let store = Arc::new(store.map_err(|e| Failure::new(exit_of(&e), e))?);
+        let claims = blueprint.custom_claims.map(|names| names.into_iter().map(Into::into).collect());
+        let settings = Settings { issuer: issuer.into(), lives: blueprint.lives, custom_claims: claims };
+        let service = Service::new(settings, Clients::new(blueprint.clients), keyring, store, clock, random)
+            .or_exit(Exit::Usage, "the settings make no service")?;
+        let listeners = Listeners { public: bound.public, operations: bound.operations };
+        Ok(Self { service: Arc::new(service), listeners, limits: blueprint.limits })
+    }
+
+    /// Serves until `stop`, and returns once everything that was begun is finished.
+    pub(super) async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Failure> {
+        let served = http::serve(self.listeners, self.service, self.limits, stop).await;
+        served.or_exit(Exit::CannotTell, "the service ended")
+    }
+}
+
+/// Options of a store that must remember for as long as `lives` demand.
+pub(super) fn store_options(lives: &Lifetimes) -> Options {
+    Options::new(Retention { access: lives.access, session: lives.absolute })
+}
+
+/// A lock or a disk may be free again the next time; what is written in the file will not change by itself.
+fn exit_of(error: &OpenError) -> Exit {
+    match error {
+        OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+        OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::Usage,
+        OpenError::Schema { .. } => Exit::Usage,
+        _ => Exit::CannotTell,
+    }
+}
+
+/// SIGTERM or SIGINT. Caught from this call on, so that none is missed between serving and waiting.
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop; finishing what has begun");
+    })
+}
