@@ -1,5 +1,7 @@
 //! Keys on disk, as an operator, a crash and an attacker meet them.
 #![cfg(feature = "server")]
+#![expect(clippy::unwrap_used, reason = "helpers fail as the tests that call them do")]
+#![expect(clippy::print_stdout, reason = "says what was not checked, and why")]
 
 use std::{
     collections::BTreeMap,
@@ -493,18 +495,25 @@ fn when_the_disk_refuses_the_old_key_still_signs() {
     assert_eq!(home.open().unwrap().list(), ring.list());
 }
 
+/// Puts an obstacle in the way of the manifest once keys are being made: the checks before that are over then.
+struct Obstruct(PathBuf);
+
+impl Random for Obstruct {
+    fn fill(&self, out: &mut [u8]) {
+        fs::create_dir_all(&self.0).unwrap();
+        SystemRandom.fill(out);
+    }
+}
+
 #[test]
 fn a_first_start_that_the_disk_refuses_is_repeated() {
     let home = Home::new();
     let obstacle = home.file(".keyring.json.tmp");
-    fs::create_dir_all(&obstacle).unwrap();
-    assert!(matches!(home.open(), Err(KeyringError::Io { .. })));
+    let random = Arc::new(Obstruct(obstacle.clone()));
+    let refused = Keyring::open(&home.keys(), None, Settings::default(), home.clock.clone(), random).unwrap_err();
+    assert!(matches!(refused, KeyringError::Io { .. }), "{refused}");
     fs::remove_dir(&obstacle).unwrap();
-    assert_eq!(
-        home.files().len(),
-        4,
-        "two keys and the secrets are there before the manifest, and the mark of a start"
-    );
+    assert_eq!(home.files().len(), 4, "keys and secrets come before the manifest, and the mark of a start before them");
     assert_serves(&home.open().unwrap());
     assert!(home.files().contains_key("keyring.json") && home.files().len() == 4);
 }
