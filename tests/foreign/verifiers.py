@@ -17,6 +17,7 @@ warnings.filterwarnings("ignore", "(?s)authlib.jose module is deprecated|EdDSA i
 from authlib.jose import JsonWebKey, JsonWebToken  # noqa: E402
 from authlib.jose.errors import JoseError as AuthlibError  # noqa: E402
 
+LEEWAY = 60  # seconds: the most that ours allows
 REQUIRED = ("iss", "sub", "aud", "exp", "iat", "jti", "client_id")
 
 
@@ -34,8 +35,9 @@ class Source(jwt.PyJWKClient):
 def pyjwt(client, issuer, audience):
     def verify(token):
         key = client.get_signing_key_from_jwt(token)
+        options = {"require": list(REQUIRED)}
         return jwt.decode(
-            token, key, algorithms=["EdDSA"], issuer=issuer, audience=audience, options={"require": list(REQUIRED)}
+            token, key, algorithms=["EdDSA"], issuer=issuer, audience=audience, leeway=LEEWAY, options=options
         )
 
     return verify
@@ -43,7 +45,7 @@ def pyjwt(client, issuer, audience):
 
 def joserfc_(jwks, issuer, audience):
     keys = KeySet.import_key_set(jwks)
-    registry = joserfc_jwt.JWTClaimsRegistry(**expected(issuer, audience))
+    registry = joserfc_jwt.JWTClaimsRegistry(leeway=LEEWAY, **expected(issuer, audience))
 
     def verify(token):
         decoded = joserfc_jwt.decode(token, keys, algorithms=["EdDSA"])
@@ -58,7 +60,7 @@ def authlib(jwks, issuer, audience):
 
     def verify(token):
         claims = JsonWebToken(["EdDSA"]).decode(token, keys, claims_options=expected(issuer, audience))
-        claims.validate()
+        claims.validate(leeway=LEEWAY)
         return dict(claims)
 
     return verify
