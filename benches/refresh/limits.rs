@@ -1,12 +1,6 @@
 //! What no server could beat here: the same exchange without a store, with and without a signature, and the bare disk.
 
-use std::{
-    fs::File,
-    io::{self, Write},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc, time::Duration};
 
 use axum::{Json, Router, body::Bytes, extract::State, routing::post};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -82,19 +76,31 @@ async fn open(State(limit): State<Arc<Limit>>) -> (axum::http::StatusCode, Json<
     (axum::http::StatusCode::CREATED, Json(limit.answer(b"refresh_token=first")))
 }
 
-/// Appends 4 KiB and waits for the disk, again and again. Gives each round's duration, sorted.
-pub(crate) fn fdatasyncs(directory: &Path, during: Duration) -> io::Result<Vec<Duration>> {
+/// How the bare disk is written to.
+#[derive(Clone, Copy)]
+pub(crate) enum Disk {
+    /// The file grows: its new length must be durable too.
+    Append,
+    /// The same blocks again, as a store that reuses its pages does.
+    Overwrite,
+}
+
+/// Writes 4 KiB and waits for the disk, again and again. Gives each round's duration, sorted.
+pub(crate) fn fdatasyncs(directory: &Path, disk: Disk, during: Duration) -> io::Result<Vec<Duration>> {
     let clock = SystemClock::default();
     let mut page = [0; 4096];
     SystemRandom.fill(&mut page);
-    let mut file = File::create(directory.join("fdatasync"))?;
-    let mut took = Vec::new();
+    let file = File::create(directory.join("fdatasync"))?;
+    file.write_all_at(&page, 0)?;
+    file.sync_all()?;
+    let (mut took, mut end_of_file) = (Vec::new(), 4096);
     let end = clock.monotonic() + during;
     while clock.monotonic() < end {
         let start = clock.monotonic();
-        file.write_all(&page)?;
+        file.write_all_at(&page, if matches!(disk, Disk::Append) { end_of_file } else { 0 })?;
         file.sync_data()?;
         took.push(clock.monotonic() - start);
+        end_of_file += 4096;
     }
     took.sort();
     Ok(took)

@@ -21,10 +21,10 @@ use std::{
 };
 
 use clap::Parser;
-use limits::Limit;
+use limits::{Disk, Limit};
 use load::{Client, Load};
 use process::Server;
-use report::{Series, median};
+use report::{Series, Syncs};
 
 /// Refreshes per second over HTTP, with the embedded store.
 #[derive(Parser)]
@@ -107,17 +107,17 @@ impl Contender {
 
 async fn rounds(options: &Options, home: &Path) -> io::Result<ExitCode> {
     let mut contenders = start(options, home).await?;
-    let (mut rates, mut waits) = (Vec::new(), Vec::new());
+    let mut disk = [("fdatasync append", Syncs::default()), ("fdatasync overwrite", Syncs::default())];
     for _ in 0..options.rounds {
         for contender in &mut contenders {
             contender.round().await?;
         }
-        let took = limits::fdatasyncs(home, Duration::from_secs_f64(options.seconds / 5.0))?;
-        rates.push(took.len() as f64 / took.iter().sum::<Duration>().as_secs_f64());
-        waits.push(took[took.len() / 2].as_secs_f64() * 1e3);
+        for ((_, syncs), how) in disk.iter_mut().zip([Disk::Append, Disk::Overwrite]) {
+            syncs.add(&limits::fdatasyncs(home, how, Duration::from_secs_f64(options.seconds / 10.0))?);
+        }
     }
     let all: Vec<Series> = contenders.into_iter().map(|contender| contender.series).collect();
-    conclude(options, &all, median(rates), median(waits))
+    conclude(options, &all, &disk)
 }
 
 async fn start(options: &Options, home: &Path) -> io::Result<Vec<Contender>> {
@@ -141,13 +141,13 @@ async fn start(options: &Options, home: &Path) -> io::Result<Vec<Contender>> {
     Ok(all)
 }
 
-fn conclude(options: &Options, all: &[Series], syncs_per_second: f64, sync_ms: f64) -> io::Result<ExitCode> {
+fn conclude(options: &Options, all: &[Series], disk: &[(&str, Syncs)]) -> io::Result<ExitCode> {
     println!(
         "refresh/embedded: {} clients of {} sessions each, client_secret_basic, fsync on, {} rounds of {} s, generator on the same cores",
         options.clients, options.sessions, options.rounds, options.seconds
     );
-    report::print(all, syncs_per_second, sync_ms);
-    println!("{}", report::json_line(all, syncs_per_second, sync_ms));
+    report::print(all, disk);
+    println!("{}", report::json_line(all, disk));
     let errors: u64 = all.iter().map(Series::errors).sum();
     if errors > 0 {
         eprintln!("{errors} exchanges failed");

@@ -1,5 +1,7 @@
 //! Medians over rounds: a table for people, one line of JSON for machines.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use crate::load::Round;
@@ -32,7 +34,7 @@ impl Series {
         self.rounds.iter().map(|round| round.errors).sum()
     }
 
-    pub(crate) fn median(&self, of: fn(&Round) -> f64) -> f64 {
+    fn median(&self, of: fn(&Round) -> f64) -> f64 {
         median(self.rounds.iter().map(of).collect())
     }
 
@@ -49,13 +51,32 @@ impl Series {
     }
 }
 
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
+/// The bare disk: how often per second it was waited for, and the median wait, in each round.
+#[derive(Default)]
+pub(crate) struct Syncs {
+    per_second: Vec<f64>,
+    p50_ms: Vec<f64>,
+}
+
+impl Syncs {
+    /// Adds a round's sorted durations.
+    pub(crate) fn add(&mut self, took: &[Duration]) {
+        self.per_second.push(took.len() as f64 / took.iter().sum::<Duration>().as_secs_f64());
+        self.p50_ms.push(took[took.len() / 2].as_secs_f64() * 1e3);
+    }
+
+    fn medians(&self) -> (f64, f64) {
+        (median(self.per_second.clone()), median(self.p50_ms.clone()))
+    }
+}
+
 /// The table.
-pub(crate) fn print(all: &[Series], syncs_per_second: f64, sync_ms: f64) {
+pub(crate) fn print(all: &[Series], disk: &[(&str, Syncs)]) {
     println!(
         "{:24} {:>10} {:>19} {:>7} {:>7} {:>7} {:>16} {:>9} {:>9} {:>8} {:>6}",
         "medians",
@@ -81,13 +102,19 @@ pub(crate) fn print(all: &[Series], syncs_per_second: f64, sync_ms: f64) {
             format!("{user:.1} + {system:.1}"),
         );
     }
-    println!("{:24} {syncs_per_second:10.0} {:>19} {sync_ms:7.2}", "fdatasync of 4 KiB", "");
+    for (name, syncs) in disk {
+        let (per_second, p50) = syncs.medians();
+        println!("{name:24} {per_second:10.0} {:>19} {p50:7.2}", "");
+    }
 }
 
 /// The line.
-pub(crate) fn json_line(all: &[Series], syncs_per_second: f64, sync_ms: f64) -> String {
-    let mut object: Map<String, Value> =
-        all.iter().map(|series| (series.name.replace(' ', "_"), series.json())).collect();
-    object.insert("fdatasync_4k".into(), json!({ "per_second": syncs_per_second, "p50_ms": sync_ms }));
-    json!({ "bench": "refresh", "figures": object }).to_string()
+pub(crate) fn json_line(all: &[Series], disk: &[(&str, Syncs)]) -> String {
+    let servers = all.iter().map(|series| (series.name.replace(' ', "_"), series.json()));
+    let disks = disk.iter().map(|(name, syncs)| {
+        let (per_second, p50_ms) = syncs.medians();
+        (name.replace(' ', "_"), json!({ "per_second": per_second, "p50_ms": p50_ms }))
+    });
+    let figures: Map<String, Value> = servers.chain(disks).collect();
+    json!({ "bench": "refresh", "figures": figures }).to_string()
 }
