@@ -3,20 +3,24 @@
 #[path = "../tests/common/forge.rs"]
 mod forge;
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ed25519_dalek::Signature;
 use forge::{AUDIENCE, At, Forge, ISSUER};
-use rescind::{model::Timestamp, verifier::Verifier};
+use rescind::{
+    clock::{Clock, SystemClock},
+    model::Timestamp,
+    verifier::Verifier,
+};
 
-/// A token of about 600 bytes: the required claims, a session, a scope.
+/// A token of about 600 bytes: the required claims, a session, a scope, when its subject logged in.
 fn token(f: &Forge) -> String {
-    let claims = ["auth_time", "acr", "amr", "role"].into_iter().fold(f.claims(), forge::Members::without);
-    let claims = claims.set("nbf", f.now).text("scope", "orders:read");
+    let claims = ["acr", "amr", "role"].into_iter().fold(f.claims(), forge::Members::without);
     f.mint(&f.header(), &claims)
 }
 
+#[expect(clippy::print_stdout, reason = "a bench reports")]
 fn verify(c: &mut Criterion) {
     let f = Forge::new(1_795_374_805);
     let token = token(&f);
@@ -33,6 +37,30 @@ fn verify(c: &mut Criterion) {
         b.iter(|| key.verify_strict(black_box(input).as_bytes(), &Signature::from_bytes(black_box(&signature))))
     });
     group.finish();
+    let ratio = interleaved(
+        || verifier.verify(black_box(&token)).is_ok(),
+        || key.verify_strict(black_box(input).as_bytes(), &Signature::from_bytes(&signature)).is_ok(),
+    );
+    println!("verify/first_sight over verify/bare_strict, interleaved: {ratio}");
+}
+
+/// Times both by turns, so that a busy machine slows both alike, and says their medians and how they compare.
+fn interleaved(mut whole: impl FnMut() -> bool, mut bare: impl FnMut() -> bool) -> String {
+    const CALLS: u32 = 10;
+    let clock = SystemClock::default();
+    let turn = |work: &mut dyn FnMut() -> bool| {
+        let start = clock.monotonic();
+        assert!((0..CALLS).all(|_| work()));
+        (clock.monotonic() - start) / CALLS
+    };
+    let (mut wholes, mut bares): (Vec<_>, Vec<_>) = (0..3000).map(|_| (turn(&mut whole), turn(&mut bare))).unzip();
+    let (whole, bare) = (median(&mut wholes), median(&mut bares));
+    format!("{:.3} ({whole:?} over {bare:?})", whole.as_secs_f64() / bare.as_secs_f64())
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 criterion_group!(benches, verify);

@@ -23,7 +23,7 @@ fn builder(f: &Forge) -> Builder {
     Verifier::builder(ISSUER).audience(AUDIENCE).keys(f.jwks()).clock(now)
 }
 fn verifier(f: &Forge) -> Verifier {
-    builder(f).build().unwrap()
+    builder(f).build().expect("it is set up rightly")
 }
 
 #[test]
