@@ -48,6 +48,7 @@ pub struct Harness {
     pub operations: String,
     pub clock: Arc<ManualClock>,
     pub service: Arc<Service>,
+    pub store: Arc<EmbeddedStore>,
     pub http: reqwest::Client,
     pub secret: String,
     directory: Option<Arc<tempfile::TempDir>>,
@@ -136,12 +137,13 @@ impl Harness {
         let operations = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", public.local_addr().unwrap());
         let operations_base = format!("http://{}", operations.local_addr().unwrap());
+        let store = Arc::new(store.unwrap());
         let settings = Settings { issuer: ISSUER.into(), lives: setup.lives, custom_claims: None };
         let service = Service::new(
             settings,
             clients(&secret),
             Arc::new(keyring.unwrap()),
-            Arc::new(store.unwrap()),
+            store.clone(),
             clock.clone() as Arc<dyn Clock>,
             random,
         );
@@ -156,6 +158,7 @@ impl Harness {
             operations: operations_base,
             clock,
             service,
+            store,
             http: client(),
             secret,
             directory,
