@@ -57,11 +57,7 @@ async fn housekeep(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
-            _ = tick.tick() => {
-                let service = service.clone();
-                // It may write to disk, which must not hold up requests.
-                let _ = tokio::task::spawn_blocking(move || service.housekeep()).await;
-            }
+            _ = tick.tick() => service.housekeep().await,
             _ = stopped.changed() => return,
         }
     }

@@ -29,6 +29,8 @@ pub enum Event {
     Revoked,
     /// The signing key changed.
     KeyRotated,
+    /// A signing key was retired: the last token that it signed has expired.
+    KeyRetired,
     /// An operator accepted what the store has lost.
     StoreAccepted,
 }

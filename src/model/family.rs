@@ -369,6 +369,17 @@ impl Lineage {
         now.plus(lives.access).min(self.absolute_until)
     }
 
+    /// For how much served time a generation has been spent; the flag says "at least". `None` if it is not spent.
+    #[must_use]
+    pub fn spent_for(&self, generation: Generation, now: Served) -> Option<(bool, Duration)> {
+        if generation >= self.head {
+            return None;
+        }
+        let (_, stamp) = self.successor_of(generation);
+        let forgotten = self.head.0 - generation.0 > STAMPS as u32;
+        Some((forgotten, now.since(stamp.rotated)))
+    }
+
     /// Whether the successor of a spent generation is the head, and that successor's stamp.
     fn successor_of(&self, spent: Generation) -> (bool, Stamp) {
         let behind = self.head.0.saturating_sub(spent.0).saturating_sub(1) as usize;

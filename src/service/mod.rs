@@ -169,11 +169,14 @@ impl Service {
     }
 
     /// Done every second or so: retires keys whose last token has expired.
-    pub fn housekeep(&self) {
-        match self.keyring.sweep() {
-            Ok(retired) if retired.is_empty() => {}
-            Ok(_) => self.follow_keys(),
-            Err(error) => tracing::error!(%error, "keys could not be retired; they verify a little longer"),
+    pub async fn housekeep(&self) {
+        let keyring = self.keyring.clone();
+        // It may write to disk, which must not hold up requests.
+        match tokio::task::spawn_blocking(move || keyring.sweep()).await {
+            Ok(Ok(retired)) if retired.is_empty() => {}
+            Ok(Ok(retired)) => self.keys_retired(&retired).await,
+            Ok(Err(error)) => tracing::error!(%error, "keys could not be retired; they verify a little longer"),
+            Err(error) => tracing::error!(%error, "housekeeping broke off"),
         }
         self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
     }

@@ -4,8 +4,8 @@ use super::{Context, Error, Permission, Service};
 use crate::{
     keyring::{KeyInfo, Rotated},
     model::{
-        Timestamp,
-        audit::{Event, Outcome},
+        Kid, Timestamp,
+        audit::{Draft, Event, Outcome},
         denial::{Ends, Entry, Target},
     },
     store::{AuditPage, AuditQuery, AuditStore, Denial, Page},
@@ -123,11 +123,23 @@ impl Service {
         let cause =
             format!("{} signs, {} retires{}", rotated.active, rotated.retiring, if force { ", forced" } else { "" });
         tracing::info!(active = %rotated.active, retiring = %rotated.retiring, force, "signing key rotated");
-        // The rotation stands whether or not the log can be written; the log line above tells of it then.
-        if let Err(error) = self.store.record(Event::KeyRotated, Outcome::Done, Some(cause.into()), ctx.draft()).await {
-            tracing::error!(%error, "the rotation is not in the audit log");
-        }
+        self.note_key_event(Event::KeyRotated, cause, ctx.draft()).await;
         Ok(rotated)
+    }
+
+    pub(super) async fn keys_retired(&self, retired: &[Kid]) {
+        self.follow_keys();
+        for kid in retired {
+            tracing::info!(%kid, "signing key retired");
+            self.note_key_event(Event::KeyRetired, kid.to_string(), Draft::default()).await;
+        }
+    }
+
+    /// What happened to the key stands whether or not the log can be written; the program's own log tells of it then.
+    async fn note_key_event(&self, event: Event, cause: String, draft: Draft) {
+        if let Err(error) = self.store.record(event, Outcome::Done, Some(cause.into()), draft).await {
+            tracing::error!(%error, ?event, "a key event is not in the audit log");
+        }
     }
 
     /// The audit log.

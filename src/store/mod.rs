@@ -1,7 +1,7 @@
 //! What the rest needs of a store, in the words of those who need it. One suite (`tests/store_contract.rs`) holds
 //! every store to it.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use crate::model::{
     ClientId, SessionId, SubjectRef, Timestamp,
@@ -94,8 +94,6 @@ pub struct Presented {
     pub family: Option<Family>,
     /// When; later than any cut-off of tokens that applies. An access token is stamped with this.
     pub at: Timestamp,
-    /// How long ago the successor of a reused token had been given, for the event that tells of it.
-    pub age: Duration,
 }
 
 /// What became of a closing.

@@ -61,9 +61,8 @@ impl Step<'_> {
             moment: self.moment,
             window: p.lives.retry_window,
         });
-        let mut presented = Presented { verdict, family: None, at: self.moment.now, age: Duration::ZERO };
+        let mut presented = Presented { verdict, family: None, at: self.moment.now };
         if let Some(family) = &mut family {
-            presented.age = self.moment.now.since(family.lineage.last_used);
             presented.at = self.carry_out(family, verdict, p, retention)?;
         }
         presented.family = family;
@@ -85,17 +84,13 @@ impl Step<'_> {
             Verdict::Close(cause) => {
                 family.lineage.apply(verdict, p.generation, self.moment, &p.lives);
                 self.deny_session(id, Some(family.lineage.access_until), retention, None)?;
-                let age = self.moment.now.since(family.lineage.last_used).as_secs();
-                let cause = format!(
-                    "{cause:?}: generation {} of {}, last used {age} s ago",
-                    p.generation.0, family.lineage.head.0
-                );
+                let cause = self.reuse_told(&family.lineage, cause, p.generation);
                 Happened {
                     event: Event::Reused,
                     outcome: Outcome::Closed,
                     session: Some(id),
                     generation,
-                    cause: Some(cause.into()),
+                    cause: Some(cause),
                 }
             }
             Verdict::Rotate | Verdict::Retry | Verdict::Heal => {
@@ -112,6 +107,16 @@ impl Step<'_> {
         self.put_family(family)?;
         self.note(p.audit, happened)?;
         Ok(at)
+    }
+
+    /// For the event that tells of a closing: what came, and how long ago it had been spent.
+    fn reuse_told(&self, lineage: &Lineage, cause: Closure, presented: Generation) -> Box<str> {
+        let head = lineage.head.0;
+        let spent = lineage.spent_for(presented, self.moment.served).map_or_else(
+            || "not spent".to_owned(),
+            |(least, time)| format!("spent {}{} s ago", if least { "at least " } else { "" }, time.as_secs()),
+        );
+        format!("{cause:?}: generation {} of {head}, {spent}", presented.0).into()
     }
 
     fn note_refusal(&mut self, p: Presentation, refusal: Refusal) -> Result<(), StoreError> {
