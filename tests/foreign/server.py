@@ -27,7 +27,8 @@ def open_session(subject="alice", scope="read write"):
         json={"subject": subject, "audience": [AUDIENCE], "scope": scope},
         timeout=10,
     )
-    check(answer.status_code == 201, f"a session is opened: {answer.status_code}")
+    if answer.status_code != 201:
+        sys.exit(f"FAILED: a session is opened: {answer.status_code}")
     return answer.json()
 
 
