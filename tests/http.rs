@@ -624,21 +624,23 @@ async fn a_stop_finishes_what_has_begun() {
     let address = harness.base.trim_start_matches("http://").to_owned();
     let body = format!("grant_type=refresh_token&refresh_token={}", text(&opened, "refresh_token"));
     let head = format!(
-        "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Type: {FORM}\r\nContent-Length: {}\r\n\r\n",
+        "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Type: {FORM}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         basic(APP, &harness.secret),
         body.len()
     );
     let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(&body.as_bytes()[..10]).await.unwrap();
-    // The request is under way once its head has been answered by nothing and the body is awaited; stop now.
+    // The service asks for the body: the request is under way. Stop now.
+    let mut goes_on = [0; 25];
+    stream.read_exact(&mut goes_on).await.unwrap();
+    assert!(goes_on.starts_with(b"HTTP/1.1 100 "));
     let stopping = tokio::spawn(async move {
         harness.stop().await;
     });
     while tokio::net::TcpStream::connect(&address).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    stream.write_all(&body.as_bytes()[10..]).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
     let mut got = String::new();
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut got)).await.unwrap().unwrap();
     assert!(got.starts_with("HTTP/1.1 200"), "{got}");
