@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use hostile::forge::{AUDIENCE, At, Forge, ISSUER, b64};
 use proptest::prelude::*;
 use rescind::{
+    clock::{Clock, SystemClock},
     model::{Algorithm, JwkSet, PublicKey, Timestamp, jwk::JwkError},
     verifier::{Builder, JwksError, Misuse, Rejection, Verifier},
 };
@@ -153,8 +154,13 @@ fn keys_are_replaced_while_others_verify() {
     let readers: Vec<_> = (0..2)
         .map(|_| {
             let (verifier, token) = (verifier.clone(), new.token());
-            // Ends when the new key has arrived, and not before.
-            std::thread::spawn(move || while verifier.verify(&token).is_err() {})
+            let clock = SystemClock::default();
+            // Ends well when the new key has arrived, and not before.
+            std::thread::spawn(move || {
+                while verifier.verify(&token).is_err() {
+                    assert!(clock.monotonic() < Duration::from_secs(20), "the new key never arrived");
+                }
+            })
         })
         .collect();
     assert!(verifier.verify(&old.token()).is_ok());

@@ -18,6 +18,10 @@
 //!
 //! A token is checked from the outside in: its spelling, its header, its key, its signature. Only what was signed is
 //! read further, so nobody without the key can reach the code that reads claims.
+//!
+//! Stricter than RFC 9068: `nbf` and `sub_ref` are required too (a token without the latter would escape every cut-off
+//! of its subject), `jti` and `sid` are UUIDv7, and the stamp of `jti` agrees with `iat` to the second, one more or
+//! less, because cut-offs compare stamps. `typ` may be `at+jwt` or `application/at+jwt`, in any case (§4).
 
 mod builder;
 mod claims;
