@@ -281,6 +281,17 @@ async fn revocation_is_rfc_7009() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_past_its_exp_is_denied_while_a_lenient_verifier_would_accept_it() {
+    let harness = Harness::start().await;
+    let opened = harness.open("alice").await;
+    let access = text(&opened, "access_token");
+    harness.clock.advance(Duration::from_secs(300 + 59));
+    assert_eq!(harness.form("/oauth2/revoke", APP, &[("token", access)]).await.0, 200);
+    let (_, page) = harness.get("/v1/revocations").await;
+    assert_eq!(page["revocations"][0]["kind"], "token", "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn client_credentials_give_a_token_without_a_session() {
     let harness = Harness::start().await;
     let (status, answer) =

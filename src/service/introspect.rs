@@ -65,7 +65,7 @@ impl Service {
                 Err(other) => Err(other.into()),
             };
         }
-        let Ok(verified) = self.verifier.verify(token) else { return Ok(()) };
+        let Ok(verified) = self.lenient.verify(token) else { return Ok(()) };
         if verified.client != *client {
             return Err(Error::Grant("another client's"));
         }
@@ -75,8 +75,10 @@ impl Service {
         Ok(())
     }
 
-    /// The node's own verifier follows its keyring.
+    /// The node's own verifiers follow its keyring.
     pub(super) fn follow_keys(&self) {
-        self.verifier.set_keys(self.keyring.jwks().set.clone());
+        for verifier in [&self.verifier, &self.lenient] {
+            verifier.set_keys(self.keyring.jwks().set.clone());
+        }
     }
 }

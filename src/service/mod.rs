@@ -14,7 +14,7 @@ use crate::{
         family::{Lifetimes, Standing},
     },
     store::{Backend, FamilyStore},
-    verifier::Verifier,
+    verifier::{MAX_LEEWAY, Verifier},
 };
 
 mod clients;
@@ -55,7 +55,10 @@ pub struct Service {
     pub(crate) store: Arc<Backend>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
+    /// For introspection: to the second.
     verifier: Verifier,
+    /// For revocation: a token is worth denying as long as some verifier, with all its leeway, would accept it.
+    lenient: Verifier,
 }
 
 impl std::fmt::Debug for Service {
@@ -96,14 +99,17 @@ impl Service {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, crate::verifier::Misuse> {
-        // The node reads its own tokens for introspection: whatever their audience, without any leeway.
-        let verifier = Verifier::builder(&*settings.issuer)
-            .dangerous_any_audience()
-            .keys(keyring.jwks().set.clone())
-            .leeway(std::time::Duration::ZERO)
-            .max_lifetime(settings.lives.access.max(std::time::Duration::from_secs(3600)))
-            .clock(clock.clone())
-            .build()?;
+        // The node reads its own tokens, whatever their audience.
+        let verifier = |leeway| {
+            Verifier::builder(&*settings.issuer)
+                .dangerous_any_audience()
+                .keys(keyring.jwks().set.clone())
+                .leeway(leeway)
+                .max_lifetime(settings.lives.access.max(std::time::Duration::from_secs(3600)))
+                .clock(clock.clone())
+                .build()
+        };
+        let (verifier, lenient) = (verifier(std::time::Duration::ZERO)?, verifier(MAX_LEEWAY)?);
         let metrics = Metrics::default();
         if store.standing() != Standing::Whole {
             metrics.rolled_back();
@@ -119,6 +125,7 @@ impl Service {
             metrics,
             clock,
             verifier,
+            lenient,
         })
     }
 

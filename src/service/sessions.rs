@@ -67,7 +67,7 @@ pub struct Amendment {
 pub struct SessionPage {
     /// The sessions.
     pub sessions: Vec<Session>,
-    /// How many there are in all, up to [`COUNT_CAP`].
+    /// How many there are in all, up to 10,000.
     pub total: usize,
     /// Where to go on.
     pub next: Option<SessionId>,
