@@ -13,12 +13,16 @@ use clap::{Parser, Subcommand};
 
 mod args;
 mod client;
+mod config;
 mod demo;
 mod dev;
 mod exit;
+mod init;
 mod logs;
 mod node;
 mod secret;
+mod serve;
+mod token;
 
 use exit::{Exit, Failure, OrExit};
 
@@ -27,7 +31,7 @@ use exit::{Exit, Failure, OrExit};
 /// Exit codes: 0 yes or done, 1 the answer is no, 2 usage or configuration, 3 not found, 4 not permitted,
 /// 5 cannot tell.
 #[derive(Debug, Parser)]
-#[command(name = "rescind", version, max_term_width = 100, propagate_version = true)]
+#[command(name = "rescind", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -37,6 +41,10 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Dev(dev::Args),
+    Serve(serve::Args),
+    Init(init::Args),
+    #[command(subcommand)]
+    Token(token::Command),
 }
 
 /// Runs the command line and says how it ended.
@@ -45,6 +53,9 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => on_runtime(demo::run(args)),
         Command::Dev(args) => on_runtime(dev::run(args)),
+        Command::Serve(args) => on_runtime(serve::run(args)),
+        Command::Init(args) => init::run(&args),
+        Command::Token(command) => token::run(command),
     };
     outcome
         .unwrap_or_else(|failure| {

@@ -1,6 +1,6 @@
 //! Puts a node together from its parts and runs it until it is told to stop.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fs::DirBuilder, future::Future, net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
 
 use tokio::{
     net::TcpListener,
@@ -87,23 +87,25 @@ impl Node {
     pub(super) fn open(blueprint: Blueprint, bound: Bound, options: Options) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
-        let issuer = blueprint.issuer.map_or_else(|| bound.public_url(), Ok)?;
+        let issuer = blueprint.issuer.clone().map_or_else(|| bound.public_url(), Ok)?;
+        // The store first: its lock keeps a second process away from the keys, too.
+        let store = open_store(&blueprint, options, clock.clone(), &*random)?;
         let keyring = match blueprint.keys {
             Keys::Memory => Keyring::ephemeral(blueprint.key_settings, clock.clone(), random.clone()),
             Keys::Dir(dir, pass) => Keyring::open(&dir, pass, blueprint.key_settings, clock.clone(), random.clone()),
         };
         let keyring = Arc::new(keyring.or_exit(Exit::Usage, "cannot use the keys")?);
-        let store = match blueprint.store {
-            StoreUrl::Memory => EmbeddedStore::in_memory(options, clock.clone(), &*random),
-            StoreUrl::Embedded(path) => EmbeddedStore::open(&path, options, clock.clone(), &*random),
-        };
-        let store = Arc::new(store.map_err(|e| Failure::new(exit_of(&e), e))?);
         let claims = blueprint.custom_claims.map(|names| names.into_iter().map(Into::into).collect());
         let settings = Settings { issuer: issuer.into(), lives: blueprint.lives, custom_claims: claims };
-        let service = Service::new(settings, Clients::new(blueprint.clients), keyring, store, clock, random)
+        let service = Service::new(settings, Clients::new(blueprint.clients), keyring, Arc::new(store), clock, random)
             .or_exit(Exit::Usage, "the settings make no service")?;
         let listeners = Listeners { public: bound.public, operations: bound.operations };
         Ok(Self { service: Arc::new(service), listeners, limits: blueprint.limits })
+    }
+
+    /// Whether it can serve; else why not.
+    pub(super) async fn ready(&self) -> Result<(), String> {
+        self.service.ready().await
     }
 
     /// Serves until `stop`, and returns once everything that was begun is finished.
@@ -111,6 +113,24 @@ impl Node {
         let served = http::serve(self.listeners, self.service, self.limits, stop).await;
         served.or_exit(Exit::CannotTell, "the service ended")
     }
+}
+
+fn open_store(
+    blueprint: &Blueprint,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    random: &dyn Random,
+) -> Result<EmbeddedStore, Failure> {
+    // The store's witness lies beside the keys, from the first start on.
+    if let Keys::Dir(dir, _) = &blueprint.keys {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.or_exit(Exit::Usage, format!("cannot make {}", dir.display()))?;
+    }
+    let store = match &blueprint.store {
+        StoreUrl::Memory => EmbeddedStore::in_memory(options, clock, random),
+        StoreUrl::Embedded(path) => EmbeddedStore::open(path, options, clock, random),
+    };
+    store.map_err(|e| Failure::new(exit_of(&e), e))
 }
 
 /// Options of a store that must remember for as long as `lives` demand.
@@ -137,6 +157,5 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("told to stop; finishing what has begun");
     })
 }

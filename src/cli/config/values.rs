@@ -1,0 +1,76 @@
+//! Values as people write them in a configuration.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::super::args::StoreUrl;
+use crate::{
+    model::{Algorithm, time::parse_duration},
+    service::SecretHash,
+};
+
+/// A value that is written as a string and read by `T`, with an error that says what was expected.
+#[derive(Clone, Debug)]
+pub(crate) struct Written<T>(pub(crate) T);
+
+/// How `T` is written.
+pub(crate) trait Reads: Sized {
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+impl<'de, T: Reads> Deserialize<'de> for Written<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        T::read(&String::deserialize(d)?).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl Reads for Duration {
+    fn read(text: &str) -> Result<Self, String> {
+        parse_duration(text)
+    }
+}
+impl Reads for SocketAddr {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("`{text}` is not an address; write it as 127.0.0.1:8080 or [::1]:8080"))
+    }
+}
+impl Reads for Algorithm {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("`{text}` is not an algorithm; write EdDSA or Ed25519"))
+    }
+}
+impl Reads for SecretHash {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::from_str(text).map_err(str::to_owned)
+    }
+}
+/// What a server may run on: a store that outlives it.
+impl Reads for PathBuf {
+    fn read(text: &str) -> Result<Self, String> {
+        match text.parse()? {
+            StoreUrl::Embedded(path) => Ok(path),
+            StoreUrl::Memory => Err("`memory:` would forget every session with the process; `rescind dev` may".into()),
+        }
+    }
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size(pub(crate) usize);
+
+impl Reads for Size {
+    fn read(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a size; write a number and a unit: 16KiB, 128MiB or 1GiB");
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let shift = match unit {
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            _ => return Err(bad()),
+        };
+        let number: usize = number.parse().map_err(|_| bad())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
+    }
+}

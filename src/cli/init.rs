@@ -1,0 +1,90 @@
+//! `rescind init`: a configuration to begin with, keys, and one operator.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Exit, Failure, OrExit, config::Config, say, secret, serve::passphrase, tell};
+use crate::{
+    clock::{SystemClock, SystemRandom},
+    keyring::Keyring,
+    service::{Permission, SecretHash},
+};
+
+const OPERATOR: &str = "operator";
+
+/// Write a configuration to begin with, generate keys, and make a client for the operator.
+///
+/// Prints the operator's client id and secret on stdout, once; only a hash of the secret is kept. Overwrites nothing.
+/// With a passphrase in the environment variable RESCIND_KEYS_PASSPHRASE, or in a file, the keys are encrypted.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where to write; made if it is not there.
+    dir: PathBuf,
+    /// The name of the service, which is in every token; `http://` and the address by default.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// Where it will serve.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where it will serve /livez, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    operations_listen: SocketAddr,
+    /// Write the operator's id and secret into this file, which only its owner can read, instead of stdout.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// A file with a passphrase for the keys.
+    #[arg(long, value_name = "FILE", env = "RESCIND_KEYS_PASSPHRASE_FILE")]
+    keys_passphrase_file: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let (file, keys) = (args.dir.join("rescind.toml"), args.dir.join("keys"));
+    let paths = [&file, &keys, &args.dir.join("store")];
+    for path in paths.into_iter().chain(&args.secret_file) {
+        if path.symlink_metadata().is_ok() {
+            return Err(Failure::usage(format!("{} is there already; nothing was changed", path.display())));
+        }
+    }
+    let secret = secret::generate(&SystemRandom);
+    let text = render(args, &secret);
+    // Read as `serve` will read it, before anything is written.
+    let config = Config::parse(&text, &args.dir).map_err(Failure::usage)?;
+    let passphrase = passphrase(args.keys_passphrase_file.as_ref())?;
+    fs::create_dir_all(&args.dir).or_exit(Exit::Usage, format!("cannot make {}", args.dir.display()))?;
+    let (clock, random) = (Arc::<SystemClock>::default(), Arc::new(SystemRandom));
+    Keyring::open(&keys, passphrase, config.key_settings(), clock, random).or_exit(Exit::Usage, "cannot make keys")?;
+    write_new(&file, &text)?;
+    let credentials = format!("client_id={OPERATOR}\nclient_secret={}", &*secret);
+    match &args.secret_file {
+        Some(path) => write_new(path, &format!("{credentials}\n"))?,
+        None => say(credentials),
+    }
+    tell(format_args!("Wrote {0} and keys. Next: rescind serve --config {0}", file.display()));
+    Ok(Exit::Yes)
+}
+
+fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.or_exit(Exit::Usage, format!("cannot write {}", path.display()))
+}
+
+fn render(args: &Args, secret: &str) -> String {
+    let issuer = args.issuer.clone().unwrap_or_else(|| format!("http://{}", args.listen));
+    let all = Permission::ALL.map(|p| format!("\n    \"{}\",", p.name())).concat();
+    include_str!("init.toml")
+        .replace("{issuer}", &toml::Value::String(issuer).to_string())
+        .replace("{listen}", &args.listen.to_string())
+        .replace("{operations_listen}", &args.operations_listen.to_string())
+        .replace("{operator}", OPERATOR)
+        .replace("{secret_sha256}", &SecretHash::of(secret).to_hex())
+        .replace("{permissions}", &format!("[{all}\n]"))
+}
