@@ -41,7 +41,7 @@ fn foreign_node_verifiers_accept_our_tokens() {
 #[test]
 fn foreign_verifiers_accept_no_forgery_and_diverge_as_documented() {
     let vectors = output("hostile_vectors.json");
-    let made = Command::new(env!("CARGO"))
+    let made = cargo()
         .args(["run", "--quiet", "--example", "hostile_vectors"])
         .stdout(File::create(&vectors).expect("the target directory is writable"))
         .status()
@@ -101,6 +101,17 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Cargo as a shell would start it: with the variables that it set for this test, it would build `ring` anew.
+fn cargo() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 fn foreign() -> PathBuf {

@@ -31,7 +31,7 @@ TABLE = HERE.parent.parent / "docs" / "verifiers.md"
 
 def decoded(text):
     """Base64url in any spelling: whether bytes are ours is asked here, not whether they are written well."""
-    letters = re.sub("[^A-Za-z0-9_-]", "", text)
+    letters = re.sub("[^A-Za-z0-9_-]", "", text.replace("+", "-").replace("/", "_"))
     return base64.urlsafe_b64decode(letters + "=" * (-len(letters) % 4))
 
 
@@ -92,8 +92,8 @@ def node_answers(text):
 
 
 def of_the_machine(name):
-    """What the interpreter's stack or its OpenSSL decides, not the library: it differs from machine to machine."""
-    return name.endswith("_bottomless") or name == "signature_small_order_r"
+    """What the interpreter's stack, its OpenSSL or the luck of a fresh key decides: it differs from run to run."""
+    return name.endswith("_bottomless") or name == "signature_small_order_r" or name.startswith("standard_alphabet_")
 
 
 def differing(vectors, answers):
