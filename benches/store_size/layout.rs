@@ -22,7 +22,8 @@ pub(crate) fn tables(path: &Path) -> io::Result<Vec<Table>> {
 }
 
 fn read(path: &Path) -> Result<Vec<Table>, redb::Error> {
-    let transaction = Database::open(path)?.begin_read()?;
+    let database = Database::open(path)?;
+    let transaction = database.begin_read()?;
     let mut tables = Vec::new();
     for handle in transaction.list_tables()? {
         let name = handle.name().to_owned();
