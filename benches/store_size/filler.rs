@@ -12,7 +12,10 @@ use rescind::{
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::fixture;
+use crate::{
+    fixture,
+    layout::{self, Table},
+};
 
 /// Lines that a process which waits to be killed prints before it expects to be.
 pub(crate) const BEATS: usize = 20;
@@ -20,7 +23,7 @@ pub(crate) const BEATS: usize = 20;
 const WAITING: usize = 512;
 /// Clients that refresh at a time, as in the bench over HTTP.
 const CLIENTS: usize = 64;
-const REFRESHED_FOR: Duration = Duration::from_secs(3);
+const REFRESHED_FOR: Duration = Duration::from_secs(2);
 
 const LIVES: Lifetimes = Lifetimes {
     access: Duration::from_secs(300),
@@ -33,9 +36,10 @@ const LIVES: Lifetimes = Lifetimes {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Filled {
     pub(crate) opened_per_second: f64,
-    /// Length of the file after a clean stop, before the first refresh.
+    /// Length of the file after a clean stop.
     pub(crate) weighed: u64,
-    pub(crate) refreshed_per_second: f64,
+    /// What is in it.
+    pub(crate) tables: Vec<Table>,
     pub(crate) resident_mib: f64,
 }
 
@@ -43,9 +47,10 @@ pub(crate) struct Filled {
 pub(crate) fn options(path: &Path, variant: &str) -> Options {
     let mut options = Options::new(Retention { access: LIVES.access, session: LIVES.absolute });
     options.witness = Some(path.with_extension("witness"));
-    options.quick_repair = variant == "quick repair";
-    if variant == "no audit log" {
-        options.audit_cap = 0;
+    match variant {
+        "full repair" => options.quick_repair = false,
+        "quick repair" => options.quick_repair = true,
+        _ => options.audit_cap = 0,
     }
     options
 }
@@ -59,9 +64,7 @@ pub(crate) fn fill(path: &Path, variant: &str, until: &str, families: usize) -> 
     if until == "killed" {
         return runtime.block_on(service.write_until_killed());
     }
-    let filled = runtime.block_on(service.fill_and_refresh(families))?;
-    println!("{}", serde_json::to_string(&filled)?);
-    Ok(())
+    runtime.block_on(service.fill_and_refresh(families))
 }
 
 type Sessions = Arc<Families<EmbeddedStore>>;
@@ -82,17 +85,22 @@ impl Service<'_> {
         Ok(Arc::new(Families::new(store, self.keyring.clone(), Arc::new(SystemRandom), LIVES)))
     }
 
-    async fn fill_and_refresh(&self, families: usize) -> io::Result<Filled> {
+    /// Fills, stops, starts again; then refreshes for a while whenever a line comes in, until none comes any more.
+    async fn fill_and_refresh(&self, families: usize) -> io::Result<()> {
         let sessions = self.start()?;
         let start = self.clock.monotonic();
         // Tokens from all over the store, so that refreshing touches all of it.
-        let kept = open(&sessions, 0..families, families.div_ceil(CLIENTS * 64)).await?;
+        let mut kept = open(&sessions, 0..families, families.div_ceil(CLIENTS * 64)).await?;
         let opened_per_second = families as f64 / (self.clock.monotonic() - start).as_secs_f64();
         let resident_mib = resident()?;
         drop(sessions);
-        let weighed = fs::metadata(self.path)?.len();
-        let refreshed_per_second = refresh(&self.start()?, &kept, self.clock).await?;
-        Ok(Filled { opened_per_second, weighed, refreshed_per_second, resident_mib })
+        let (weighed, tables) = (fs::metadata(self.path)?.len(), layout::tables(self.path)?);
+        println!("{}", serde_json::to_string(&Filled { opened_per_second, weighed, tables, resident_mib })?);
+        let sessions = self.start()?;
+        for _turn in io::stdin().lines() {
+            println!("{}", refresh(&sessions, &mut kept, self.clock).await?);
+        }
+        Ok(())
     }
 
     /// Writes on and on, and says so, until somebody kills the process.
@@ -130,15 +138,18 @@ fn finished(task: Option<Result<io::Result<Option<String>>, tokio::task::JoinErr
 }
 
 /// Refreshes for a while; gives how many per second.
-async fn refresh(sessions: &Sessions, tokens: &[String], clock: SystemClock) -> io::Result<f64> {
+async fn refresh(sessions: &Sessions, tokens: &mut Vec<String>, clock: SystemClock) -> io::Result<f64> {
     let start = clock.monotonic();
     let mut clients = JoinSet::new();
     for mine in tokens.chunks(tokens.len().div_ceil(CLIENTS)) {
         clients.spawn(refresh_in_turn(sessions.clone(), mine.to_vec(), clock, start + REFRESHED_FOR));
     }
+    tokens.clear();
     let mut refreshed = 0;
     while let Some(done) = clients.join_next().await {
-        refreshed += done.map_err(io::Error::other)??;
+        let (theirs, newest) = done.map_err(io::Error::other)??;
+        refreshed += theirs;
+        tokens.extend(newest);
     }
     Ok(f64::from(refreshed) / (clock.monotonic() - start).as_secs_f64())
 }
@@ -148,7 +159,7 @@ async fn refresh_in_turn(
     mut tokens: Vec<String>,
     clock: SystemClock,
     end: Duration,
-) -> io::Result<u32> {
+) -> io::Result<(u32, Vec<String>)> {
     let mut refreshed = 0;
     while clock.monotonic() < end {
         let turn = refreshed as usize % tokens.len();
@@ -158,7 +169,10 @@ async fn refresh_in_turn(
         tokens[turn] = grant.refresh.expose().to_owned();
         refreshed += 1;
     }
-    Ok(refreshed)
+    // The ones that are due next come first.
+    let due = refreshed as usize % tokens.len();
+    tokens.rotate_left(due);
+    Ok((refreshed, tokens))
 }
 
 fn resident() -> io::Result<f64> {
