@@ -34,6 +34,18 @@ async fn a_writer_of_the_store_cannot_make_a_session_somebody_elses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_identity_opens_in_its_own_family_alone() {
+    let harness = Harness::start().await;
+    // The same subject twice, so that nothing but the seal's binding tells the two apart.
+    let (narrow, wide) = (harness.open("alice").await, harness.open("alice").await);
+    let from = harness.store.find(session(&wide)).await.unwrap().unwrap();
+    let to = harness.store.find(session(&narrow)).await.unwrap().unwrap();
+    harness.store.amend(to.id, to.sealed, from.sealed, Draft::default()).await.unwrap();
+    let (status, body) = harness.refresh(text(&narrow, "refresh_token"), APP).await;
+    assert_eq!(status, 503, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_bit_of_a_sealed_identity_counts() {
     let harness = Harness::start().await;
     let opened = harness.open("alice").await;
