@@ -30,6 +30,9 @@ impl Generation {
 pub struct Served(pub u64);
 
 impl Served {
+    /// Stands in a [`Stamp`] for "no 2xx has carried it yet": any window that counts from it has not begun.
+    pub const NOT_YET: Self = Self(u64::MAX);
+
     /// How much of it lies between `earlier` and now.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -40,7 +43,7 @@ impl Served {
 /// When one generation came about, and when it last left with a 2xx.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Stamp {
-    /// When its predecessor was rotated. The window counts from here.
+    /// When its predecessor was rotated, or, if that was answered 503, when it first left. The window counts from here.
     pub rotated: Served,
     /// When it was last given, by the rotation or by a retry.
     pub given: Served,
@@ -95,7 +98,8 @@ pub struct Lineage {
     pub absolute_until: Timestamp,
     /// By then every access token minted for it has expired.
     pub access_until: Timestamp,
-    /// Which coming-back of the store saw its last change.
+    /// Which coming-back of the store saw its opening. Its use does not move this: an older token that comes first
+    /// after a loss must not pass for a record that has lost nothing.
     pub incarnation: u32,
 }
 
@@ -272,6 +276,7 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
             (_, stamp) if facts.within(stamp.given) => Unavailable(Doubt::LateDuplicate),
             _ => Close(Closure::Reused),
         },
+        std::cmp::Ordering::Greater if facts.generation.next().is_none() => Refused(Refusal::Expired),
         std::cmp::Ordering::Greater if lineage.incarnation < facts.moment.restored => Close(Closure::AheadOfBackup),
         std::cmp::Ordering::Greater if lineage.incarnation < facts.moment.incarnation => Heal,
         std::cmp::Ordering::Greater => Unavailable(Doubt::AheadOfStore),
@@ -325,7 +330,7 @@ impl Lineage {
                 self.close(cause, moment);
             }
             Verdict::Retry => {
-                self.stamps[0].given = moment.served;
+                self.given(moment.served);
                 self.touch(moment, lives);
             }
             Verdict::Rotate => self.rotate(moment, lives),
@@ -344,12 +349,28 @@ impl Lineage {
             return false;
         }
         self.closed = Some(Closed { cause, at: moment.now });
-        self.incarnation = moment.incarnation;
         true
+    }
+
+    /// The rotation to `head` is durable, but was answered 503: its window begins with the first 2xx.
+    pub fn unanswered(&mut self) {
+        self.stamps[0] = Stamp { rotated: Served::NOT_YET, given: Served::NOT_YET };
+    }
+
+    fn given(&mut self, at: Served) {
+        let newest = &mut self.stamps[0];
+        newest.given = at;
+        if newest.rotated == Served::NOT_YET {
+            newest.rotated = at;
+        }
     }
 
     fn rotate(&mut self, moment: Moment, lives: &Lifetimes) {
         let Some(next) = self.head.next() else { return };
+        if self.stamps[0].given == Served::NOT_YET {
+            // Its client shows it, so some answer did carry it.
+            self.given(moment.served);
+        }
         self.head = next;
         self.stamps.rotate_right(1);
         self.stamps[0] = Stamp { rotated: moment.served, given: moment.served };
@@ -360,7 +381,6 @@ impl Lineage {
         self.last_used = self.last_used.max(moment.now);
         self.idle_until = moment.now.plus(lives.idle).min(self.absolute_until);
         self.access_until = self.access_until.max(self.access_expiry(moment.now, lives));
-        self.incarnation = moment.incarnation;
     }
 
     /// When an access token minted now expires: a session's tokens do not outlive it.

@@ -66,7 +66,8 @@ impl Backing for FileBacking {
         let now = self.len()?;
         if len > now {
             // Reserve the blocks: a full disk is then found here, where nothing is half written yet.
-            match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), now, len - now) {
+            let reserve = || rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), now, len - now);
+            match rustix::io::retry_on_intr(reserve) {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::OPNOTSUPP) => {}
                 Err(e) => return Err(e.into()),

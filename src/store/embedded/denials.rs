@@ -216,8 +216,14 @@ impl Step<'_> {
         expires: Option<Timestamp>,
         retention: Retention,
     ) -> (Timestamp, Timestamp) {
-        let before = before.max(if target.is_cut_off() { before } else { self.moment.now });
-        let (mut feed, kept) = retention.of(target, ends, before, expires);
+        // A session opened before a past instant has had tokens minted until now; so has what is denied by its name.
+        // `stamped` counts too: before the clock was put back, tokens were minted that outlast those of today.
+        let minted_until = match ends {
+            Ends::Tokens if target.is_cut_off() => before,
+            _ => before.max(self.moment.now).max(self.progress.stamped),
+        };
+        let last = expires.unwrap_or_else(|| minted_until.plus(retention.access));
+        let (mut feed, kept) = retention.of(target, ends, before, Some(last));
         if expires.is_none() {
             feed = feed.max(self.character.older_until.plus(crate::model::denial::LEEWAY_AND_MARGIN));
         }

@@ -9,8 +9,13 @@ use crate::{
     store::{Family, StoreError},
 };
 
-/// How many a step looks at. Two at least per family opened keep the queue from growing.
-const PER_STEP: usize = 64;
+/// How many a batch looks at when there is other work, besides [`PER_JOB`] for each job that it carries: a job puts at
+/// most two things into the queue, so the queue cannot outgrow what is alive.
+pub(super) const PER_BATCH: usize = 64;
+/// See [`PER_BATCH`].
+pub(super) const PER_JOB: usize = 4;
+/// How many an idle moment looks at.
+pub(super) const WHEN_IDLE: usize = 2048;
 
 /// What is due.
 #[derive(Clone, Copy, Debug)]
@@ -53,11 +58,11 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Removes what has expired, a bounded number; `true` if there may be more.
-    pub(super) fn expire(&mut self) -> Result<bool, StoreError> {
+    /// Removes what has expired, `at_most` so many.
+    pub(super) fn expire(&mut self, at_most: usize) -> Result<(), StoreError> {
         let end = due_key(self.moment.now, Due::Entry(u64::MAX));
         let mut passed = Vec::new();
-        for item in self.due.range(..=end).map_err(failed)?.take(PER_STEP) {
+        for item in self.due.range(..=end).map_err(failed)?.take(at_most) {
             passed.push(item.map_err(failed)?.0.value());
         }
         for key in &passed {
@@ -69,7 +74,7 @@ impl Step<'_> {
             }
             self.dirty = true;
         }
-        Ok(passed.len() == PER_STEP)
+        Ok(())
     }
 
     fn expire_family(&mut self, id: SessionId) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use crate::{
         SessionId,
         audit::{Draft, Event, Outcome},
         denial::{Ends, Entry, Retention},
-        family::{Closure, Facts, Generation, Lineage, Moment, Refusal, Standing, Verdict, judge},
+        family::{Closure, Facts, Generation, Lineage, Moment, Refusal, Served, Standing, Verdict, judge},
     },
     store::{Amended, ClosedFamily, Family, Opening, Presentation, Presented, StoreError},
 };
@@ -95,7 +95,9 @@ impl Step<'_> {
             }
             Verdict::Rotate | Verdict::Retry | Verdict::Heal => {
                 at = self.fresh_stamp(p.subject, &p.client)?;
+                let first = verdict != Verdict::Retry || family.lineage.stamps[0].rotated == Served::NOT_YET;
                 family.lineage.apply(verdict, p.generation, Moment { now: at, ..self.moment }, &p.lives);
+                self.first_answer = first.then_some((id, family.lineage.head));
                 let event = match verdict {
                     Verdict::Rotate => Event::Refreshed,
                     Verdict::Retry => Event::Retried,
@@ -117,6 +119,19 @@ impl Step<'_> {
             |(least, time)| format!("spent {}{} s ago", if least { "at least " } else { "" }, time.as_secs()),
         );
         format!("{cause:?}: generation {} of {head}, {spent}", presented.0).into()
+    }
+
+    /// A rotation that was made but whose first answer never left: its window begins when one does.
+    pub(super) fn unanswered(&mut self, id: SessionId, head: Generation) -> Result<(), StoreError> {
+        match self.family(id) {
+            Err(StoreError::Failed(why)) => Err(StoreError::Failed(why)),
+            // Another head: the rotation was not durable after all.
+            Ok(Some(mut family)) if family.lineage.head == head => {
+                family.lineage.unanswered();
+                self.put_family(&family)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn note_refusal(&mut self, p: Presentation, refusal: Refusal) -> Result<(), StoreError> {

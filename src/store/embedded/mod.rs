@@ -1,11 +1,12 @@
 //! The embedded store: one file, nothing to install, one writer.
 
 use std::{
+    collections::HashMap,
     fmt,
     fs::{File, OpenOptions, TryLockError},
     io,
     ops::Bound,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -26,7 +27,7 @@ use self::{
         AUDIT, Character, DENIED, FAMILIES, Happened, LOG, META, Noted, Progress, SCHEMA, SUBJECTS, Step, decode,
         encode, failed, family_of, subject_key,
     },
-    witness::Witness,
+    witness::{Witness, sync_directory_of},
     writer::{Job, ServedClock, Shared, Writer, open_database},
 };
 use super::{
@@ -173,7 +174,15 @@ impl EmbeddedStore {
     pub fn open(path: &Path, options: Options, clock: Arc<dyn Clock>, random: &dyn Random) -> Result<Self, OpenError> {
         let file_error = |source| OpenError::File { path: path.into(), source };
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let fresh = !path.exists();
         let file = open().map_err(file_error)?;
+        // A copy put back by hand may have come with other permissions.
+        if file.metadata().map_err(file_error)?.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(file_error)?;
+        }
+        if fresh {
+            sync_directory_of(path).map_err(file_error)?;
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.into() }),
@@ -230,6 +239,7 @@ impl EmbeddedStore {
             witness,
             progress,
             noted: Noted::new(),
+            unanswered: HashMap::new(),
             last_change: now,
             last_commit: now,
             last_testimony: now,
@@ -269,10 +279,8 @@ impl EmbeddedStore {
         let job: Job = Box::new(move |step| {
             let outcome = run(step);
             let half_done = outcome.is_err() && step.dirty;
-            let reply = move |durable: Result<(), StoreError>| {
-                // The requester may be gone; the change stands all the same, and a retry finds it.
-                drop(answer.send(durable.and(outcome)));
-            };
+            // The requester may be gone; the change stands all the same, and a retry finds it.
+            let reply = move |durable: Result<(), StoreError>| answer.send(durable.and(outcome)).is_ok();
             (half_done, Box::new(reply))
         });
         let requests = self.requests.as_ref().ok_or(StoreError::Busy)?;
@@ -375,7 +383,8 @@ fn prepare(db: &Database, options: &Options, clock: &dyn Clock, random: &dyn Ran
         let moment =
             Moment { now, served: progress.served, incarnation: character.incarnation, restored: character.restored };
         if standing != Standing::Whole {
-            // Nothing is written to a store that is not ours to continue: not even the fact that it was opened.
+            // Nothing is written to a store that is not ours to continue, not even the fact that it was opened: its
+            // count of commits would catch up with the witness's.
             return Ok(Start { character, progress, standing });
         }
         let mut noted = Noted::new();
@@ -390,7 +399,7 @@ fn prepare(db: &Database, options: &Options, clock: &dyn Clock, random: &dyn Ran
     };
     txn.commit().map_err(|e| redb_damaged(e.into()))?;
     // Durable: from here on the witness may say so.
-    if let Some(witness) = witness.filter(|_| start.standing == Standing::Whole) {
+    if let Some(witness) = witness {
         let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
         witness.write(start.character.id, start.progress.commits).map_err(file)?;
     }
@@ -543,12 +552,12 @@ impl DenyStore for EmbeddedStore {
         let Some(log) = table(&txn, LOG)? else { return Ok(page) };
         let now = self.shared.clock.now();
         for item in log.range(after.saturating_add(1)..).map_err(failed)? {
+            if page.entries.len() >= limit {
+                break;
+            }
             let entry: Entry = decode(item.map_err(failed)?.1.value(), "entry")?;
             if entry.kept_until > now {
                 page.entries.push(entry);
-            }
-            if page.entries.len() == limit {
-                break;
             }
         }
         Ok(page)

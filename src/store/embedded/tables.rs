@@ -43,6 +43,9 @@ pub(super) struct Progress {
     pub(super) stamped: Timestamp,
 }
 
+/// How many old audit records make way for a new one, at most.
+const DROPPED_PER_RECORD: usize = 8;
+
 /// What changes rarely.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Character {
@@ -110,6 +113,8 @@ pub(super) struct Step<'t> {
     pub(super) audit_cap: u64,
     pub(super) noted: &'t mut Noted,
     pub(super) dirty: bool,
+    /// The successor that the answer of the job at hand would be the first to carry, if there is one.
+    pub(super) first_answer: Option<(SessionId, Generation)>,
 }
 
 impl<'t> Step<'t> {
@@ -139,6 +144,7 @@ impl<'t> Step<'t> {
             audit_cap,
             noted,
             dirty: false,
+            first_answer: None,
         })
     }
 
@@ -180,7 +186,12 @@ impl<'t> Step<'t> {
             cause: what.cause,
         };
         self.audit.insert(sequence, &encode(&record)[..]).map_err(failed)?;
-        if let Some(oldest) = sequence.checked_sub(self.audit_cap) {
+        // More than one at a time: the cap may have been lowered since the last start.
+        for _ in 0..DROPPED_PER_RECORD {
+            let oldest = self.audit.first().map_err(failed)?.map_or(sequence, |(k, _)| k.value());
+            if sequence - oldest < self.audit_cap.max(1) {
+                break;
+            }
             self.audit.remove(oldest).map_err(failed)?;
         }
         self.dirty = true;

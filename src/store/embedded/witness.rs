@@ -55,11 +55,19 @@ impl Witness {
 
     /// Remembers. Durable when it returns.
     pub(super) fn write(&self, store: u128, commits: u64) -> io::Result<()> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory_of(&self.path))?;
         file.write_all(&serde_json::to_vec(&Testimony { store, commits })?)?;
         file.as_file().sync_data()?;
         file.persist(&self.path).map_err(|e| e.error)?;
-        fs::File::open(directory)?.sync_all()
+        sync_directory_of(&self.path)
     }
+}
+
+/// Makes the name of a new file durable: syncing the file itself does not promise that.
+pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    fs::File::open(directory_of(path))?.sync_all()
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -2,6 +2,7 @@
 //! only then answers. Nobody sees anything before its commit.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,12 +16,16 @@ use redb::Database;
 
 use super::{
     backing::{Backing, Fenced, OnSyncFailure},
+    expiry::{PER_BATCH, PER_JOB, WHEN_IDLE},
     tables::{Character, Noted, Progress, Step, failed},
     witness::Witness,
 };
 use crate::{
     clock::Clock,
-    model::family::{Moment, Served},
+    model::{
+        SessionId,
+        family::{Generation, Moment, Served},
+    },
     store::StoreError,
 };
 
@@ -34,11 +39,16 @@ const TICK: Duration = Duration::from_secs(1);
 const HEARTBEATS_FOR: Duration = Duration::from_secs(600);
 /// How much of it a crash may forget.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How many rotations are remembered whose answers did not leave. Beyond it their windows count from the rotation.
+const UNANSWERED_CAP: usize = 8192;
 
-/// Answers one request, once it is known whether its change is durable.
-pub(super) type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// Answers one request, once it is known whether its change is durable; `false` if nobody waits for it any more.
+pub(super) type Reply = Box<dyn FnOnce(Result<(), StoreError>) -> bool + Send>;
 /// One request. The flag says that it failed after it had begun to write.
 pub(super) type Job = Box<dyn FnOnce(&mut Step<'_>) -> (bool, Reply) + Send>;
+
+/// A reply, and the successor that it would be the first to carry.
+type Replied = (Reply, Option<(SessionId, Generation)>);
 
 /// Time served: runs while the store can answer, stands still while it cannot.
 #[derive(Debug, Default)]
@@ -56,12 +66,13 @@ impl ServedClock {
         self.base = Duration::from_millis(self.read(monotonic).0);
         self.since = None;
     }
-    /// A stretch in which nobody was answered does not count.
-    fn discount(&mut self, stretch: Duration) {
-        self.base = self.base.saturating_sub(stretch);
-    }
     fn resume(&mut self, monotonic: Duration) {
         self.since.get_or_insert(monotonic);
+    }
+    /// As if it had stood still from `start` to `end`.
+    fn skip(&mut self, start: Duration, end: Duration) {
+        self.pause(start);
+        self.resume(end);
     }
 }
 
@@ -91,9 +102,20 @@ impl Shared {
         *clock = ServedClock { base: Duration::from_millis(served.0), since: Some(self.clock.monotonic()) };
     }
 
-    fn set_serving(&self, serving: bool) {
+    /// A commit has succeeded, or failed, that began then: proof that the store could answer, or could not.
+    fn proven(&self, committed: bool, began: Duration) {
+        let now = self.clock.monotonic();
+        let took = now.saturating_sub(began);
         let mut clock = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if serving { clock.resume(self.clock.monotonic()) } else { clock.pause(self.clock.monotonic()) }
+        match committed {
+            false => clock.pause(began),
+            // A disk that stalls answers nobody: that time must not use up anyone's retry window.
+            true if took >= STALL => {
+                tracing::warn!(seconds = took.as_secs_f64(), "the disk stalled");
+                clock.skip(began, now);
+            }
+            true => clock.resume(now),
+        }
     }
 }
 
@@ -118,6 +140,8 @@ pub(super) struct Writer {
     pub(super) witness: Option<Witness>,
     pub(super) progress: Progress,
     pub(super) noted: Noted,
+    /// Successors whose first answer did not leave as a 2xx, to be marked so by the next batch.
+    pub(super) unanswered: HashMap<SessionId, Generation>,
     pub(super) last_change: Duration,
     pub(super) last_commit: Duration,
     pub(super) last_testimony: Duration,
@@ -147,72 +171,79 @@ impl Writer {
 
     /// One transaction, and the answers to all that it carried.
     fn batch(&mut self, jobs: Vec<Job>, last: bool) {
+        let began = self.shared.clock.monotonic();
+        if self.shared.database.load().is_none() {
+            self.reopen();
+        }
         let mut replies = Vec::with_capacity(jobs.len());
         let outcome =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.transact(jobs, &mut replies, last)))
                 .unwrap_or_else(|_| Err(StoreError::Failed("a step panicked; its batch was not written".into())));
-        if let Err(error) = &outcome {
-            tracing::error!(%error, "the store could not write");
-            self.shared.set_serving(false);
-            self.reopen();
-        } else {
-            self.shared.set_serving(true);
+        match &outcome {
+            Ok(true) => self.shared.proven(true, began),
+            // Nothing was written, so nothing is proven: the disk may still be full.
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the store could not write");
+                self.shared.proven(false, began);
+                self.reopen();
+            }
         }
-        for reply in replies {
-            reply(outcome.clone());
+        for (reply, first) in replies {
+            let answered = reply(outcome.clone().map(drop)) && outcome.is_ok();
+            if let Some((id, head)) = first.filter(|_| !answered && self.unanswered.len() < UNANSWERED_CAP) {
+                self.unanswered.insert(id, head);
+            }
         }
     }
 
-    fn transact(&mut self, jobs: Vec<Job>, replies: &mut Vec<Reply>, last: bool) -> Result<(), StoreError> {
+    /// Says whether anything was committed.
+    fn transact(&mut self, jobs: Vec<Job>, replies: &mut Vec<Replied>, last: bool) -> Result<bool, StoreError> {
         let database = self.shared.database.load_full();
         let Some(database) = database else { return Err(StoreError::Failed("the store is being reopened".into())) };
         let mut txn = database.begin_write().map_err(failed)?;
         txn.set_quick_repair(self.shared.quick_repair);
         let shared = self.shared.clone();
         let (mono, stamped) = (shared.clock.monotonic(), self.progress.stamped);
-        let must_write = last || self.heartbeat_due(mono);
+        let must_write = !self.frozen && (last || self.heartbeat_due(mono));
+        let sweep = if jobs.is_empty() { WHEN_IDLE } else { PER_BATCH + PER_JOB * jobs.len() };
         let mut step = Step::begin(&txn, shared.character, shared.moment(), shared.audit_cap, &mut self.noted)?;
-        let mut changed = false;
+        for (id, head) in &self.unanswered {
+            step.unanswered(*id, *head)?;
+        }
+        let mut changed = step.dirty;
         for job in jobs {
             step.moment = shared.moment();
-            step.dirty = false;
+            (step.dirty, step.first_answer) = (false, None);
             let (half_done, reply) = job(&mut step);
             changed |= step.dirty;
-            replies.push(reply);
+            replies.push((reply, step.first_answer));
             if half_done {
                 return Err(StoreError::Failed("a step failed after it had begun to write".into()));
             }
         }
         step.moment = shared.moment();
         step.dirty = false;
-        step.expire()?;
+        if !self.frozen {
+            step.expire(sweep)?;
+        }
         changed |= step.dirty || step.progress.stamped > stamped;
         if self.frozen || (!changed && !must_write) {
             drop(step);
-            return txn.abort().map_err(failed);
+            self.unanswered.clear();
+            return txn.abort().map(|()| false).map_err(failed);
         }
         let progress = step.finish()?;
         // Step done: nothing of it is visible or durable yet.
         txn.commit().map_err(failed)?;
         // Committed: durable and visible; the replies may go.
-        self.discount_stall(shared.clock.monotonic().saturating_sub(mono));
         self.progress = progress;
+        self.unanswered.clear();
         self.last_commit = mono;
         if changed {
             self.last_change = mono;
         }
-        Ok(())
-    }
-
-    /// A disk that stalls answers nobody: that time must not use up anyone's retry window.
-    fn discount_stall(&self, took: Duration) {
-        if took >= STALL {
-            tracing::warn!(seconds = took.as_secs_f64(), "the disk stalled");
-            let mut clock = self.shared.served.lock().unwrap_or_else(PoisonError::into_inner);
-            clock.pause(self.shared.clock.monotonic());
-            clock.discount(took);
-            clock.resume(self.shared.clock.monotonic());
-        }
+        Ok(true)
     }
 
     fn heartbeat_due(&self, mono: Duration) -> bool {
