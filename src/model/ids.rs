@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn ids_have_one_spelling() {
-        let id = TokenId::new(Timestamp::from_millis(1), &[9; 10]).to_string();
+        let id = TokenId::new(Timestamp::from_millis(1), &[0xab; 10]).to_string();
         for bad in [id.to_uppercase(), id.replace('-', ""), format!("{{{id}}}"), format!(" {id}"), String::new()] {
             assert!(bad.parse::<TokenId>().is_err(), "{bad}");
         }
