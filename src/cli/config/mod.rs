@@ -245,7 +245,7 @@ impl ClientTable {
         let own = self.permissions.contains(&Permission::ClientCredentials);
         if own && self.audience.as_ref().is_none_or(Vec::is_empty) {
             return Err(format!(
-                "client `{id}` may fetch tokens of its own (client_credentials), for which `audience`?"
+                "client `{id}` may fetch tokens of its own (client_credentials); say in `audience` for whom they are"
             ));
         }
         Ok(())
@@ -263,4 +263,53 @@ fn check_issuer(issuer: &str) -> Result<(), String> {
         return bad("names a user; leave that out");
     }
     check_transport(&url).map(drop).map_err(|e| format!("issuer: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::node::store_options, *};
+
+    /// As `init` writes it, with every line that shows a default made to count if `spelt`.
+    fn template(spelt: bool) -> Config {
+        let text = include_str!("../init.toml")
+            .replace("{issuer}", "\"http://127.0.0.1:8080\"")
+            .replace("{listen}", "127.0.0.1:8080")
+            .replace("{operations_listen}", "127.0.0.1:9090")
+            .replace("{operator}", "operator")
+            .replace("{secret_sha256}", &"0".repeat(64))
+            .replace("{permissions}", "[\"revoke\"]");
+        let (settings, clients) = text.split_once("[[clients]]").unwrap();
+        let mut shown = 0;
+        let spell = |line: &str| match line.strip_prefix("# ").and_then(|l| l.split_once(" = ")) {
+            // What has no default is an example.
+            Some((key, _)) if spelt && !key.contains(' ') && !["custom_claims", "passphrase_file"].contains(&key) => {
+                shown += 1;
+                line[2..].to_owned()
+            }
+            _ => line.to_owned(),
+        };
+        let settings: Vec<String> = settings.lines().map(spell).collect();
+        assert_eq!(shown, if spelt { 17 } else { 0 });
+        Config::parse(&format!("{}\n[[clients]]{clients}", settings.join("\n")), Path::new("/etc/rescind")).unwrap()
+    }
+
+    #[test]
+    fn what_init_leaves_commented_out_is_the_default() {
+        let (silent, spelt) = (template(false), template(true));
+        let all = |c: &Config| {
+            let o = c.store_options(store_options(&c.lives()));
+            let store = (o.cache, o.audit_cap, o.quick_repair, o.retention);
+            format!("{:?} {:?} {:?} {store:?} {}", c.lives(), c.key_settings(), c.limits(), c.behind_tls_proxy)
+        };
+        assert_eq!(all(&silent), all(&spelt));
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = template(false);
+        assert_eq!(config.store.url.0, Path::new("/etc/rescind/store"));
+        assert_eq!(config.keys.dir, Path::new("/etc/rescind/keys"));
+        let witness = config.store_options(store_options(&config.lives())).witness;
+        assert_eq!(witness.as_deref(), Some(Path::new("/etc/rescind/keys/witness.json")));
+    }
 }

@@ -1,8 +1,11 @@
 //! Values as people write them in a configuration.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, marker::PhantomData, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
 
 use super::super::args::StoreUrl;
 use crate::{
@@ -16,37 +19,56 @@ pub(crate) struct Written<T>(pub(crate) T);
 
 /// How `T` is written.
 pub(crate) trait Reads: Sized {
+    /// What to write instead of a number or a list.
+    const EXAMPLE: &str;
     fn read(text: &str) -> Result<Self, String>;
 }
 
 impl<'de, T: Reads> Deserialize<'de> for Written<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        T::read(&String::deserialize(d)?).map(Self).map_err(D::Error::custom)
+        d.deserialize_str(Text(PhantomData)).map(Self)
+    }
+}
+
+struct Text<T>(PhantomData<T>);
+
+impl<T: Reads> Visitor<'_> for Text<T> {
+    type Value = T;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "text such as {:?}", T::EXAMPLE)
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::read(text).map_err(E::custom)
     }
 }
 
 impl Reads for Duration {
+    const EXAMPLE: &str = "5m";
     fn read(text: &str) -> Result<Self, String> {
         parse_duration(text)
     }
 }
 impl Reads for SocketAddr {
+    const EXAMPLE: &str = "127.0.0.1:8080";
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("`{text}` is not an address; write it as 127.0.0.1:8080 or [::1]:8080"))
     }
 }
 impl Reads for Algorithm {
+    const EXAMPLE: &str = "EdDSA";
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("`{text}` is not an algorithm; write EdDSA or Ed25519"))
     }
 }
 impl Reads for SecretHash {
+    const EXAMPLE: &str = "64 hexadecimal digits";
     fn read(text: &str) -> Result<Self, String> {
         Self::from_str(text).map_err(str::to_owned)
     }
 }
 /// What a server may run on: a store that outlives it.
 impl Reads for PathBuf {
+    const EXAMPLE: &str = "embedded:store";
     fn read(text: &str) -> Result<Self, String> {
         match text.parse()? {
             StoreUrl::Embedded(path) => Ok(path),
@@ -60,6 +82,7 @@ impl Reads for PathBuf {
 pub(crate) struct Size(pub(crate) usize);
 
 impl Reads for Size {
+    const EXAMPLE: &str = "16KiB";
     fn read(text: &str) -> Result<Self, String> {
         let bad = || format!("`{text}` is not a size; write a number and a unit: 16KiB, 128MiB or 1GiB");
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

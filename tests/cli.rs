@@ -1,0 +1,13 @@
+//! The command line, as people and scripts use it. Transcripts lie in `tests/cli/`.
+#![cfg(feature = "server")]
+#![allow(missing_docs, unreachable_pub, reason = "a test has no public face")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cli {
+    pub mod demo;
+    pub mod dev;
+    pub mod serve;
+    pub mod support;
+    pub mod token;
+    pub mod transcripts;
+}
