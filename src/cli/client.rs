@@ -1,6 +1,6 @@
 //! The HTTP client of the command line. It follows no redirects: an answer from elsewhere is not the issuer's.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use reqwest::{Client, Response, Url, redirect::Policy};
@@ -27,14 +27,21 @@ pub(super) fn client_for(issuer: &Url) -> Result<Client> {
 
 /// Whether it is plain HTTP. Refused unless it stays on this machine.
 pub(super) fn check_transport(url: &Url) -> Result<bool> {
-    match (url.scheme(), url.host_str()) {
-        ("https", Some(_)) => Ok(false),
-        ("http", Some("127.0.0.1" | "[::1]" | "localhost")) => Ok(true),
-        ("http", _) => {
+    let Some(host) = url.host_str() else { bail!("{url}: not an http or https URL") };
+    match url.scheme() {
+        "https" => Ok(false),
+        "http" if is_loopback(host) => Ok(true),
+        "http" => {
             bail!("{url}: plain HTTP is for loopback only, anyone on the way could change the keys; use https")
         }
         _ => bail!("{url}: not an http or https URL"),
     }
+}
+
+/// Literally: what a name server says is not asked. `localhost` never leaves the machine (RFC 6761 §6.3).
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The body of an answer, up to 64 KiB.
@@ -63,4 +70,30 @@ fn platform_tls() -> Result<ClientConfig> {
 /// Trusts nobody, and asks for no certificates to be installed where none are needed.
 fn no_tls() -> Result<ClientConfig> {
     Ok(tls()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_stays_on_this_machine() {
+        for (url, plain) in [
+            ("https://auth.example", Some(false)),
+            ("http://127.0.0.1:8080", Some(true)),
+            ("http://127.8.9.10", Some(true)),
+            ("http://[::1]:80/", Some(true)),
+            ("http://LOCALHOST", Some(true)),
+            ("http://0x7f.1", Some(true)),
+            ("http://localhost.example", None),
+            ("http://127.0.0.1.example", None),
+            ("http://127.0.0.1@example.com", None),
+            ("http://0.0.0.0", None),
+            ("http://[::ffff:7f00:1]", None),
+            ("ftp://127.0.0.1", None),
+            ("data:,", None),
+        ] {
+            assert_eq!(check_transport(&url.parse().unwrap()).ok(), plain, "{url}");
+        }
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
@@ -20,10 +21,12 @@ struct Place {
     operator: Basic,
 }
 
-/// Two addresses that nobody uses at the moment.
+/// Two addresses on a loopback of this test's own: nobody takes a port between its choice and its use.
 fn free() -> [String; 2] {
-    let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    bound.map(|b| b.local_addr().unwrap().to_string())
+    static TESTS: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, high | 1, low, TESTS.fetch_add(1, Ordering::Relaxed));
+    [(); 2].map(|()| TcpListener::bind((ip, 0)).unwrap()).map(|bound| bound.local_addr().unwrap().to_string())
 }
 
 fn init(dir: &Path, listen: &str, operations: &str) -> Ended {
