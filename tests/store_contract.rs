@@ -527,7 +527,10 @@ async fn an_unknown_expiry_after_the_clock_was_put_back_covers_tokens_from_befor
     p.clock().jump_back(secs(3600));
     let token = TokenId::new(at, &[1; 10]);
     let entry = deny(&*store, Target::Token(token), Ends::Sessions).await;
-    assert!(entry.feed_until >= at.plus(RETENTION.access).plus(LEEWAY_AND_MARGIN));
+    let last = at.plus(RETENTION.access).plus(LEEWAY_AND_MARGIN);
+    assert!(entry.feed_until >= last);
+    let closed = store.close(session(at, 5), Closure::Revoked, None, Draft::default()).await.unwrap();
+    assert!(closed.entry.unwrap().feed_until >= last);
 }
 
 async fn entries_leave_when_no_verifier_can_need_them(p: impl Place) {
