@@ -1,5 +1,7 @@
 //! What the embedded store promises beyond the contract of all stores: its file, its witness, its time served.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "common/store/mod.rs"]
 mod common;
 

@@ -2,6 +2,8 @@
 //! the embedded store by the steps that bring a family there. A case without steps tells of what no store here can be
 //! brought into.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "common/store/mod.rs"]
 mod common;
 #[path = "rule/mod.rs"]

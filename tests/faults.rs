@@ -3,6 +3,8 @@
 //! synced. What was acknowledged is there afterwards, what was not is there as a whole or not at all, and the client's
 //! token works.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "common/store/mod.rs"]
 mod common;
 

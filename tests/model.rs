@@ -9,6 +9,8 @@
 //! client that races itself presumes that its requests and their answers arrive within the window. A state holds ages,
 //! not instants, and what is older than the window is equally old: so time has no end here.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and says what it saw")]
+
 use std::{
     sync::{
         Arc,

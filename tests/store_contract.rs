@@ -1,6 +1,8 @@
 //! What every store promises, as one suite that is run on each of them. What is peculiar to the embedded store (files,
 //! witness, time served) is in `embedded_store.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "common/store/mod.rs"]
 mod common;
 
