@@ -20,6 +20,9 @@ pub enum DenyError {
     /// The key signs: denying it would refuse every token that is issued from now on.
     #[error("this key signs; rotate first (POST /v1/keys/rotate), then deny it")]
     ActiveKey,
+    /// The key stands by: it has signed nothing, and would refuse every token once it signs.
+    #[error("this key stands by and has signed nothing; denying it would refuse every token after the next rotation")]
+    StandbyKey,
     /// No such key.
     #[error("no key of this kid is known here")]
     UnknownKey,
@@ -53,6 +56,7 @@ impl<S: DenyStore> Denylist<S> {
             match self.keyring.state_of(kid) {
                 None => return Err(DenyError::UnknownKey),
                 Some(KeyState::Active) => return Err(DenyError::ActiveKey),
+                Some(KeyState::Pending) => return Err(DenyError::StandbyKey),
                 Some(_) => {}
             }
         }

@@ -367,8 +367,13 @@ async fn a_disk_that_hangs_does_not_use_up_the_retry_window() {
 async fn a_retry_after_a_rotation_answered_503_comes_as_late_as_it_likes() {
     let bed = Bed::with(|options| drop(common::listen(options)));
     let family = open(bed.store(), subject(1)).await;
-    // The sync that makes the rotation durable says that it failed.
-    bed.disk.hook(|verb, _| (verb == Verb::Sync).then_some(Fault::FailedButPersisted));
+    // The sync that makes the rotation durable says that it failed: after that of the grown file and that of the
+    // pages comes that of the second phase.
+    let syncs = std::sync::atomic::AtomicUsize::new(0);
+    bed.disk.hook(move |verb, _| {
+        let earlier = syncs.fetch_add(usize::from(verb == Verb::Sync), std::sync::atomic::Ordering::SeqCst);
+        (verb == Verb::Sync && earlier == 2).then_some(Fault::FailedButPersisted)
+    });
     assert!(bed.store().present(showing(&family, 0)).await.is_err());
     bed.disk.heal();
     // Others are served for an hour; the client that heard 503 comes back at its leisure.

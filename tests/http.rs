@@ -367,6 +367,9 @@ async fn rotation_waits_for_the_standby_and_old_tokens_live_on() {
         (&rotated["active"], &json!("at+jwt"), &json!("EdDSA"))
     );
     // The key that signs cannot be denied; the retiring one can, and its tokens die at once.
+    let (status, answer) =
+        harness.post("/v1/revocations", APP, &json!({"kind": "key", "id": rotated["pending"]})).await;
+    assert_eq!((status, text(&answer, "code")), (409, "standby_key"));
     let deny = |kid: &Value| json!({"kind": "key", "id": kid});
     let (status, answer) = harness.post("/v1/revocations", APP, &deny(&rotated["active"])).await;
     assert_eq!((status, text(&answer, "code")), (409, "active_key"));
@@ -375,6 +378,103 @@ async fn rotation_waits_for_the_standby_and_old_tokens_live_on() {
     assert_eq!((status, &entry["kept_until"]), (201, &Value::Null), "for ever: {entry}");
     assert!(!harness.active(before).await);
     assert!(harness.active(text(&renewed, "access_token")).await);
+    let (_, set) = harness.get("/.well-known/jwks.json").await;
+    assert!(!set.to_string().contains(text(&rotated, "retiring")), "and it leaves the JWKS: {set}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_hangs_up_does_not_leave_a_rotation_half_told() {
+    let harness = Harness::start().await;
+    let opened = harness.open("alice").await;
+    for _ in 0..5 {
+        harness.clock.advance(Duration::from_secs(20 * 60));
+        let address = harness.base.trim_start_matches("http://").to_owned();
+        let request = format!(
+            "POST /v1/keys/rotate HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: 0\r\n\r\n",
+            basic(APP, &harness.secret)
+        );
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        drop(stream);
+    }
+    // Whether a request was read before its connection broke is luck; that it is told of if it was is not. Settled is
+    // what stays so for a while.
+    let mut settled = 0;
+    for _ in 0..500 {
+        let (_, log) = harness.get("/v1/audit?limit=200").await;
+        let told = log["records"].as_array().unwrap().iter().filter(|r| r["event"] == "key_rotated").count();
+        let (_, keys) = harness.get("/v1/keys").await;
+        let made = keys["keys"].as_array().unwrap().len() - 2;
+        settled = if made == told { settled + 1 } else { 0 };
+        if settled == 25 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(settled, 25, "a rotation was made that nobody is told of");
+    let (_, renewed) = harness.refresh(text(&opened, "refresh_token"), APP).await;
+    assert!(harness.active(text(&renewed, "access_token")).await, "the node knows its own keys");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_off_of_a_past_instant_reaches_the_tokens_of_now() {
+    let harness = Harness::start().await;
+    let opened = harness.open("alice").await;
+    harness.clock.advance(Duration::from_secs(3600));
+    let (_, renewed) = harness.refresh(text(&opened, "refresh_token"), APP).await;
+    let body = json!({"kind": "subject", "id": "alice", "before": "2026-11-22T12:00:01Z"});
+    assert_eq!(harness.post("/v1/revocations", APP, &body).await.0, 201);
+    assert!(!harness.active(text(&renewed, "access_token")).await);
+    assert_eq!(harness.refresh(text(&renewed, "refresh_token"), APP).await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shorter_lives_in_the_configuration_bring_no_revoked_session_back() {
+    let mut harness = Harness::on_disk().await;
+    let opened = harness.open("alice").await;
+    harness = harness.restart(|setup, _| setup.lives.absolute = Duration::from_secs(3)).await;
+    assert_eq!(harness.post("/v1/revocations", APP, &json!({"kind": "subject", "id": "alice"})).await.0, 201);
+    harness.clock.advance(Duration::from_secs(86400));
+    // Something else happens, so that what has expired is swept.
+    harness.open("bob").await;
+    assert_eq!(harness.refresh(text(&opened, "refresh_token"), APP).await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_leaps_for_a_moment_forgets_no_revocation() {
+    let harness = Harness::start().await;
+    let opened = harness.open("alice").await;
+    assert_eq!(harness.form("/oauth2/revoke", APP, &[("token", text(&opened, "access_token"))]).await.0, 200);
+    harness.clock.jump(Duration::from_secs(600));
+    for subject in ["b", "c", "d"] {
+        harness.open(subject).await;
+    }
+    harness.clock.jump_back(Duration::from_secs(600));
+    assert!(!harness.active(text(&opened, "access_token")).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_asks_for_too_much_is_judged_first() {
+    let harness = Harness::start().await;
+    let opened = harness.open_for("alice", PUBLIC).await;
+    let first = text(&opened, "refresh_token");
+    harness.refresh(first, PUBLIC).await;
+    harness.clock.advance(Duration::from_secs(31));
+    let form = [("grant_type", "refresh_token"), ("refresh_token", first), ("scope", "root")];
+    assert_eq!(harness.form("/oauth2/token", PUBLIC, &form).await.1["error"], "invalid_grant");
+    let (_, session) = harness.get(&format!("/v1/sessions/{}", text(&opened, "session_id"))).await;
+    assert_eq!(session["state"], "closed", "reuse is reuse, whatever else is asked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_already_leaves_no_second_record() {
+    let harness = Harness::start().await;
+    let opened = harness.open("alice").await;
+    for _ in 0..5 {
+        assert_eq!(harness.form("/oauth2/revoke", APP, &[("token", text(&opened, "access_token"))]).await.0, 200);
+    }
+    let (_, log) = harness.get("/v1/audit").await;
+    assert_eq!(log["records"].as_array().unwrap().len(), 2, "{log}");
 }
 
 #[rstest]
@@ -389,6 +489,8 @@ async fn rotation_waits_for_the_standby_and_old_tokens_live_on() {
 #[case::deep_claims(json!({"subject": "a", "audience": ["api"], "claims": {"a": [[[[[[[[[1]]]]]]]]]}}), 400)]
 #[case::long_claims(json!({"subject": "a", "audience": ["api"], "claims": {"a": "x".repeat(4096)}}), 400)]
 #[case::future_authentication(json!({"subject": "a", "audience": ["api"], "auth_time": 99999999999u64}), 400)]
+#[case::audience_twice(json!({"subject": "a", "audience": ["api", "api"]}), 400)]
+#[case::named_like_a_client(json!({"subject": "app", "audience": ["api"]}), 400)]
 #[case::not_an_address(json!({"subject": "a", "audience": ["api"], "device": {"ip": "localhost"}}), 400)]
 #[case::nulls_are_absent(json!({"subject": "a", "audience": ["api"], "scope": null, "client_id": null, "device": null, "auth_time": null, "acr": null, "amr": null, "claims": null}), 201)]
 #[tokio::test(flavor = "multi_thread")]
@@ -449,6 +551,8 @@ async fn a_session_can_be_seen_changed_and_listed() {
     assert_eq!(harness.get("/v1/sessions").await.0, 400);
     assert_eq!(harness.get("/v1/sessions?subject=a&limit=0").await.0, 400);
     assert_eq!(harness.get("/v1/sessions/garbage").await.0, 400);
+    assert_eq!(harness.get("/v1/sessions/%ff").await.1["code"], "invalid_request");
+    assert_eq!(harness.get("/v1/keys?client_secret=x").await.0, 400, "no secret in any URL");
     assert_eq!(harness.get("/v1/sessions/0198e9a0-0000-7000-8000-000000000000").await.0, 404);
 }
 
@@ -563,6 +667,12 @@ async fn a_store_put_back_from_an_older_copy_answers_503_until_an_operator_decid
 
     let put_back = copy.clone();
     harness = harness.restart(move |_, path| std::fs::write(path.unwrap().join("store.redb"), put_back).unwrap()).await;
+    // Nor may the witness just be gone.
+    let witness = std::fs::read(harness.path().join("keys/witness.json")).unwrap();
+    harness = harness.restart(|_, path| std::fs::remove_file(path.unwrap().join("keys/witness.json")).unwrap()).await;
+    assert_eq!(harness.refresh(text(&newest, "refresh_token"), APP).await.0, 503);
+    harness =
+        harness.restart(move |_, path| std::fs::write(path.unwrap().join("keys/witness.json"), witness).unwrap()).await;
     // Starting it again and again must not wear the witness down.
     for _ in 0..20 {
         harness = harness.restart(|_, _| {}).await;
@@ -571,6 +681,10 @@ async fn a_store_put_back_from_an_older_copy_answers_503_until_an_operator_decid
         harness.refresh(text(&newest, "refresh_token"), APP).await,
         harness.refresh(text(&revoked, "refresh_token"), APP).await,
         harness.form("/oauth2/introspect", APP, &[("token", text(&newest, "access_token"))]).await,
+        harness.form("/oauth2/introspect", APP, &[("token", text(&revoked, "refresh_token"))]).await,
+        harness.get("/v1/sessions?subject=alice").await,
+        harness.get("/v1/audit").await,
+        harness.post("/v1/keys/rotate", APP, &json!({})).await,
         harness.post("/v1/sessions", APP, &json!({"subject": "a", "audience": ["api"]})).await,
         harness.post("/v1/revocations", APP, &json!({"kind": "all"})).await,
     ] {

@@ -11,13 +11,16 @@ use crate::{
         family::{Closure, Doubt, Facts, Holder, Lifetimes, Lineage, Refusal, Secret, Verdict, judge},
         session::Identity,
     },
-    store::{Amended, ClosedFamily, Family, FamilyStore, Opening, Presentation, StoreError},
+    store::{Amended, ClosedFamily, Family, FamilyStore, HeldBack, Opening, Presentation, StoreError},
 };
 
 mod token;
 
 use token::Parsed;
 pub use token::{PREFIX, RefreshToken};
+
+/// How often an exchange that met an amendment looks again.
+const STALE_TRIES: usize = 4;
 
 /// Why a presented refresh token gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -137,44 +140,45 @@ impl<S: FamilyStore> Families<S> {
         mut audit: Draft,
     ) -> Result<Grant, RefreshError> {
         let (parsed, key) = self.read(token)?;
-        let Some(family) = self.store.find(parsed.family).await? else { return Err(self.unknown(&parsed)) };
-        let mut identity = self.unseal(&family)?;
-        if !parsed.is_secret_of(&key, &identity.nonce) || family.key != parsed.key {
-            return Err(RefreshError::Refused(Refusal::Forged));
+        for _ in 0..STALE_TRIES {
+            let Some(family) = self.store.find(parsed.family).await? else { return Err(self.unknown(&parsed)) };
+            let identity = self.unseal(&family)?;
+            if !parsed.is_secret_of(&key, &identity.nonce) || family.key != parsed.key {
+                return Err(RefreshError::Refused(Refusal::Forged));
+            }
+            audit.subject = Some(identity.subject.clone());
+            audit.client = Some(identity.client.clone());
+            let presentation = Presentation {
+                id: parsed.family,
+                generation: parsed.generation,
+                secret: Secret::Right,
+                holder: holder(&presenter, &identity),
+                seen: family.sealed,
+                wide: scope.is_some_and(|s| !identity.scope.covers(s)),
+                subject: family.subject,
+                client: identity.client.clone(),
+                lives: self.lives,
+                audit: audit.clone(),
+            };
+            let presented = self.store.present(presentation).await?;
+            let after = match (presented.verdict, presented.held_back, presented.family) {
+                // What was checked is no longer what would be signed: look again.
+                (_, Some(HeldBack::Stale), _) => continue,
+                (_, Some(HeldBack::Wide), _) => return Err(RefreshError::Scope),
+                (Verdict::Rotate | Verdict::Retry | Verdict::Heal, None, Some(after)) => after,
+                (Verdict::Refused(refusal), ..) => return Err(RefreshError::Refused(refusal)),
+                (Verdict::Close(closure), ..) => return Err(RefreshError::Closed(closure)),
+                (Verdict::Unavailable(doubt), ..) => return Err(RefreshError::Doubt(doubt)),
+                (_, None, None) => return Err(self.unknown(&parsed)),
+            };
+            // A cut-off acknowledged since the step began must win: where cut-offs and families are not one
+            // transaction, this look is what makes it so.
+            if self.store.cut_off(after.subject, identity.client.clone(), after.id.stamp()).await? {
+                return Err(RefreshError::Refused(Refusal::CutOff));
+            }
+            return Ok(self.grant(&after, identity, presented.at, &key, presented.verdict));
         }
-        let holder = holder(&presenter, &identity);
-        if matches!(holder, Holder::Proven | Holder::Named) && scope.is_some_and(|s| !identity.scope.covers(s)) {
-            return Err(RefreshError::Scope);
-        }
-        audit.subject = Some(identity.subject.clone());
-        audit.client = Some(identity.client.clone());
-        let presentation = Presentation {
-            id: parsed.family,
-            generation: parsed.generation,
-            secret: Secret::Right,
-            holder,
-            subject: family.subject,
-            client: identity.client.clone(),
-            lives: self.lives,
-            audit,
-        };
-        let presented = self.store.present(presentation).await?;
-        let after = match (presented.verdict, presented.family) {
-            (Verdict::Rotate | Verdict::Retry | Verdict::Heal, Some(after)) => after,
-            (Verdict::Refused(refusal), _) => return Err(RefreshError::Refused(refusal)),
-            (Verdict::Close(closure), _) => return Err(RefreshError::Closed(closure)),
-            (Verdict::Unavailable(doubt), _) => return Err(RefreshError::Doubt(doubt)),
-            (_, None) => return Err(self.unknown(&parsed)),
-        };
-        if after.sealed != family.sealed {
-            identity = self.unseal(&after)?;
-        }
-        // A cut-off acknowledged since the step began must win: where cut-offs and families are not one
-        // transaction, this look is what makes it so.
-        if self.store.cut_off(after.subject, identity.client.clone(), after.id.stamp()).await? {
-            return Err(RefreshError::Refused(Refusal::CutOff));
-        }
-        Ok(self.grant(&after, identity, presented.at, &key, presented.verdict))
+        Err(StoreError::Busy.into())
     }
 
     /// The session of a refresh token that could be exchanged now. Changes nothing.

@@ -17,7 +17,7 @@ use super::{
     form::Form,
 };
 use crate::{
-    model::audit::Origin,
+    model::{SessionId, audit::Origin, ids::IdError},
     service::{Context, Credentials, Error},
 };
 
@@ -39,7 +39,6 @@ impl FromRequest<App> for OAuthCall {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, OAuthError> {
         let (parts, body) = request.into_parts();
-        check_query(&parts.uri)?;
         if !is_type(&parts.headers, "application/x-www-form-urlencoded") {
             return Err(Error::request("Content-Type", "must be application/x-www-form-urlencoded").into());
         }
@@ -123,20 +122,34 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        check_query(&parts.uri)?;
         axum::extract::Query::try_from_uri(&parts.uri)
             .map(|axum::extract::Query(query)| Self(query))
             .map_err(|e| Error::request("query", e.body_text()).into())
     }
 }
 
-fn check_query(uri: &Uri) -> Result<(), Error> {
+/// Asked of every request, before anything else looks at it.
+pub(super) fn check_query(uri: &Uri) -> Result<(), Error> {
     let query = uri.query().unwrap_or_default();
     let leaked = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| NEVER_IN_URLS.contains(&&*name));
     if leaked {
         return Err(Error::request("query", "credentials and tokens belong in the body, never in the URL"));
     }
     Ok(())
+}
+
+/// The session that a path names.
+pub(super) struct SessionPath(pub(super) SessionId);
+
+impl FromRequestParts<App> for SessionPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
+        let text = path.map_err(|e| Error::request("session_id", e.body_text()))?;
+        let id = text.parse().map_err(|e: IdError| Error::request("session_id", e.to_string()))?;
+        Ok(Self(id))
+    }
 }
 
 fn is_type(headers: &HeaderMap, expected: &str) -> bool {

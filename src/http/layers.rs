@@ -11,6 +11,7 @@ use axum::{
 
 use super::{
     App,
+    caller::check_query,
     error::{ApiError, OAuthError},
 };
 use crate::service::Error;
@@ -22,9 +23,12 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     let id = request_id(request.headers(), &app);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".into(), |p| p.as_str().to_owned());
-    let mut response = match tokio::time::timeout(app.limits.request_timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => too_slow(&route),
+    let mut response = match check_query(request.uri()) {
+        Err(error) => refuse(&route, error),
+        Ok(()) => match tokio::time::timeout(app.limits.request_timeout, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => refuse(&route, too_slow()),
+        },
     };
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("checked, or made of digits"));
@@ -42,12 +46,15 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
 }
 
 /// The step may still be carried out; a retry finds what it did.
-fn too_slow(route: &str) -> Response {
-    let error = Error::Unavailable {
+fn too_slow() -> Error {
+    Error::Unavailable {
         code: "too_slow",
         why: "no answer in time; your token still works afterwards".into(),
         retry_after: std::time::Duration::from_secs(2),
-    };
+    }
+}
+
+fn refuse(route: &str, error: Error) -> Response {
     if route.starts_with("/oauth2/") { OAuthError(error).into_response() } else { ApiError(error).into_response() }
 }
 

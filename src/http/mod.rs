@@ -35,6 +35,8 @@ pub struct Limits {
     pub connections: usize,
     /// Time for the head of a request, and how long an idle connection is kept.
     pub header_timeout: Duration,
+    /// Time that a peer may take to receive some of an answer.
+    pub write_timeout: Duration,
     /// Time for its body.
     pub body_timeout: Duration,
     /// Time for its answer; beyond it 503.
@@ -50,6 +52,7 @@ impl Default for Limits {
         Self {
             connections: 4096,
             header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(15),
             body: 16 << 10,
@@ -80,6 +83,7 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/oauth2/revoke", post(oauth::revoke))
         .route("/oauth2/introspect", post(oauth::introspect))
         .route("/.well-known/oauth-authorization-server", get(wellknown::metadata))
+        .route("/.well-known/oauth-authorization-server/{*path}", get(wellknown::metadata_of_path))
         .route("/.well-known/jwks.json", get(wellknown::jwks))
         .route("/v1/sessions", get(sessions::list).post(sessions::open))
         .route("/v1/sessions/{session_id}", get(sessions::show).patch(sessions::amend).delete(sessions::end))

@@ -113,6 +113,9 @@ fn connection(
 > {
     // Answers are small: waiting to fill a segment only delays them.
     let _ = stream.set_nodelay(true);
+    // A peer that reads nothing holds its place for as long as this and not for ever: no other limit reaches it.
+    let patience = u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, patience);
     let service = tower::ServiceBuilder::new()
         .map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Peer(peer));

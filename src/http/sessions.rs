@@ -1,15 +1,11 @@
 //! `/v1/sessions` for trusted clients.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
     App,
-    caller::{ApiCall, JsonBody, Query},
+    caller::{ApiCall, JsonBody, Query, SessionPath},
     error::{ApiError, Problem},
 };
 use crate::{
@@ -239,7 +235,7 @@ pub(super) async fn list(
     ApiCall(ctx): ApiCall,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<ListBody>, ApiError> {
-    let after = query.after.as_deref().map(session_id).transpose()?;
+    let after = query.after.as_deref().map(after).transpose()?;
     let page = app.service.sessions(&ctx, &query.subject, after, super::page_size(query.limit)?).await?;
     let sessions = page.sessions.into_iter().map(Into::into).collect();
     Ok(Json(ListBody { sessions, total: page.total, next: page.next }))
@@ -261,9 +257,9 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<Json<SessionBody>, ApiError> {
-    Ok(Json(app.service.session(&ctx, session_id(&id)?).await?.into()))
+    Ok(Json(app.service.session(&ctx, id).await?.into()))
 }
 
 /// What is to change.
@@ -304,7 +300,7 @@ pub(super) struct AmendBody {
 pub(super) async fn amend(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
     JsonBody(body): JsonBody<AmendBody>,
 ) -> Result<Json<SessionBody>, ApiError> {
     let change = Amendment {
@@ -315,7 +311,7 @@ pub(super) async fn amend(
         scope: body.scope,
         audience: body.audience,
     };
-    Ok(Json(app.service.amend_session(&ctx, session_id(&id)?, &change).await?.into()))
+    Ok(Json(app.service.amend_session(&ctx, id, &change).await?.into()))
 }
 
 /// Ends a session: its refresh, and its live access tokens.
@@ -334,12 +330,12 @@ pub(super) async fn amend(
 pub(super) async fn end(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<StatusCode, ApiError> {
-    app.service.end_session(&ctx, session_id(&id)?).await?;
+    app.service.end_session(&ctx, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn session_id(text: &str) -> Result<SessionId, Error> {
-    text.parse().map_err(|e: crate::model::ids::IdError| Error::request("session_id", e.to_string()))
+fn after(text: &str) -> Result<SessionId, Error> {
+    text.parse().map_err(|e: crate::model::ids::IdError| Error::request("after", e.to_string()))
 }

@@ -2,13 +2,13 @@
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use super::App;
+use super::{App, error::bare_problem};
 
 /// RFC 8414 §2.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -46,6 +46,16 @@ pub(super) async fn metadata(State(app): State<App>) -> Response {
         introspection_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
     };
     ([(header::CACHE_CONTROL, "public, max-age=300")], Json(metadata)).into_response()
+}
+
+/// The same where RFC 8414 §3.1 puts it for an issuer with a path.
+pub(super) async fn metadata_of_path(state: State<App>, Path(path): Path<String>) -> Response {
+    let issuer = state.0.service.settings().issuer.to_string();
+    let own = issuer.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path);
+    if own.is_some_and(|own| own.trim_end_matches('/') == path.trim_end_matches('/')) {
+        return metadata(state).await;
+    }
+    bare_problem(StatusCode::NOT_FOUND, "no_such_path", "no issuer of this path is served here")
 }
 
 /// The keys that sign, will sign, or have signed what may still be alive.

@@ -228,8 +228,21 @@ impl Keyring {
     /// [`KeyringError`]: the keys stay published and are retired the next time.
     pub fn sweep(&self) -> Result<Vec<Kid>, KeyringError> {
         let mut writer = self.writer();
+        let ring = self.current.load().ring.sweep(self.clock.now());
+        self.retire_all(&mut writer, ring)
+    }
+    /// A key that has been denied leaves the JWKS, whatever its schedule was; its private half is destroyed. Nothing
+    /// changes unless it is retiring. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`KeyringError`]: it stays published.
+    pub fn retire(&self, kid: &Kid) -> Result<Vec<Kid>, KeyringError> {
+        let mut writer = self.writer();
+        let ring = self.current.load().ring.retire(kid, self.clock.now());
+        self.retire_all(&mut writer, ring)
+    }
+    fn retire_all(&self, writer: &mut Writer, ring: Ring) -> Result<Vec<Kid>, KeyringError> {
         let before = self.current.load_full();
-        let ring = before.ring.sweep(self.clock.now());
         let gone = |k: &&KeyInfo| k.is_published() && ring.find(&k.kid).is_none_or(|now| !now.is_published());
         let retired: Vec<Kid> = before.ring.keys().iter().filter(gone).map(|k| k.kid.clone()).collect();
         if retired.is_empty() {
@@ -237,7 +250,7 @@ impl Keyring {
         }
         writer.home.commit(&ring)?;
         let synced = writer.home.sync();
-        self.take_up(&mut writer, ring);
+        self.take_up(writer, ring);
         synced?;
         // Only after the manifest that does without them is durable: a crash must not leave it asking for them.
         for kid in &retired {

@@ -266,6 +266,17 @@ impl Ring {
         next.forget_the_oldest_retired();
         next
     }
+    /// A retiring key retires at once: it has been denied, and nothing that it signed is to be believed again.
+    #[must_use]
+    pub fn retire(&self, kid: &Kid, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        for key in next.keys.iter_mut().filter(|k| k.kid == *kid && k.state == KeyState::Retiring) {
+            key.state = KeyState::Retired;
+            key.retired = Some(now);
+        }
+        next.forget_the_oldest_retired();
+        next
+    }
     /// Notes that the active key signs tokens of this life. A shorter one changes nothing.
     #[must_use]
     pub fn signing_for(&self, token_life: Duration) -> Self {

@@ -128,6 +128,7 @@ impl From<DenyError> for Error {
         let hint = e.to_string();
         match e {
             DenyError::ActiveKey => Self::Conflict { code: "active_key", hint, earliest: None },
+            DenyError::StandbyKey => Self::Conflict { code: "standby_key", hint, earliest: None },
             DenyError::UnknownKey => Self::NotFound("no key of this kid is known here"),
             DenyError::Future => Self::request("before", hint),
             DenyError::Store(e) => e.into(),

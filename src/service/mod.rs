@@ -185,6 +185,8 @@ impl Service {
             Ok(Err(error)) => tracing::error!(%error, "keys could not be retired; they verify a little longer"),
             Err(error) => tracing::error!(%error, "housekeeping broke off"),
         }
+        // Whatever became of the one who changed the keys: the node's own verifiers are never far behind.
+        self.follow_keys();
         self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
     }
 

@@ -1,14 +1,17 @@
 //! What operators do: revoke, rotate, look back.
 
+use std::sync::Arc;
+
 use super::{Context, Error, Permission, Service};
 use crate::{
-    keyring::{KeyInfo, Rotated},
+    keyring::{KeyInfo, RotateError, Rotated},
     model::{
         Kid, Timestamp,
         audit::{Draft, Event, Outcome},
         denial::{Ends, Entry, Target},
+        family::Standing,
     },
-    store::{AuditPage, AuditQuery, AuditStore, Denial, Page},
+    store::{AuditPage, AuditQuery, AuditStore, Denial, FamilyStore, Page, StoreError},
 };
 
 /// A revocation that is asked for.
@@ -24,6 +27,11 @@ pub struct Revocation {
     pub reason: Option<Box<str>>,
 }
 
+fn broke_off(e: tokio::task::JoinError) -> Error {
+    let retry_after = std::time::Duration::from_secs(5);
+    Error::Unavailable { code: "keys_unavailable", why: format!("the work on the keys broke off: {e}"), retry_after }
+}
+
 /// A part of the denylist.
 pub type RevocationPage = Page;
 
@@ -32,7 +40,7 @@ impl Service {
     ///
     /// # Errors
     /// What is wrong with it, 409 for the key that signs, 503.
-    pub async fn revoke(&self, ctx: &Context, revocation: Revocation) -> Result<Entry, Error> {
+    pub async fn revoke(self: &Arc<Self>, ctx: &Context, revocation: Revocation) -> Result<Entry, Error> {
         let Revocation { target, ends, before, reason } = revocation;
         ctx.require(Permission::Revoke)?;
         let kind = target.kind();
@@ -58,7 +66,13 @@ impl Service {
                 if let Target::Client(client) = &target {
                     audit.client = Some(client.clone());
                 }
-                self.denylist.deny(Denial { target, ends, before, expires: None, reason, audit }).await?
+                let key = if let Target::Key(kid) = &target { Some(kid.clone()) } else { None };
+                let entry = self.denylist.deny(Denial { target, ends, before, expires: None, reason, audit }).await?;
+                if let Some(kid) = key {
+                    let service = self.clone();
+                    tokio::spawn(async move { service.retire_denied(kid).await }).await.map_err(broke_off)??;
+                }
+                entry
             }
         };
         self.metrics.revocation(kind);
@@ -109,22 +123,36 @@ impl Service {
     ///
     /// # Errors
     /// 409 with the earliest instant, 503.
-    pub async fn rotate(&self, ctx: &Context, force: bool) -> Result<Rotated, Error> {
+    pub async fn rotate(self: &Arc<Self>, ctx: &Context, force: bool) -> Result<Rotated, Error> {
         ctx.require(Permission::KeysRotate)?;
+        if self.store.standing() != Standing::Whole {
+            return Err(StoreError::NotWhole.into());
+        }
+        // On a task of its own: a caller that hangs up must not leave a rotation without its record.
+        let (service, draft) = (self.clone(), ctx.draft());
+        tokio::spawn(async move { service.rotate_and_tell(force, draft).await }).await.map_err(broke_off)?
+    }
+
+    async fn rotate_and_tell(&self, force: bool, draft: Draft) -> Result<Rotated, Error> {
         let keyring = self.keyring.clone();
-        let rotated = tokio::task::spawn_blocking(move || keyring.rotate(force)).await;
-        let rotated = rotated.map_err(|e| Error::Unavailable {
-            code: "keys_unavailable",
-            why: e.to_string(),
-            retry_after: std::time::Duration::from_secs(5),
-        })??;
+        let rotated = tokio::task::spawn_blocking(move || keyring.rotate(force)).await.map_err(broke_off)?;
         self.follow_keys();
+        let rotated = rotated?;
         self.metrics.key_rotated();
-        let cause =
-            format!("{} signs, {} retires{}", rotated.active, rotated.retiring, if force { ", forced" } else { "" });
+        let forced = if force { ", forced" } else { "" };
+        let cause = format!("{} signs, {} retires{forced}", rotated.active, rotated.retiring);
         tracing::info!(active = %rotated.active, retiring = %rotated.retiring, force, "signing key rotated");
-        self.note_key_event(Event::KeyRotated, cause, ctx.draft()).await;
+        self.note_key_event(Event::KeyRotated, cause, draft).await;
         Ok(rotated)
+    }
+
+    /// A denied key also leaves the keyring, so that it stays out even if the store should lose the entry.
+    async fn retire_denied(&self, kid: Kid) -> Result<(), Error> {
+        let keyring = self.keyring.clone();
+        let retired = tokio::task::spawn_blocking(move || keyring.retire(&kid)).await.map_err(broke_off)?;
+        let retired = retired.map_err(RotateError::Failed)?;
+        self.keys_retired(&retired).await;
+        Ok(())
     }
 
     pub(super) async fn keys_retired(&self, retired: &[Kid]) {

@@ -81,10 +81,15 @@ impl Service {
     pub async fn open_session(&self, ctx: &Context, new: NewSession) -> Result<Tokens, Error> {
         ctx.require(Permission::SessionsOpen)?;
         let client = new.client.unwrap_or_else(|| ctx.caller.client.id.clone());
-        if self.clients.find(&client).is_none() {
+        let Some(holder) = self.clients.find(&client) else {
             return Err(Error::request("client_id", "no client of this name is registered"));
-        }
+        };
         within(&ctx.caller.client, &new.scope, &new.audience)?;
+        within(holder, &new.scope, &new.audience)?;
+        // RFC 9068 §5: a client's own tokens have its id as their subject, and nobody else may pass for it.
+        if new.subject.as_str().parse().is_ok_and(|id| self.clients.find(&id).is_some()) {
+            return Err(Error::request("subject", "is the name of a registered client"));
+        }
         self.check_claims(&new.claims)?;
         self.check_authentication(new.auth_time, new.acr.as_deref(), &new.amr)?;
         check_device(&new.device)?;
@@ -244,6 +249,7 @@ fn within(caller: &Client, scope: &Scope, audience: &[Audience]) -> Result<(), E
     if audience.is_empty() || audience.len() > MAX_LIST {
         return Err(Error::request("audience", format!("1 to {MAX_LIST} audiences")));
     }
+    distinct(audience)?;
     if caller.scope.as_ref().is_some_and(|allowed| !allowed.covers(scope)) {
         return Err(Error::Beyond("scope: this client may not open sessions with that scope".into()));
     }
@@ -253,6 +259,11 @@ fn within(caller: &Client, scope: &Scope, audience: &[Audience]) -> Result<(), E
         return Err(Error::Beyond(format!("audience: this client may not open sessions for `{foreign}`")));
     }
     Ok(())
+}
+
+fn distinct(audience: &[Audience]) -> Result<(), Error> {
+    let repeated = audience.iter().enumerate().any(|(i, a)| audience[..i].contains(a));
+    if repeated { Err(Error::request("audience", "names one twice")) } else { Ok(()) }
 }
 
 fn amended(mut identity: Identity, change: &Amendment) -> Result<Identity, Error> {
@@ -266,6 +277,7 @@ fn amended(mut identity: Identity, change: &Amendment) -> Result<Identity, Error
         if audience.is_empty() || !audience.iter().all(|a| identity.audience.contains(a)) {
             return Err(Error::request("audience", "can only become narrower, and not empty"));
         }
+        distinct(audience)?;
         identity.audience = audience.clone();
     }
     if let Some(claims) = &change.claims {

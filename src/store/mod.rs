@@ -75,6 +75,10 @@ pub struct Presentation {
     pub secret: Secret,
     /// Who presents it.
     pub holder: Holder,
+    /// The sealed identity that all this was read from. A success is held back if the family has another by now.
+    pub seen: Vec<u8>,
+    /// Whether more is asked for than the identity allows. A success is then held back.
+    pub wide: bool,
     /// Whose session the sealed record says it is.
     pub subject: SubjectRef,
     /// The client that the sealed record names.
@@ -85,11 +89,22 @@ pub struct Presentation {
     pub audit: Draft,
 }
 
+/// Why a success was not carried out: nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBack {
+    /// The identity has changed since it was seen: read again.
+    Stale,
+    /// More was asked for than the identity allows.
+    Wide,
+}
+
 /// What became of it.
 #[derive(Clone, Debug)]
 pub struct Presented {
-    /// The rule's verdict, carried out.
+    /// The rule's verdict, carried out unless it is held back.
     pub verdict: Verdict,
+    /// Only ever set beside a success.
+    pub held_back: Option<HeldBack>,
     /// The family after it. None if it is unknown.
     pub family: Option<Family>,
     /// When; later than any cut-off of tokens that applies. An access token is stamped with this.

@@ -203,6 +203,7 @@ impl Config {
         let (table, default) = (&self.limits, Limits::default());
         let or = |set: &Option<Written<Duration>>, default| set.as_ref().map_or(default, |w| w.0);
         Limits {
+            write_timeout: Limits::default().write_timeout,
             connections: table.connections.unwrap_or(default.connections),
             header_timeout: or(&table.header_timeout, default.header_timeout),
             body_timeout: or(&table.body_timeout, default.body_timeout),

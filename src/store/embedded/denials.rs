@@ -174,7 +174,14 @@ impl Step<'_> {
         let (feed_until, kept_until) = self.until(&denial.target, denial.ends, before, denial.expires, retention);
         let Denial { target, ends, reason, audit, .. } = denial;
         let kind = target.kind();
+        let held = std::mem::take(&mut self.dirty);
         let entry = self.append(NewEntry { target, ends, before, feed_until, kept_until, reason: reason.clone() })?;
+        // Denying again what is denied leaves no trace: otherwise it would be a way to push others out of the log.
+        let appended = self.dirty;
+        self.dirty |= held;
+        if !appended {
+            return Ok(Some(entry));
+        }
         let cause = reason.map_or_else(|| kind.into(), |r| format!("{kind}: {r}").into());
         self.note(
             audit,
@@ -223,7 +230,10 @@ impl Step<'_> {
             _ => before.max(self.moment.now).max(self.progress.stamped),
         };
         let last = expires.unwrap_or_else(|| minted_until.plus(retention.access));
-        let (mut feed, kept) = retention.of(target, ends, before, Some(last));
+        let (mut feed, mut kept) = retention.of(target, ends, before, Some(last));
+        if target.is_cut_off() && ends == Ends::Sessions {
+            kept = kept.max(self.character.older_sessions_until);
+        }
         if expires.is_none() {
             feed = feed.max(self.character.older_until.plus(crate::model::denial::LEEWAY_AND_MARGIN));
         }

@@ -5,7 +5,10 @@ use redb::ReadableTable;
 
 use super::tables::{Step, decode, failed, subject_key};
 use crate::{
-    model::{SessionId, Timestamp, denial::Entry},
+    model::{
+        SessionId, Timestamp,
+        denial::{Entry, LEEWAY_AND_MARGIN},
+    },
     store::{Family, StoreError},
 };
 
@@ -46,7 +49,10 @@ fn due_of(key: &[u8; 25]) -> Option<Due> {
 
 /// When a family is of no more use: an ended one is kept to its absolute end, so that it can be looked at.
 fn family_due(family: &Family) -> Timestamp {
-    if family.lineage.closed.is_some() { family.lineage.absolute_until } else { family.lineage.idle_until }
+    // Also not before its last token: whoever hands that back must find what to close.
+    let last_token = family.lineage.access_until.plus(LEEWAY_AND_MARGIN);
+    let ended = if family.lineage.closed.is_some() { family.lineage.absolute_until } else { family.lineage.idle_until };
+    ended.max(last_token)
 }
 
 impl Step<'_> {
@@ -59,8 +65,9 @@ impl Step<'_> {
     }
 
     /// Removes what has expired, `at_most` so many.
-    pub(super) fn expire(&mut self, at_most: usize) -> Result<(), StoreError> {
-        let end = due_key(self.moment.now, Due::Entry(u64::MAX));
+    pub(super) fn expire(&mut self, at_most: usize, now: Timestamp) -> Result<(), StoreError> {
+        self.moment.now = now;
+        let end = due_key(now, Due::Entry(u64::MAX));
         let mut passed = Vec::new();
         for item in self.due.range(..=end).map_err(failed)?.take(at_most) {
             passed.push(item.map_err(failed)?.0.value());

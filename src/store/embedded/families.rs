@@ -16,7 +16,7 @@ use crate::{
         denial::{Ends, Entry, Retention},
         family::{Closure, Facts, Generation, Lineage, Moment, Refusal, Served, Standing, Verdict, judge},
     },
-    store::{Amended, ClosedFamily, Family, Opening, Presentation, Presented, StoreError},
+    store::{Amended, ClosedFamily, Family, HeldBack, Opening, Presentation, Presented, StoreError},
 };
 
 /// A refusal of one family is noted once in this time, however often it is repeated.
@@ -61,8 +61,15 @@ impl Step<'_> {
             moment: self.moment,
             window: p.lives.retry_window,
         });
-        let mut presented = Presented { verdict, family: None, at: self.moment.now };
-        if let Some(family) = &mut family {
+        let success = matches!(verdict, Verdict::Rotate | Verdict::Retry | Verdict::Heal);
+        let stale = family.as_ref().is_some_and(|f| f.sealed != p.seen);
+        let held_back = match () {
+            () if success && stale => Some(HeldBack::Stale),
+            () if success && p.wide => Some(HeldBack::Wide),
+            () => None,
+        };
+        let mut presented = Presented { verdict, held_back, family: None, at: self.moment.now };
+        if let Some(family) = family.as_mut().filter(|_| held_back.is_none()) {
             presented.at = self.carry_out(family, verdict, p, retention)?;
         }
         presented.family = family;

@@ -28,7 +28,7 @@ use self::{
         encode, failed, family_of, subject_key,
     },
     witness::{Witness, sync_directory_of},
-    writer::{Job, ServedClock, Shared, Writer, open_database},
+    writer::{Job, ServedClock, Shared, SweepClock, Writer, open_database},
 };
 use super::{
     Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, Denial, DenyStore, Family, FamilyStore, Opening, Page,
@@ -102,7 +102,7 @@ impl Options {
             acceptance: Acceptance::Wait,
             cache: 128 << 20,
             audit_cap: 1_000_000,
-            quick_repair: false,
+            quick_repair: true,
             on_sync_failure: Arc::new(|error| {
                 tracing::error!(%error, "fsync failed: nobody can know what is durable; the process ends");
                 std::process::abort();
@@ -240,6 +240,7 @@ impl EmbeddedStore {
             progress,
             noted: Noted::new(),
             unanswered: HashMap::new(),
+            sweep_clock: SweepClock::default(),
             last_change: now,
             last_commit: now,
             last_testimony: now,
@@ -347,6 +348,7 @@ fn prepare(db: &Database, options: &Options, clock: &dyn Clock, random: &dyn Ran
             }
         }
         let access_millis = u64::try_from(options.retention.access.as_millis()).unwrap_or(u64::MAX);
+        let session_millis = u64::try_from(options.retention.session.as_millis()).unwrap_or(u64::MAX);
         let mut character = match stored("character")? {
             Some(bytes) => decode(&bytes, "character").map_err(damaged)?,
             None => Character {
@@ -357,6 +359,9 @@ fn prepare(db: &Database, options: &Options, clock: &dyn Clock, random: &dyn Ran
                 restored: 0,
                 access_millis,
                 older_until: Timestamp::default(),
+                session_millis,
+                older_sessions_until: Timestamp::default(),
+                witnessed: false,
             },
         };
         let progress: Progress =
@@ -368,9 +373,14 @@ fn prepare(db: &Database, options: &Options, clock: &dyn Clock, random: &dyn Ran
         if older_life > options.retention.access {
             character.older_until = character.older_until.max(now.plus(older_life));
         }
-        character.access_millis = access_millis;
+        // The same for sessions: a cut-off must be kept as long as a session that it ended could be refreshed.
+        let older_session = Duration::from_millis(character.session_millis);
+        if older_session > options.retention.session {
+            character.older_sessions_until = character.older_sessions_until.max(now.plus(older_session));
+        }
+        (character.access_millis, character.session_millis) = (access_millis, session_millis);
         let witness = options.witness.clone().map(Witness::new);
-        let examine = |w: &Witness| w.examine(character.id, progress.commits, fresh);
+        let examine = |w: &Witness| w.examine(character.id, progress.commits, fresh, character.witnessed);
         let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
         let mut standing = witness.as_ref().map_or(Ok(Standing::Whole), examine).map_err(file)?;
         let accept = standing != Standing::Whole && options.acceptance != Acceptance::Wait;
@@ -472,6 +482,7 @@ impl FamilyStore for EmbeddedStore {
     }
 
     async fn find(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
+        self.whole()?;
         let Some(families) = table(&self.read()?, FAMILIES)? else { return Ok(None) };
         let row = families.get(id.as_bytes()).map_err(failed)?;
         row.map(|bytes| family_of(id, bytes.value())).transpose()
@@ -483,6 +494,7 @@ impl FamilyStore for EmbeddedStore {
         after: Option<SessionId>,
         limit: usize,
     ) -> Result<Vec<Family>, StoreError> {
+        self.whole()?;
         let txn = self.read()?;
         let (Some(subjects), Some(families)) = (table(&txn, SUBJECTS)?, table(&txn, FAMILIES)?) else {
             return Ok(Vec::new());
@@ -500,11 +512,13 @@ impl FamilyStore for EmbeddedStore {
     }
 
     async fn count_of_subject(&self, subject: SubjectRef, cap: usize) -> Result<usize, StoreError> {
+        self.whole()?;
         let Some(subjects) = table(&self.read()?, SUBJECTS)? else { return Ok(0) };
         Ok(subjects.range(keys_of(subject, None)).map_err(failed)?.take(cap).count())
     }
 
     async fn cut_off(&self, subject: SubjectRef, client: ClientId, opened: Timestamp) -> Result<bool, StoreError> {
+        self.whole()?;
         let Some(index) = table(&self.read()?, DENIED)? else { return Ok(false) };
         Ok(opened < Snapshot(index).cut_before(subject, &client, Ends::Sessions)?)
     }
@@ -597,6 +611,7 @@ impl AuditStore for EmbeddedStore {
     }
 
     async fn audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        self.whole()?;
         let mut page = AuditPage { records: Vec::new(), next: None };
         let Some(log) = table(&self.read()?, AUDIT)? else { return Ok(page) };
         let start = query.after.saturating_add(1).max(first_since(&log, query.since)?);

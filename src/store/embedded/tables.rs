@@ -60,6 +60,11 @@ pub(super) struct Character {
     pub(super) access_millis: u64,
     /// By then all tokens minted under an earlier, longer life have expired.
     pub(super) older_until: Timestamp,
+    /// The same for the lives of sessions.
+    pub(super) session_millis: u64,
+    pub(super) older_sessions_until: Timestamp,
+    /// Whether a witness has ever been written for this store: one that is missing is then a contradiction too.
+    pub(super) witnessed: bool,
 }
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {

@@ -44,8 +44,10 @@ impl Witness {
     }
 
     /// Compares the store with what was remembered of it. `fresh`: it has just been created.
-    pub(super) fn examine(&self, store: u128, commits: u64, fresh: bool) -> io::Result<Standing> {
+    pub(super) fn examine(&self, store: u128, commits: u64, fresh: bool, witnessed: bool) -> io::Result<Standing> {
         Ok(match self.read()? {
+            // Keys put back without it, or somebody who would rather not have it heard.
+            None if witnessed => Standing::NotWhole,
             None => Standing::Whole,
             Some(_) if fresh => Standing::Wiped,
             Some(t) if t.store != store || t.commits > commits => Standing::NotWhole,

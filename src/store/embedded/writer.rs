@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::Clock,
     model::{
-        SessionId,
+        SessionId, Timestamp,
         family::{Generation, Moment, Served},
     },
     store::StoreError,
@@ -39,6 +39,10 @@ const TICK: Duration = Duration::from_secs(1);
 const HEARTBEATS_FOR: Duration = Duration::from_secs(600);
 /// How much of it a crash may forget.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A wall clock that runs ahead of the monotonic one by more than this has leapt.
+const LEAP: Duration = Duration::from_secs(60);
+/// How long such a leap is doubted before it is believed.
+const DOUBTED_FOR: Duration = Duration::from_secs(900);
 /// How many rotations are remembered whose answers did not leave. Beyond it their windows count from the rotation.
 const UNANSWERED_CAP: usize = 8192;
 
@@ -73,6 +77,29 @@ impl ServedClock {
     fn skip(&mut self, start: Duration, end: Duration) {
         self.pause(start);
         self.resume(end);
+    }
+}
+
+/// The time by which things expire for good. A wall clock that leaps ahead is doubted for a while: an entry that is
+/// deleted by mistake does not come back when the clock is set right.
+#[derive(Debug, Default)]
+pub(super) struct SweepClock {
+    anchor: Option<(Timestamp, Duration)>,
+    doubted_since: Option<Duration>,
+}
+
+impl SweepClock {
+    fn read(&mut self, clock: &dyn Clock) -> Timestamp {
+        let (wall, mono) = (clock.now(), clock.monotonic());
+        let (from, since) = *self.anchor.get_or_insert((wall, mono));
+        let expected = from.plus(mono.saturating_sub(since));
+        let leaps = wall.since(expected) > LEAP;
+        let doubted_for = mono.saturating_sub(*self.doubted_since.get_or_insert(mono));
+        if leaps && doubted_for < DOUBTED_FOR {
+            return expected;
+        }
+        (self.anchor, self.doubted_since) = (Some((wall, mono)), None);
+        wall
     }
 }
 
@@ -142,6 +169,7 @@ pub(super) struct Writer {
     pub(super) noted: Noted,
     /// Successors whose first answer did not leave as a 2xx, to be marked so by the next batch.
     pub(super) unanswered: HashMap<SessionId, Generation>,
+    pub(super) sweep_clock: SweepClock,
     pub(super) last_change: Duration,
     pub(super) last_commit: Duration,
     pub(super) last_testimony: Duration,
@@ -207,6 +235,7 @@ impl Writer {
         let (mono, stamped) = (shared.clock.monotonic(), self.progress.stamped);
         let must_write = !self.frozen && (last || self.heartbeat_due(mono));
         let sweep = if jobs.is_empty() { WHEN_IDLE } else { PER_BATCH + PER_JOB * jobs.len() };
+        let sweep_now = self.sweep_clock.read(&*shared.clock);
         let mut step = Step::begin(&txn, shared.character, shared.moment(), shared.audit_cap, &mut self.noted)?;
         for (id, head) in &self.unanswered {
             step.unanswered(*id, *head)?;
@@ -225,7 +254,7 @@ impl Writer {
         step.moment = shared.moment();
         step.dirty = false;
         if !self.frozen {
-            step.expire(sweep)?;
+            step.expire(sweep, sweep_now)?;
         }
         changed |= step.dirty || step.progress.stamped > stamped;
         if self.frozen || (!changed && !must_write) {

@@ -185,6 +185,8 @@ pub fn showing(family: &Family, generation: u32) -> Presentation {
         generation: Generation(generation),
         secret: Secret::Right,
         holder: Holder::Named,
+        seen: family.sealed.clone(),
+        wide: false,
         subject: family.subject,
         client: app(),
         lives: LIVES,
