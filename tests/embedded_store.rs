@@ -394,12 +394,23 @@ async fn a_retry_after_a_rotation_answered_503_comes_as_late_as_it_likes() {
 async fn a_client_that_went_away_before_its_answer_comes_as_late_as_it_likes() {
     let bed = Bed::new();
     let family = open(bed.store(), subject(1)).await;
+    // The disk takes its time, so that the connection breaks before there is an answer.
+    let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let waits_for = broken.clone();
+    bed.disk.hook(move |_, _| {
+        while !waits_for.load(std::sync::atomic::Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        None
+    });
     {
         // Polled once: the request is queued. Then the connection breaks.
         let mut request = std::pin::pin!(bed.store().present(showing(&family, 0)));
         let waker = std::task::Waker::noop();
         drop(request.as_mut().poll(&mut std::task::Context::from_waker(waker)));
     }
+    broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    bed.disk.heal();
     eventually("it is carried out all the same", || async { head(bed.store(), &family).await == 1 }).await;
     open(bed.store(), subject(2)).await;
     bed.clock.advance(secs(600));

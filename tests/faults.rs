@@ -132,9 +132,7 @@ impl Scene {
         let now = store.find(self.main.id).await?.unwrap_or_else(|| self.main.clone());
         match deed {
             Deed::Open => store.open(Opening { random: [9; 10], ..opening(subject(3)) }).await.map(drop),
-            Deed::Rotate(g) => {
-                store.present(showing(&now, g)).await.map(|p| assert_eq!(p.verdict, Verdict::Rotate))
-            }
+            Deed::Rotate(g) => store.present(showing(&now, g)).await.map(|p| assert_eq!(p.verdict, Verdict::Rotate)),
             Deed::Retry => store.present(showing(&now, 2)).await.map(|p| assert_eq!(p.verdict, Verdict::Retry)),
             Deed::Reuse => {
                 let reused = |p: rescind::store::Presented| assert_eq!(p.verdict, Verdict::Close(Closure::Reused));

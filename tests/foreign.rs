@@ -1,4 +1,6 @@
 //! Clients and verifiers that others wrote, against the real server: see `tests/foreign/`, set up by `tests/run`.
+
+#![allow(clippy::print_stdout, reason = "what the scripts checked is worth reading")]
 #![cfg(feature = "server")]
 
 use std::fs::File;
