@@ -57,13 +57,16 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let config = Config::parse(&text, &args.dir).map_err(Failure::usage)?;
     let passphrase = passphrase(args.keys_passphrase_file.as_ref())?;
     fs::create_dir_all(&args.dir).or_exit(Exit::Usage, format!("cannot make {}", args.dir.display()))?;
+    let credentials = format!("client_id={OPERATOR}\nclient_secret={}", &*secret);
+    // First what nobody could tell again; the configuration last, because with it all is there.
+    if let Some(path) = &args.secret_file {
+        write_new(path, &format!("{credentials}\n"))?;
+    }
     let (clock, random) = (Arc::<SystemClock>::default(), Arc::new(SystemRandom));
     Keyring::open(&keys, passphrase, config.key_settings(), clock, random).or_exit(Exit::Usage, "cannot make keys")?;
     write_new(&file, &text)?;
-    let credentials = format!("client_id={OPERATOR}\nclient_secret={}", &*secret);
-    match &args.secret_file {
-        Some(path) => write_new(path, &format!("{credentials}\n"))?,
-        None => say(credentials),
+    if args.secret_file.is_none() {
+        say(credentials);
     }
     tell(format_args!("Wrote {0} and keys. Next: rescind serve --config {0}", file.display()));
     Ok(Exit::Yes)

@@ -74,10 +74,15 @@ impl Step<'_> {
         }
         for key in &passed {
             self.due.remove(key).map_err(failed)?;
-            match due_of(key) {
-                Some(Due::Family(id)) => self.expire_family(id)?,
-                Some(Due::Entry(position)) => self.expire_entry(position)?,
-                None => return Err(StoreError::Damaged("due")),
+            let expired = match due_of(key) {
+                Some(Due::Family(id)) => self.expire_family(id),
+                Some(Due::Entry(position)) => self.expire_entry(position),
+                None => Err(StoreError::Damaged("due")),
+            };
+            match expired {
+                // One record that cannot be read must not stop everyone's requests, again and again. It stays.
+                Err(error @ StoreError::Damaged(_)) => tracing::error!(%error, "what was due cannot be read"),
+                other => other?,
             }
             self.dirty = true;
         }
