@@ -600,6 +600,9 @@ async fn a_cut_off_covers_what_was_before_and_nothing_after() {
     harness.clock.advance(Duration::from_secs(1));
     assert!(harness.active(text(&after, "access_token")).await, "{entry}");
     assert_eq!(harness.refresh(text(&after, "refresh_token"), APP).await.0, 200);
+    let (_, log) = harness.get("/v1/audit?subject=alice").await;
+    let events: Vec<_> = log["records"].as_array().unwrap().iter().map(|r| text(r, "event")).collect();
+    assert_eq!(events, ["session_opened", "revoked", "session_opened", "refused", "refreshed"], "{log}");
     assert_eq!(entry["subject_ref"].as_str().map(str::len), Some(22), "opaque: {entry}");
     assert!(!entry.to_string().contains("alice"));
 }

@@ -38,7 +38,8 @@ const PUBLIC_CLIENT: &str = "dev-public";
 ///
 /// Listens on loopback only, allows every scope, and prints a client id and its secret that may do everything.
 /// Without --store everything is gone when it stops; with --store embedded:PATH the keys lie in PATH.keys/, the client
-/// and its secret in PATH.client.json, and both are the same after a restart.
+/// and its secret in PATH.client.json, and both are the same after a restart. The issuer is the address, so name one
+/// with --listen if access tokens are to be good after a restart as well.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to serve; port 0 takes a free one.
@@ -247,14 +248,14 @@ fn banner(a: &Announcement<'_>) -> String {
 Paste these one after the other. They open a session, refresh it, ask about its access token, cut its subject off, and
 ask again:
 
-  ME='{client_id}:{client_secret}'
+  ISSUER='{issuer}' ID='{client_id}' SECRET='{client_secret}'
   field() {{ sed -n 's/.*"'$1'":"\([^"]*\)".*/\1/p'; }}
-  SESSION=$(curl -s -u "$ME" {issuer}/v1/sessions -H 'Content-Type: application/json' -d '{{"subject":"alice","audience":["{AUDIENCE}"],"scope":"read write","client_id":"{public_client_id}"}}'); echo "$SESSION"
+  SESSION=$(curl -s -u "$ID:$SECRET" $ISSUER/v1/sessions -H 'Content-Type: application/json' -d '{{"subject":"alice","audience":["{AUDIENCE}"],"scope":"read write","client_id":"{public_client_id}"}}'); echo "$SESSION"
   TOKENS=$(curl -s {token_endpoint} -d client_id={public_client_id} -d grant_type=refresh_token -d refresh_token=$(echo "$SESSION" | field refresh_token)); echo "$TOKENS"
   ACCESS=$(echo "$TOKENS" | field access_token)
-  curl -s -u "$ME" {issuer}/oauth2/introspect -d token=$ACCESS; echo
-  curl -s -u "$ME" {issuer}/v1/revocations -H 'Content-Type: application/json' -d '{{"kind":"subject","id":"alice"}}'; echo
-  curl -s -u "$ME" {issuer}/oauth2/introspect -d token=$ACCESS; echo
+  curl -s -u "$ID:$SECRET" $ISSUER/oauth2/introspect -d token=$ACCESS; echo
+  curl -s -u "$ID:$SECRET" $ISSUER/v1/revocations -H 'Content-Type: application/json' -d '{{"kind":"subject","id":"alice"}}'; echo
+  curl -s -u "$ID:$SECRET" $ISSUER/oauth2/introspect -d token=$ACCESS; echo
 "#
     )
 }

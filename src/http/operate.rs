@@ -12,7 +12,7 @@ use super::{
 use crate::{
     keyring::KeyInfo,
     model::{
-        Kid, SubjectRef, Timestamp,
+        Kid, Subject, SubjectRef, Timestamp,
         audit::Record,
         denial::{Ends, Entry, Target},
         ids::IdError,
@@ -110,8 +110,10 @@ pub(super) async fn revoke(
     ApiCall(ctx): ApiCall,
     JsonBody(body): JsonBody<RevokeBody>,
 ) -> Result<(StatusCode, Json<EntryBody>), ApiError> {
+    let (target, subject) = target(&app, &body)?;
     let revocation = Revocation {
-        target: target(&app, &body)?,
+        target,
+        subject,
         ends: body.ends.as_deref().map(ends).transpose()?,
         before: body.before.as_deref().map(|t| instant("before", t)).transpose()?,
         reason: body.reason.map(reason).transpose()?,
@@ -121,21 +123,26 @@ pub(super) async fn revoke(
     Ok((StatusCode::CREATED, Json(entry_body(epoch, entry))))
 }
 
-fn target(app: &App, body: &RevokeBody) -> Result<Target, Error> {
+/// What is denied; a subject also by its name.
+fn target(app: &App, body: &RevokeBody) -> Result<(Target, Option<Subject>), Error> {
     let bad = |e: IdError| Error::request("id", e.to_string());
     let id = body.id.as_deref();
     if body.kind == "all" {
-        return if id.is_none() { Ok(Target::All) } else { Err(Error::request("id", "kind all takes no id")) };
+        return if id.is_none() { Ok((Target::All, None)) } else { Err(Error::request("id", "kind all takes no id")) };
     }
     let needed = || id.ok_or_else(|| Error::request("id", format!("is missing; kind {} needs one", body.kind)));
-    Ok(match &*body.kind {
+    let target = match &*body.kind {
         "token" => Target::Token(needed()?.parse().map_err(bad)?),
         "session" => Target::Session(needed()?.parse().map_err(bad)?),
-        "subject" => Target::Subject(app.service.families.refer(&needed()?.parse().map_err(bad)?)),
+        "subject" => {
+            let subject = needed()?.parse().map_err(bad)?;
+            return Ok((Target::Subject(app.service.families.refer(&subject)), Some(subject)));
+        }
         "client" => Target::Client(needed()?.parse().map_err(bad)?),
         "key" => Target::Key(needed()?.parse().map_err(bad)?),
         _ => return Err(Error::request("kind", "one of token, session, subject, client, key, all")),
-    })
+    };
+    Ok((target, None))
 }
 
 fn ends(text: &str) -> Result<Ends, Error> {

@@ -160,11 +160,11 @@ impl Service {
         match self.store.standing() {
             Standing::Whole => self.denylist.entries(u64::MAX, 1).await.map(drop).map_err(|e| e.to_string()),
             Standing::Wiped => Err("the store is empty, its witness remembers another: put the store back, or accept \
-                                    the loss with --accept-store-loss"
+                                    the loss with --accept-store-loss end-sessions"
                 .into()),
             Standing::NotWhole => {
                 Err("the store is older than its witness: put the newer one back, or accept the loss \
-                                       with --accept-store-loss"
+                                       with --accept-store-loss end-sessions"
                     .into())
             }
         }

@@ -6,7 +6,7 @@ use super::{Context, Error, Permission, Service};
 use crate::{
     keyring::{KeyInfo, RotateError, Rotated},
     model::{
-        Kid, Timestamp,
+        Kid, Subject, Timestamp,
         audit::{Draft, Event, Outcome},
         denial::{Ends, Entry, Target},
         family::Standing,
@@ -19,6 +19,8 @@ use crate::{
 pub struct Revocation {
     /// What.
     pub target: Target,
+    /// The subject by its name, for the audit log: the target holds only its reference.
+    pub subject: Option<Subject>,
     /// What a cut-off ends; by default sessions.
     pub ends: Option<Ends>,
     /// Up to when; by default now.
@@ -41,7 +43,7 @@ impl Service {
     /// # Errors
     /// What is wrong with it, 409 for the key that signs, 503.
     pub async fn revoke(self: &Arc<Self>, ctx: &Context, revocation: Revocation) -> Result<Entry, Error> {
-        let Revocation { target, ends, before, reason } = revocation;
+        let Revocation { target, subject, ends, before, reason } = revocation;
         ctx.require(Permission::Revoke)?;
         let kind = target.kind();
         if !target.is_cut_off() && before.is_some() {
@@ -63,6 +65,7 @@ impl Service {
             Target::Session(id) => self.revoke_session(ctx, id, reason).await?,
             target => {
                 let mut audit = ctx.draft();
+                audit.subject = subject;
                 if let Target::Client(client) = &target {
                     audit.client = Some(client.clone());
                 }

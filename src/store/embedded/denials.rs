@@ -173,7 +173,12 @@ impl Step<'_> {
         }
         let (feed_until, kept_until) = self.until(&denial.target, denial.ends, before, denial.expires, retention);
         let Denial { target, ends, reason, audit, .. } = denial;
-        let kind = target.kind();
+        // Subject and client have members of their own in the record.
+        let what = match &target {
+            Target::Token(id) => format!("token {id}"),
+            Target::Key(id) => format!("key {id}"),
+            other => other.kind().to_owned(),
+        };
         let held = std::mem::take(&mut self.dirty);
         let entry = self.append(NewEntry { target, ends, before, feed_until, kept_until, reason: reason.clone() })?;
         // Denying again what is denied leaves no trace: otherwise it would be a way to push others out of the log.
@@ -182,7 +187,7 @@ impl Step<'_> {
         if !appended {
             return Ok(Some(entry));
         }
-        let cause = reason.map_or_else(|| kind.into(), |r| format!("{kind}: {r}").into());
+        let cause = reason.map_or_else(|| what.clone().into(), |r| format!("{what}: {r}").into());
         self.note(
             audit,
             Happened {
