@@ -1,0 +1,142 @@
+//! The first transaction of an opening: layout, lives of earlier configurations, and the witness's word.
+
+use std::time::Duration;
+
+use redb::{Database, ReadableTable};
+
+use super::{
+    Acceptance, OpenError, Options,
+    tables::{Character, Happened, META, Noted, Progress, SCHEMA, Step, decode, encode},
+    witness::Witness,
+};
+use crate::{
+    clock::{Clock, Random, random_bytes},
+    model::{
+        Timestamp,
+        audit::{Draft, Event, Outcome},
+        denial::{Ends, Target},
+        family::{Moment, Standing},
+    },
+    store::{Denial, StoreError},
+};
+
+pub(super) struct Start {
+    pub(super) character: Character,
+    pub(super) progress: Progress,
+    pub(super) standing: Standing,
+}
+
+/// The first transaction of an opening: creates or checks the layout, and hears the witness.
+pub(super) fn prepare(
+    db: &Database,
+    options: &Options,
+    clock: &dyn Clock,
+    random: &dyn Random,
+) -> Result<Start, OpenError> {
+    let damaged = |e: StoreError| OpenError::Damaged(e.to_string());
+    let redb_damaged = |e: redb::Error| OpenError::Damaged(e.to_string());
+    let txn = db.begin_write().map_err(|e| redb_damaged(e.into()))?;
+    let (start, witness) = {
+        let meta = txn.open_table(META).map_err(|e| redb_damaged(e.into()))?;
+        let stored =
+            |name: &str| meta.get(name).map(|v| v.map(|b| b.value().to_vec())).map_err(|e| redb_damaged(e.into()));
+        let fresh = stored("character")?.is_none();
+        if let Some(schema) = stored("schema")? {
+            let found = decode(&schema, "schema").map_err(damaged)?;
+            if found != SCHEMA {
+                return Err(OpenError::Schema { found });
+            }
+        }
+        let access_millis = u64::try_from(options.retention.access.as_millis()).unwrap_or(u64::MAX);
+        let session_millis = u64::try_from(options.retention.session.as_millis()).unwrap_or(u64::MAX);
+        let mut character = match stored("character")? {
+            Some(bytes) => decode(&bytes, "character").map_err(damaged)?,
+            None => Character {
+                schema: SCHEMA,
+                id: u128::from_be_bytes(random_bytes(random)),
+                epoch: u128::from_be_bytes(random_bytes(random)),
+                incarnation: 0,
+                restored: 0,
+                access_millis,
+                older_until: Timestamp::default(),
+                session_millis,
+                older_sessions_until: Timestamp::default(),
+                witnessed: false,
+            },
+        };
+        let progress: Progress =
+            stored("progress")?.map_or(Ok(Progress::default()), |b| decode(&b, "progress")).map_err(damaged)?;
+        drop(meta);
+        // Tokens minted under a longer life than today's must be deniable until the last of them has expired.
+        let now = clock.now();
+        let older_life = Duration::from_millis(character.access_millis);
+        if older_life > options.retention.access {
+            character.older_until = character.older_until.max(now.plus(older_life));
+        }
+        // The same for sessions: a cut-off must be kept as long as a session that it ended could be refreshed.
+        let older_session = Duration::from_millis(character.session_millis);
+        if older_session > options.retention.session {
+            character.older_sessions_until = character.older_sessions_until.max(now.plus(older_session));
+        }
+        (character.access_millis, character.session_millis) = (access_millis, session_millis);
+        let witness = options.witness.clone().map(Witness::new);
+        let examine = |w: &Witness| w.examine(character.id, progress.commits, fresh, character.witnessed);
+        let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
+        let mut standing = witness.as_ref().map_or(Ok(Standing::Whole), examine).map_err(file)?;
+        let accept = standing != Standing::Whole && options.acceptance != Acceptance::Wait;
+        if accept {
+            character.incarnation += 1;
+            character.restored = character.incarnation;
+            character.epoch = u128::from_be_bytes(random_bytes(random));
+            standing = Standing::Whole;
+        }
+        let moment =
+            Moment { now, served: progress.served, incarnation: character.incarnation, restored: character.restored };
+        if standing != Standing::Whole {
+            // Nothing is written to a store that is not ours to continue, not even the fact that it was opened: its
+            // count of commits would catch up with the witness's.
+            return Ok(Start { character, progress, standing });
+        }
+        let mut noted = Noted::new();
+        let mut step = Step::begin(&txn, character, moment, options.audit_cap, &mut noted).map_err(damaged)?;
+        if accept {
+            accept_loss(&mut step, options).map_err(damaged)?;
+        }
+        step.meta.insert("schema", &encode(&SCHEMA)[..]).map_err(|e| redb_damaged(e.into()))?;
+        step.meta.insert("character", &encode(&character)[..]).map_err(|e| redb_damaged(e.into()))?;
+        let progress = step.finish().map_err(damaged)?;
+        (Start { character, progress, standing }, witness)
+    };
+    txn.commit().map_err(|e| redb_damaged(e.into()))?;
+    // Durable: from here on the witness may say so.
+    if let Some(witness) = witness {
+        let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
+        witness.write(start.character.id, start.progress.commits).map_err(file)?;
+    }
+    Ok(start)
+}
+
+/// An operator has accepted that acknowledged writes are gone. What they denied must not come alive.
+fn accept_loss(step: &mut Step<'_>, options: &Options) -> Result<(), StoreError> {
+    let keep = options.acceptance == Acceptance::DangerouslyKeepSessions;
+    let denial = Denial {
+        target: Target::All,
+        ends: if keep { Ends::Tokens } else { Ends::Sessions },
+        before: None,
+        expires: None,
+        reason: Some("the store came back without acknowledged writes".into()),
+        audit: Draft::default(),
+    };
+    step.deny(denial, options.retention)?;
+    let cause = if keep { "sessions kept" } else { "sessions ended" };
+    step.note(
+        Draft::default(),
+        Happened {
+            event: Event::StoreAccepted,
+            outcome: Outcome::Done,
+            session: None,
+            generation: None,
+            cause: Some(cause.into()),
+        },
+    )
+}

@@ -1,0 +1,241 @@
+//! What the rest asks of the store: changes go through the writer as steps, looks read the last commit.
+
+use std::ops::Bound;
+
+use redb::{ReadableTable, TableError};
+
+use super::{
+    AUDIT_SCAN, EmbeddedStore,
+    denials::{Hold, Index, look_up},
+    tables::{AUDIT, DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, failed, family_of, subject_key},
+};
+use crate::{
+    model::{
+        ClientId, SessionId, SubjectRef, Timestamp,
+        audit::{Draft, Event, Outcome, Record},
+        denial::{Bearer, Ends, Entry, Target},
+        family::{Closure, Moment, Standing},
+    },
+    store::{
+        Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, Denial, DenyStore, Family, FamilyStore, Opening,
+        Page, Presentation, Presented, StoreError,
+    },
+};
+
+/// A subject's part of the subject index, from after a session.
+fn keys_of(subject: SubjectRef, after: Option<SessionId>) -> (Bound<[u8; 32]>, Bound<[u8; 32]>) {
+    let end = |byte: u8| {
+        let mut key = [byte; 32];
+        key[..16].copy_from_slice(&subject.0);
+        key
+    };
+    let first = after.map_or(Bound::Included(end(0)), |id| Bound::Excluded(subject_key(subject, id)));
+    (first, Bound::Included(end(0xff)))
+}
+
+/// A table as of the last commit. One that was never written is empty.
+fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+    txn: &redb::ReadTransaction,
+    definition: redb::TableDefinition<'_, K, V>,
+) -> Result<Option<redb::ReadOnlyTable<K, V>>, StoreError> {
+    match txn.open_table(definition) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+impl FamilyStore for EmbeddedStore {
+    async fn open(&self, opening: Opening) -> Result<Family, StoreError> {
+        self.whole()?;
+        self.step(move |step| step.open_family(opening)).await
+    }
+
+    async fn present(&self, presentation: Presentation) -> Result<Presented, StoreError> {
+        let (standing, retention) = (self.standing, self.retention);
+        self.step(move |step| step.present(presentation, standing, retention)).await
+    }
+
+    async fn amend(&self, id: SessionId, seen: Vec<u8>, sealed: Vec<u8>, audit: Draft) -> Result<Amended, StoreError> {
+        self.whole()?;
+        self.step(move |step| step.amend(id, &seen, sealed, audit)).await
+    }
+
+    async fn close(
+        &self,
+        id: SessionId,
+        cause: Closure,
+        reason: Option<Box<str>>,
+        audit: Draft,
+    ) -> Result<ClosedFamily, StoreError> {
+        self.whole()?;
+        let retention = self.retention;
+        self.step(move |step| step.close(id, cause, reason, audit, retention)).await
+    }
+
+    async fn find(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
+        self.whole()?;
+        let Some(families) = table(&self.read()?, FAMILIES)? else { return Ok(None) };
+        let row = families.get(id.as_bytes()).map_err(failed)?;
+        row.map(|bytes| family_of(id, bytes.value())).transpose()
+    }
+
+    async fn of_subject(
+        &self,
+        subject: SubjectRef,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Family>, StoreError> {
+        self.whole()?;
+        let txn = self.read()?;
+        let (Some(subjects), Some(families)) = (table(&txn, SUBJECTS)?, table(&txn, FAMILIES)?) else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for key in subjects.range(keys_of(subject, after)).map_err(failed)?.take(limit) {
+            let key = key.map_err(failed)?.0.value();
+            let id: [u8; 16] = key[16..].try_into().map_err(|_| StoreError::Damaged("subject"))?;
+            let id = SessionId::from_bytes(id).ok_or(StoreError::Damaged("subject"))?;
+            if let Some(row) = families.get(id.as_bytes()).map_err(failed)? {
+                found.push(family_of(id, row.value())?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn count_of_subject(&self, subject: SubjectRef, cap: usize) -> Result<usize, StoreError> {
+        self.whole()?;
+        let Some(subjects) = table(&self.read()?, SUBJECTS)? else { return Ok(0) };
+        Ok(subjects.range(keys_of(subject, None)).map_err(failed)?.take(cap).count())
+    }
+
+    async fn cut_off(&self, subject: SubjectRef, client: ClientId, opened: Timestamp) -> Result<bool, StoreError> {
+        self.whole()?;
+        let Some(index) = table(&self.read()?, DENIED)? else { return Ok(false) };
+        Ok(opened < Snapshot(index).cut_before(subject, &client, Ends::Sessions)?)
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    fn moment(&self) -> Moment {
+        self.shared.moment()
+    }
+}
+
+/// The denylist's index as of the last commit.
+struct Snapshot(redb::ReadOnlyTable<&'static [u8], &'static [u8]>);
+
+impl Index for Snapshot {
+    fn hold(&self, target: &Target, ends: Ends) -> Result<Option<Hold>, StoreError> {
+        look_up(&self.0, target, ends)
+    }
+}
+
+impl DenyStore for EmbeddedStore {
+    async fn deny(&self, denial: Denial) -> Result<Option<Entry>, StoreError> {
+        self.whole()?;
+        let retention = self.retention;
+        self.step(move |step| step.deny(denial, retention)).await
+    }
+
+    async fn denied(&self, bearer: Bearer) -> Result<bool, StoreError> {
+        self.whole()?;
+        let Some(index) = table(&self.read()?, DENIED)? else { return Ok(false) };
+        Snapshot(index).denies(&bearer, self.shared.clock.now())
+    }
+
+    async fn entries(&self, after: u64, limit: usize) -> Result<Page, StoreError> {
+        self.whole()?;
+        let txn = self.read()?;
+        let mut page = Page { epoch: self.shared.character.epoch, head: 0, entries: Vec::new() };
+        if let Some(meta) = table(&txn, META)?
+            && let Some(head) = meta.get("position").map_err(failed)?
+        {
+            page.head = decode(head.value(), "position")?;
+        }
+        let Some(log) = table(&txn, LOG)? else { return Ok(page) };
+        let now = self.shared.clock.now();
+        for item in log.range(after.saturating_add(1)..).map_err(failed)? {
+            if page.entries.len() >= limit {
+                break;
+            }
+            let entry: Entry = decode(item.map_err(failed)?.1.value(), "entry")?;
+            if entry.kept_until > now {
+                page.entries.push(entry);
+            }
+        }
+        Ok(page)
+    }
+
+    async fn stamp(&self, subject: SubjectRef, client: ClientId, audit: Draft) -> Result<Timestamp, StoreError> {
+        self.whole()?;
+        self.step(move |step| {
+            let at = step.fresh_stamp(subject, &client)?;
+            step.note(
+                audit,
+                Happened {
+                    event: Event::ClientToken,
+                    outcome: Outcome::Done,
+                    session: None,
+                    generation: None,
+                    cause: None,
+                },
+            )?;
+            Ok(at)
+        })
+        .await
+    }
+}
+
+impl AuditStore for EmbeddedStore {
+    async fn record(
+        &self,
+        event: Event,
+        outcome: Outcome,
+        cause: Option<Box<str>>,
+        audit: Draft,
+    ) -> Result<(), StoreError> {
+        self.whole()?;
+        let happened = Happened { event, outcome, session: None, generation: None, cause };
+        self.step(move |step| step.note(audit, happened)).await
+    }
+
+    async fn audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        self.whole()?;
+        let mut page = AuditPage { records: Vec::new(), next: None };
+        let Some(log) = table(&self.read()?, AUDIT)? else { return Ok(page) };
+        let start = query.after.saturating_add(1).max(first_since(&log, query.since)?);
+        for (looked_at, item) in log.range(start..).map_err(failed)?.enumerate() {
+            let (sequence, bytes) = item.map_err(failed)?;
+            if page.records.len() == query.limit || looked_at == AUDIT_SCAN {
+                page.next = Some(sequence.value() - 1);
+                break;
+            }
+            let record: Record = decode(bytes.value(), "audit")?;
+            let matches = query.subject.as_ref().is_none_or(|s| record.subject.as_ref() == Some(s))
+                && query.session.is_none_or(|s| record.session == Some(s));
+            if matches {
+                page.records.push(record);
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// The first sequence whose record is not before `since`, by bisection: records are written in the order of time.
+fn first_since(log: &redb::ReadOnlyTable<u64, &'static [u8]>, since: Option<Timestamp>) -> Result<u64, StoreError> {
+    let (Some(since), Some(first), Some(last)) = (since, log.first().map_err(failed)?, log.last().map_err(failed)?)
+    else {
+        return Ok(0);
+    };
+    let (mut low, mut high) = (first.0.value(), last.0.value() + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let row = log.get(middle).map_err(failed)?.ok_or(StoreError::Damaged("audit"))?;
+        let record: Record = decode(row.value(), "audit")?;
+        if record.at < since { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
