@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// The longest token that a verifier reads.
-pub const MAX_TOKEN: usize = 8192;
+/// The longest token that a verifier reads, and so the longest that is minted.
+pub use crate::verifier::MAX_TOKEN;
 
 /// A signed access token. Shows nothing of itself; [`AccessToken::expose`] is the one way out.
 pub struct AccessToken(String);

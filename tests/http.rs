@@ -705,6 +705,52 @@ async fn a_store_put_back_from_an_older_copy_answers_503_until_an_operator_decid
     assert_eq!(harness.refresh(text(&fresh, "refresh_token"), APP).await.0, 200);
 }
 
+/// A generation that the store has never heard of: the last two rows of the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_newer_than_the_store_is_503_and_after_a_declared_restore_closes() {
+    let mut harness = Harness::on_disk().await;
+    let opened = harness.open("alice").await;
+    let mut copy = (Vec::new(), Vec::new());
+    harness = harness
+        .restart(|_, path| {
+            let read = |name| std::fs::read(path.unwrap().join(name)).unwrap();
+            copy = (read("store.redb"), read("keys/witness.json"));
+        })
+        .await;
+    let (_, newer) = harness.refresh(text(&opened, "refresh_token"), APP).await;
+    let (_, newest) = harness.refresh(text(&newer, "refresh_token"), APP).await;
+    let newest = text(&newest, "refresh_token").to_owned();
+
+    // With an equally old witness nothing contradicts the store; the client's token does, and nothing is changed.
+    let mut later = Vec::new();
+    let (store, witness) = copy.clone();
+    harness = harness
+        .restart(|_, path| {
+            let path = path.unwrap();
+            later = std::fs::read(path.join("keys/witness.json")).unwrap();
+            std::fs::write(path.join("store.redb"), store).unwrap();
+            std::fs::write(path.join("keys/witness.json"), witness).unwrap();
+        })
+        .await;
+    for _ in 0..2 {
+        assert_eq!(harness.refresh(&newest, APP).await.0, 503);
+    }
+
+    // The true witness, and an operator who keeps the sessions: what the backup never knew closes the family.
+    let store = copy.0;
+    harness = harness
+        .restart(|setup, path| {
+            let path = path.unwrap();
+            std::fs::write(path.join("store.redb"), store).unwrap();
+            std::fs::write(path.join("keys/witness.json"), later).unwrap();
+            setup.acceptance = rescind::store::embedded::Acceptance::DangerouslyKeepSessions;
+        })
+        .await;
+    assert_eq!(harness.refresh(&newest, APP).await.0, 400);
+    let (_, session) = harness.get(&format!("/v1/sessions/{}", text(&opened, "session_id"))).await;
+    assert_eq!(session["closed"]["cause"], "ahead_of_backup", "{session}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_store_answers_503_to_families_that_it_does_not_know() {
     let mut harness = Harness::on_disk().await;

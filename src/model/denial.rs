@@ -24,7 +24,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The `kind` of RFC-less `/v1/revocations`.
+    /// Its name in `/v1/revocations`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
