@@ -6,6 +6,7 @@ pub mod claims;
 pub mod denial;
 #[cfg(feature = "server")]
 pub mod family;
+pub mod feed;
 pub mod ids;
 pub mod jwk;
 pub mod scope;
