@@ -1,11 +1,10 @@
 //! The only door to the machine's clocks and random numbers. Everything else takes them as arguments.
 
-use std::time::Duration;
+#[cfg(feature = "follow")]
+use std::fmt;
 #[cfg(feature = "server")]
-use std::{
-    fmt,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::model::Timestamp;
 
@@ -16,6 +15,10 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// Time since an arbitrary start, never set back, standing still while the machine is suspended.
     fn monotonic(&self) -> Duration;
+    /// Time since an arbitrary start, never set back, running on while the machine is suspended: how old something is.
+    fn boottime(&self) -> Duration {
+        self.monotonic()
+    }
 }
 
 /// The machine's clocks.
@@ -41,6 +44,12 @@ impl Clock for SystemClock {
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
     }
+    // Elsewhere than on Linux the monotonic clock has to do; whether it stands still in suspension is the system's affair.
+    #[cfg(all(feature = "follow", target_os = "linux"))]
+    fn boottime(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+    }
 }
 
 /// A clock that moves only when it is told to. For tests of programs that embed Rescind.
@@ -49,6 +58,7 @@ impl Clock for SystemClock {
 pub struct ManualClock {
     wall: AtomicU64,
     mono: AtomicU64,
+    suspended: AtomicU64,
 }
 
 #[cfg(feature = "server")]
@@ -56,14 +66,19 @@ impl ManualClock {
     /// Starts at `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self { wall: AtomicU64::new(now.millis()), mono: AtomicU64::new(0) }
+        Self { wall: AtomicU64::new(now.millis()), mono: AtomicU64::new(0), suspended: AtomicU64::new(0) }
     }
     /// Time passes: both clocks move.
     pub fn advance(&self, by: Duration) {
         self.jump(by);
         self.mono.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
-    /// The wall clock alone is put forward, as after a correction or a suspended machine.
+    /// The machine sleeps: the monotonic clock alone stands still.
+    pub fn suspend(&self, by: Duration) {
+        self.jump(by);
+        self.suspended.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+    }
+    /// The wall clock alone is put forward, as by a correction.
     pub fn jump(&self, by: Duration) {
         self.wall.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
@@ -81,6 +96,9 @@ impl Clock for ManualClock {
     fn monotonic(&self) -> Duration {
         Duration::from_millis(self.mono.load(Ordering::SeqCst))
     }
+    fn boottime(&self) -> Duration {
+        self.monotonic() + Duration::from_millis(self.suspended.load(Ordering::SeqCst))
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
@@ -90,21 +108,24 @@ impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
     fn monotonic(&self) -> Duration {
         (**self).monotonic()
     }
+    fn boottime(&self) -> Duration {
+        (**self).boottime()
+    }
 }
 
 /// Source of unpredictable bytes.
-#[cfg(feature = "server")]
+#[cfg(feature = "follow")]
 pub trait Random: Send + Sync + 'static {
     /// Fills `out`. Never returns predictable bytes: a source that fails ends the process.
     fn fill(&self, out: &mut [u8]);
 }
 
 /// The operating system's random numbers.
-#[cfg(feature = "server")]
+#[cfg(feature = "follow")]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandom;
 
-#[cfg(feature = "server")]
+#[cfg(feature = "follow")]
 impl Random for SystemRandom {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     fn fill(&self, out: &mut [u8]) {
@@ -113,14 +134,14 @@ impl Random for SystemRandom {
 }
 
 /// `N` bytes from `random`.
-#[cfg(feature = "server")]
+#[cfg(feature = "follow")]
 pub fn random_bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
     let mut out = [0; N];
     random.fill(&mut out);
     out
 }
 
-#[cfg(feature = "server")]
+#[cfg(feature = "follow")]
 impl fmt::Debug for dyn Random {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Random")

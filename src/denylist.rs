@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     keyring::{KeyState, Keyring},
     model::{
-        Kid, Timestamp,
+        Timestamp,
         audit::Draft,
         claims::Claims,
         denial::{Bearer, Ends, Entry, Target},
@@ -77,16 +77,8 @@ impl<S: DenyStore> Denylist<S> {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn denies(&self, claims: &Claims, kid: &Kid) -> Result<bool, StoreError> {
-        self.store
-            .denied(Bearer {
-                token: claims.token,
-                session: claims.session,
-                subject: claims.subject_ref,
-                client: claims.client.clone(),
-                key: kid.clone(),
-            })
-            .await
+    pub async fn denies(&self, bearer: Bearer) -> Result<bool, StoreError> {
+        self.store.denied(bearer).await
     }
 
     /// Live entries after a position.

@@ -92,6 +92,15 @@ pub struct Mark {
     pub digest: Digest,
 }
 
+/// A place in a life of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Which life.
+    pub epoch: Epoch,
+    /// Where in it.
+    pub mark: Mark,
+}
+
 /// A page of history: all live entries between two marks. `from` is at a multiple of [`PAGE`], `to` at a later one:
 /// pages without live entries are left out.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -40,8 +40,8 @@ impl Service {
     }
 
     async fn introspect_access(&self, token: &str) -> Result<Option<Introspection>, Error> {
-        let Ok(verified) = self.verifier.verify(token) else { return Ok(None) };
-        let denied = self.denylist.denies(&verified, verified.kid()).await?;
+        let Ok(verified) = self.checker.check(token, self.clock.now()) else { return Ok(None) };
+        let denied = self.denylist.denies(verified.bearer().clone()).await?;
         Ok((!denied).then(|| Introspection::Access(Box::new(verified.into_inner()))))
     }
 
@@ -65,7 +65,7 @@ impl Service {
                 Err(other) => Err(other.into()),
             };
         }
-        let Ok(verified) = self.lenient.verify(token) else { return Ok(()) };
+        let Ok(verified) = self.lenient.check(token, self.clock.now()) else { return Ok(()) };
         if verified.client != *client {
             return Err(Error::Grant("another client's"));
         }
@@ -77,8 +77,8 @@ impl Service {
 
     /// The node's own verifiers follow its keyring.
     pub(super) fn follow_keys(&self) {
-        for verifier in [&self.verifier, &self.lenient] {
-            verifier.set_keys(self.keyring.jwks().set.clone());
+        for checker in [&self.checker, &self.lenient] {
+            checker.set_keys(self.keyring.jwks().set.clone());
         }
     }
 }

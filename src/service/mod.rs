@@ -14,7 +14,7 @@ use crate::{
         family::{Lifetimes, Standing},
     },
     store::{Backend, FamilyStore},
-    verifier::{MAX_LEEWAY, Verifier},
+    verifier::{Checker, MAX_LEEWAY, Verifier},
 };
 
 mod clients;
@@ -56,9 +56,9 @@ pub struct Service {
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     /// For introspection: to the second.
-    verifier: Verifier,
+    checker: Checker,
     /// For revocation: a token is worth denying as long as some verifier, with all its leeway, would accept it.
-    lenient: Verifier,
+    lenient: Checker,
 }
 
 impl std::fmt::Debug for Service {
@@ -100,16 +100,15 @@ impl Service {
         random: Arc<dyn Random>,
     ) -> Result<Self, crate::verifier::Misuse> {
         // The node reads its own tokens, whatever their audience.
-        let verifier = |leeway| {
+        let checker = |leeway| {
             Verifier::builder(&*settings.issuer)
                 .dangerous_any_audience()
                 .keys(keyring.jwks().set.clone())
                 .leeway(leeway)
                 .max_lifetime(settings.lives.access.max(std::time::Duration::from_secs(3600)))
-                .clock(clock.clone())
-                .build()
+                .checker()
         };
-        let (verifier, lenient) = (verifier(std::time::Duration::ZERO)?, verifier(MAX_LEEWAY)?);
+        let (checker, lenient) = (checker(std::time::Duration::ZERO)?, checker(MAX_LEEWAY)?);
         let metrics = Metrics::default();
         if store.standing() != Standing::Whole {
             metrics.rolled_back();
@@ -124,7 +123,7 @@ impl Service {
             store,
             metrics,
             clock,
-            verifier,
+            checker,
             lenient,
         })
     }

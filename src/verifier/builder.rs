@@ -1,10 +1,19 @@
 //! How a verifier is set up.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use arc_swap::ArcSwap;
-
-use super::{Verifier, policy::Policy};
+use super::{
+    Metrics, Verifier,
+    check::Checker,
+    core::{Core, KeysState, Status},
+    health::NoMetrics,
+    policy::Policy,
+    replica::Replica,
+};
 use crate::{
     clock::{Clock, SystemClock},
     model::{Audience, JwkSet},
@@ -35,7 +44,39 @@ pub enum Misuse {
     /// No token could be accepted.
     #[error("maximum lifetime is zero")]
     MaxLifetime,
+    /// Revocations could not be known, and nobody said that this is meant.
+    #[error("nothing tells what is revoked: follow the issuer's feed, or say dangerous_allow_stale()")]
+    NoFeed,
+    /// Too short to hear from the feed in between, or so long that entries leave the feed unseen.
+    #[error("max_staleness must lie between 1 second and 5 minutes")]
+    MaxStaleness,
+    /// The issuer is to be asked, and its name is no URL that may be: https, or http on loopback.
+    #[error("the issuer is not an https URL, nor an http one on loopback")]
+    IssuerUrl,
+    /// The background task needs a tokio runtime.
+    #[error("follow() was called outside of a tokio runtime")]
+    NoRuntime,
+    /// TLS could not be set up.
+    #[error("the certificates that this machine trusts cannot be read")]
+    Tls,
+    /// Two verifiers of one issuer: it would be chance which one judges.
+    #[error("an issuer is there twice")]
+    IssuerTwice,
 }
+
+/// How old knowledge of revocations may be, unless it is said.
+const MAX_STALENESS: Duration = Duration::from_secs(30);
+/// An entry stays in the feed for at least 65 seconds after the last token that it denies has expired. A verifier that
+/// hears nothing for longer than that knows nothing; the bound is generous because such a one is no longer available.
+#[cfg(feature = "follow")]
+const STALENESS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+/// How many entries are held, unless it is said: about 200 MiB of them.
+const MAX_ENTRIES: usize = 5_000_000;
+/// How many tokens are remembered whose signatures were checked.
+const SEEN: usize = 16_384;
+/// How long keys are believed that nobody has confirmed.
+#[cfg(feature = "follow")]
+const MAX_KEY_AGE: Duration = Duration::from_secs(3600);
 
 /// Builds a [`Verifier`].
 pub struct Builder {
@@ -43,8 +84,13 @@ pub struct Builder {
     audiences: Vec<String>,
     any_audience: bool,
     keys: JwkSet,
+    feed_keys: JwkSet,
     leeway: Duration,
     max_lifetime: Duration,
+    max_staleness: Option<Duration>,
+    max_entries: usize,
+    seen: usize,
+    metrics: Box<dyn Metrics>,
     clock: Box<dyn Clock>,
 }
 
@@ -55,8 +101,13 @@ impl Builder {
             audiences: Vec::new(),
             any_audience: false,
             keys: JwkSet::default(),
+            feed_keys: JwkSet::default(),
             leeway: MAX_LEEWAY,
             max_lifetime: Duration::from_secs(3600),
+            max_staleness: Some(MAX_STALENESS),
+            max_entries: MAX_ENTRIES,
+            seen: SEEN,
+            metrics: Box::new(NoMetrics),
             clock: Box::new(SystemClock::default()),
         }
     }
@@ -73,10 +124,16 @@ impl Builder {
         self.any_audience = true;
         self
     }
-    /// The issuer's keys.
+    /// The issuer's keys, from a file or wherever; with [`Builder::follow`] the issuer is asked instead.
     #[must_use]
     pub fn keys(mut self, keys: JwkSet) -> Self {
         self.keys = keys;
+        self
+    }
+    /// The keys of the issuer's feed (`rescind_feed_jwks` of its metadata), for [`Verifier::merge`].
+    #[must_use]
+    pub fn feed_keys(mut self, keys: JwkSet) -> Self {
+        self.feed_keys = keys;
         self
     }
     /// By how much clocks may differ: 0 to 60 s, 60 s by default.
@@ -91,22 +148,115 @@ impl Builder {
         self.max_lifetime = max;
         self
     }
+    /// How old its knowledge of revocations may be: 1 s to 5 min, 30 s by default. Beyond it, it answers *unavailable*.
+    #[must_use]
+    pub fn max_staleness(mut self, max: Duration) -> Self {
+        self.max_staleness = Some(max);
+        self
+    }
+    /// Accepts tokens also when it cannot know whether they are revoked: what has reached it is refused, what has not is
+    /// accepted until `exp`. For places that no feed reaches.
+    #[must_use]
+    pub fn dangerous_allow_stale(mut self) -> Self {
+        self.max_staleness = None;
+        self
+    }
+    /// How many denied tokens, sessions and cut-offs it holds: 5 million by default, about 40 bytes each. With more it is
+    /// *unavailable*; it never forgets one.
+    #[must_use]
+    pub fn max_entries(mut self, max: usize) -> Self {
+        self.max_entries = max;
+        self
+    }
+    /// How many tokens it remembers whose signatures it has checked: 16,384 by default. Everything else about them is
+    /// asked anew each time.
+    #[must_use]
+    pub fn seen_before(mut self, tokens: usize) -> Self {
+        self.seen = tokens;
+        self
+    }
+    /// Checks every signature every time.
+    #[must_use]
+    pub fn without_seen_before(self) -> Self {
+        self.seen_before(0)
+    }
+    /// Told what the verifier does.
+    #[must_use]
+    pub fn metrics(mut self, metrics: impl Metrics) -> Self {
+        self.metrics = Box::new(metrics);
+        self
+    }
     /// Tells the time from `clock` instead of the machine's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Box::new(clock);
         self
     }
-    /// The verifier.
+
+    /// A verifier that asks nobody: its keys, and what is revoked, come by hand ([`Verifier::set_keys`],
+    /// [`Verifier::merge`]). It can never prove that it knows all revocations, so [`Builder::dangerous_allow_stale`] has
+    /// to be said.
     ///
     /// # Errors
     /// [`Misuse`], for what is missing or out of range.
-    pub fn build(self) -> Result<Verifier, Misuse> {
-        if self.issuer.is_empty() {
-            return Err(Misuse::Issuer);
-        }
+    pub fn build(mut self) -> Result<Verifier, Misuse> {
+        self.policy()?;
         if self.keys.keys.is_empty() {
             return Err(Misuse::NoKeys);
+        }
+        if self.max_staleness.is_some() {
+            return Err(Misuse::NoFeed);
+        }
+        let feed_keys = std::mem::take(&mut self.feed_keys);
+        let core = Arc::new(self.core(KeysState::fixed())?);
+        Ok(Verifier {
+            core,
+            feed_keys,
+            #[cfg(feature = "follow")]
+            task: None,
+        })
+    }
+
+    /// A verifier that finds the issuer's keys and feed by its metadata (RFC 8414) and follows both. It is *unavailable*
+    /// until it has read all of the feed; [`Verifier::ready`] waits for that. Call it inside a tokio runtime: one task
+    /// there does all I/O, and ends when the verifier is dropped.
+    ///
+    /// # Errors
+    /// [`Misuse`].
+    #[cfg(feature = "follow")]
+    pub fn follow(mut self) -> Result<Verifier, Misuse> {
+        self.policy()?;
+        if self.max_staleness.is_some_and(|max| !STALENESS.contains(&max)) {
+            return Err(Misuse::MaxStaleness);
+        }
+        let feed_keys = std::mem::take(&mut self.feed_keys);
+        let core = Arc::new(self.core(KeysState::default())?);
+        let task = super::follow::Task::start(core.clone(), MAX_KEY_AGE)?;
+        Ok(Verifier { core, feed_keys, task: Some(task) })
+    }
+
+    /// What a node judges its own tokens with.
+    #[cfg(feature = "server")]
+    pub(crate) fn checker(self) -> Result<Checker, Misuse> {
+        Ok(Checker::new(self.policy()?, self.keys, 0))
+    }
+
+    fn core(self, keys_state: KeysState) -> Result<Core, Misuse> {
+        let policy = self.policy()?;
+        Ok(Core {
+            checker: Checker::new(policy, self.keys, self.seen),
+            replica: Replica::new(self.max_entries),
+            clock: self.clock,
+            metrics: self.metrics,
+            max_staleness: self.max_staleness,
+            keys_state,
+            status: Mutex::new(Status::default()),
+        })
+    }
+
+    fn policy(&self) -> Result<Policy, Misuse> {
+        if self.issuer.is_empty() {
+            return Err(Misuse::Issuer);
         }
         if self.leeway > MAX_LEEWAY {
             return Err(Misuse::Leeway);
@@ -115,9 +265,8 @@ impl Builder {
             return Err(Misuse::MaxLifetime);
         }
         let audiences = if self.any_audience { None } else { Some(audiences(&self.audiences)?) };
-        let issuer = self.issuer.into_boxed_str();
-        let policy = Policy { issuer, audiences, leeway: self.leeway, max_lifetime: self.max_lifetime };
-        Ok(Verifier { policy, keys: ArcSwap::from_pointee(self.keys), clock: self.clock })
+        let issuer = self.issuer.as_str().into();
+        Ok(Policy { issuer, audiences, leeway: self.leeway, max_lifetime: self.max_lifetime })
     }
 }
 

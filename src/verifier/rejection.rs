@@ -108,6 +108,15 @@ pub enum Rejection {
     /// `iat` is to come, by more than the leeway.
     #[error("token was issued in the future")]
     IssuedInFuture,
+    /// It, its session, its subject, its client, its key or everything has been revoked.
+    #[error("token has been revoked")]
+    Revoked,
+    /// How or when the subject authenticated is not enough here (RFC 9470 §3).
+    #[error("the subject must authenticate again, or more strongly")]
+    InsufficientAuthentication,
+    /// A scope is missing that is needed here (RFC 6750 §3.1).
+    #[error("token lacks a scope")]
+    InsufficientScope,
 }
 
 impl Rejection {
@@ -148,6 +157,9 @@ impl Rejection {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::IssuedInFuture => "issued_in_future",
+            Self::Revoked => "revoked",
+            Self::InsufficientAuthentication => "insufficient_user_authentication",
+            Self::InsufficientScope => "insufficient_scope",
         }
     }
 

@@ -80,7 +80,7 @@ impl Story {
         ensure!(verified.subject.as_str() == "alice", "the token speaks of somebody else");
         ensure!(verified.scope.has("read") && verified.scope.has("write"), "the token allows something else");
         let forgery = api.verify(&forged(token, 20));
-        ensure!(forgery == Err(Rejection::Signature), "a changed signature was not refused as one");
+        ensure!(forgery == Err(Rejection::Signature.into()), "a changed signature was not refused as one");
         self.api = Some((api, keys));
         Ok(format!(
             "an API fetches the keys once; it verifies alice's token offline in {took} µs, and refuses a forgery"

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::super::client::{body, client_for};
-use crate::model::JwkSet;
+use crate::{model::JwkSet, verifier::follow::metadata_url};
 
 /// What is read of the metadata.
 #[derive(Deserialize)]
@@ -78,14 +78,6 @@ impl Issuer {
         let answer: Answer = serde_json::from_slice(&body(answer).await?).with_context(|| at.to_owned())?;
         Ok(if answer.active { Opinion::Active } else { Opinion::Inactive })
     }
-}
-
-/// RFC 8414 §3.1: between host and path.
-fn metadata_url(issuer: &Url) -> Url {
-    let path = issuer.path().trim_end_matches('/').to_owned();
-    let mut url = issuer.clone();
-    url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
-    url
 }
 
 /// RFC 6749 §2.3.1: name and secret are form-encoded before they go into HTTP Basic.

@@ -1,0 +1,159 @@
+//! What a token says of itself: its signature, its claims, its times. Nothing here knows of revocation.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use super::{
+    Rejection, claims,
+    jws::{self, Header, Jws, MAX_TOKEN},
+    policy::Policy,
+    seen::Seen,
+};
+#[cfg(feature = "server")]
+use crate::model::Timestamp;
+#[cfg(feature = "follow")]
+use crate::model::feed::KeysVersion;
+use crate::model::{Jwk, JwkSet, Kid, claims::Claims, denial::Bearer};
+
+/// What a verifier has found good. Nothing else can make one, so whoever is handed one need not check again.
+/// Cheap to clone.
+pub struct Verified<T>(Arc<Good<T>>);
+
+struct Good<T> {
+    value: T,
+    key: Jwk,
+    bearer: Bearer,
+}
+
+impl<T> Verified<T> {
+    /// The key that signed it.
+    #[must_use]
+    pub fn kid(&self) -> &Kid {
+        &self.0.bearer.key
+    }
+    /// The facts that a denial is asked about.
+    #[must_use]
+    pub fn bearer(&self) -> &Bearer {
+        &self.0.bearer
+    }
+    /// What was found good, now no longer known to be.
+    #[must_use]
+    pub fn into_inner(self) -> T
+    where
+        T: Clone,
+    {
+        Arc::try_unwrap(self.0).map_or_else(|shared| shared.value.clone(), |good| good.value)
+    }
+    /// The same token with its value read as something else.
+    pub(super) fn try_map<U, E>(self, read: impl FnOnce(T) -> Result<U, E>) -> Result<Verified<U>, E>
+    where
+        T: Clone,
+    {
+        let (key, bearer) = (self.0.key.clone(), self.0.bearer.clone());
+        Ok(Verified(Arc::new(Good { value: read(self.into_inner())?, key, bearer })))
+    }
+}
+
+impl<T> Clone for Verified<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+impl<T> Deref for Verified<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+impl<T: fmt::Debug> fmt::Debug for Verified<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified").field("value", &self.0.value).field("kid", self.kid()).finish()
+    }
+}
+impl<T: PartialEq> PartialEq for Verified<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.value == other.0.value && self.kid() == other.kid()
+    }
+}
+
+/// The keys of one issuer.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    pub(super) set: JwkSet,
+    /// Which set it is, in the feed's words; none if it was handed over.
+    #[cfg(feature = "follow")]
+    pub(super) version: Option<KeysVersion>,
+}
+
+impl Keys {
+    fn given(set: JwkSet) -> Self {
+        Self {
+            set,
+            #[cfg(feature = "follow")]
+            version: None,
+        }
+    }
+}
+
+/// Checks the tokens of one issuer.
+pub(crate) struct Checker {
+    pub(super) policy: Policy,
+    /// Replaced as a whole. A reader never waits for a writer, nor sees half a set.
+    pub(super) keys: ArcSwap<Keys>,
+    /// Tokens whose signatures have been checked. All else about them is asked anew each time.
+    seen: Seen<Verified<Claims>>,
+}
+
+impl Checker {
+    pub(super) fn new(policy: Policy, keys: JwkSet, seen: usize) -> Self {
+        let keys = ArcSwap::from_pointee(Keys::given(keys));
+        Self { policy, keys, seen: Seen::new(seen) }
+    }
+
+    /// From now on these keys are the issuer's. Checks under way end with the keys they began with.
+    pub(crate) fn set_keys(&self, set: JwkSet) {
+        self.keys.store(Arc::new(Keys::given(set)));
+    }
+
+    /// The same, when the feed has a name for them.
+    #[cfg(feature = "follow")]
+    pub(super) fn take_keys(&self, set: JwkSet, version: KeysVersion) {
+        self.keys.store(Arc::new(Keys { set, version: Some(version) }));
+    }
+
+    /// Everything about a token but whether it is revoked.
+    #[cfg(feature = "server")]
+    pub(crate) fn check(&self, token: &str, now: Timestamp) -> Result<Verified<Claims>, Rejection> {
+        let verified = self.authentic(token)?;
+        self.policy.check(&verified, now)?;
+        Ok(verified)
+    }
+
+    /// What the issuer has signed, whenever and for whomever.
+    pub(super) fn authentic(&self, token: &str) -> Result<Verified<Claims>, Rejection> {
+        let keys = self.keys.load();
+        if let Some(entry) = self.seen.get(token)
+            && let key = &entry.value.0.key
+            // A key that left the set verifies nothing any more, not even what it has verified before.
+            && keys.set.keys.iter().any(|one| one == key)
+        {
+            return Ok(entry.value.clone());
+        }
+        let jws = Jws::parse(token, MAX_TOKEN)?;
+        let header = Header::parse(&jws.header, jws::is_access_token)?;
+        let key = header.authenticate(&jws, &keys.set)?.clone();
+        let value = claims::parse(&jws.payload)?;
+        let bearer = Bearer {
+            token: value.token,
+            session: value.session,
+            subject: value.subject_ref,
+            client: value.client.clone(),
+            key: key.kid.clone(),
+        };
+        let until = value.expires.millis();
+        let verified = Verified(Arc::new(Good { value, key, bearer }));
+        self.seen.put(token, verified.clone(), until);
+        Ok(verified)
+    }
+}

@@ -1,0 +1,156 @@
+//! The half of the task that follows the feed.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Driver, StepError, Whereabouts, backoff,
+    http::{FetchError, good},
+};
+use crate::{
+    clock::{SystemRandom, random_bytes},
+    model::feed::{Epoch, MAX_ANSWER, Nonce},
+    verifier::{
+        FeedError,
+        follower::{Follower, Next, Question},
+    },
+};
+
+/// The longest that a tail is asked to wait. The service allows no more.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The longest that an answer may take beyond that.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest pause after failures.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+
+/// How long things may take, so that one answer that fails is not yet an outage.
+#[derive(Clone, Copy)]
+struct Pace {
+    wait: Duration,
+    patience: Duration,
+    backoff: Duration,
+}
+
+impl Pace {
+    fn of(max_staleness: Duration) -> Self {
+        let third = max_staleness / 3;
+        Self { wait: third.min(LONGEST_WAIT), patience: third.min(PATIENCE), backoff: third.min(LONGEST_BACKOFF) }
+    }
+}
+
+impl Driver {
+    pub(super) async fn follow_log(&self) {
+        let max_staleness = self.core.max_staleness.unwrap_or(3 * LONGEST_WAIT);
+        let pace = Pace::of(max_staleness);
+        let mut follower = Follower::new(&self.core.checker.policy.issuer, Default::default(), max_staleness);
+        let (mut failures, mut look_again) = (0_u32, false);
+        loop {
+            let stepped = match self.places(look_again).await {
+                Ok(places) => self.step(&mut follower, &places, pace).await,
+                Err(error) => Err(error.into()),
+            };
+            let pause = match stepped {
+                Ok(pause) => {
+                    (failures, look_again) = (0, false);
+                    pause
+                }
+                Err(error) => {
+                    // The feed may have another key or place by now. Asked at once if the signature is not of a key that
+                    // we know, else after a while.
+                    look_again = failures % 8 == 3 || (failures == 0 && is_unknown_key(&error));
+                    failures = failures.saturating_add(1);
+                    self.core.metrics.feed_failed();
+                    self.failed(&error);
+                    Some(backoff(failures, pace.backoff))
+                }
+            };
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// One question and its answer. Says for how long to pause.
+    async fn step(
+        &self,
+        follower: &mut Follower,
+        places: &Arc<Whereabouts>,
+        pace: Pace,
+    ) -> Result<Option<Duration>, StepError> {
+        follower.set_keys(places.feed_keys.clone());
+        match follower.next() {
+            Next::Tail { wait } => self.ask_tail(follower, places, pace, wait).await,
+            Next::Page { epoch, page } => {
+                let asked = self.ask_page(follower, places, epoch, page).await;
+                if asked.is_err() {
+                    follower.begin_again();
+                }
+                asked.map(|()| None)
+            }
+        }
+    }
+
+    async fn ask_tail(
+        &self,
+        follower: &mut Follower,
+        places: &Whereabouts,
+        pace: Pace,
+        wait: bool,
+    ) -> Result<Option<Duration>, StepError> {
+        let (core, after) = (&self.core, follower.place());
+        let question = Question { nonce: Nonce(random_bytes(&SystemRandom)), sent: core.clock.boottime() };
+        let wait = if wait { pace.wait } else { Duration::ZERO };
+        let mut url = places.feed.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("nonce", &question.nonce.to_string());
+            query.append_pair("wait", &wait.as_millis().to_string());
+            if let Some(place) = after {
+                query.append_pair("epoch", &place.epoch.to_string());
+                query.append_pair("position", &place.mark.position.to_string());
+                query.append_pair("digest", &place.mark.digest.to_string());
+            }
+        }
+        let answer = self.fetch(url, wait + pace.patience).await?;
+        let heard = follower.hear_tail(&question, &answer, core.clock.boottime(), &core.replica)?;
+        core.metrics.feed_heard(heard.entries);
+        self.hear_word(heard.keys);
+        {
+            let mut status = core.status();
+            status.place = follower.place();
+            status.last_error = None;
+        }
+        self.stirred();
+        Ok(heard.pause)
+    }
+
+    async fn ask_page(
+        &self,
+        follower: &mut Follower,
+        places: &Whereabouts,
+        epoch: Epoch,
+        page: u64,
+    ) -> Result<(), StepError> {
+        let mut url = places.feed.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.push(&epoch.to_string()).push(&page.to_string());
+        }
+        let answer = self.fetch(url, LONGEST_WAIT + PATIENCE).await?;
+        let core = &self.core;
+        follower.hear_page(&answer, core.clock.boottime(), &core.replica)?;
+        core.status().place = follower.place();
+        self.stirred();
+        Ok(())
+    }
+
+    async fn fetch(&self, url: reqwest::Url, within: Duration) -> Result<String, FetchError> {
+        let request = self.web.get(url.clone()).timeout(within);
+        let answer = request.send().await.map_err(|e| FetchError::http(&url, &e))?;
+        let bytes = good(answer, MAX_ANSWER).await?;
+        String::from_utf8(bytes).map_err(|_| FetchError::content(&url, "is not text"))
+    }
+}
+
+fn is_unknown_key(error: &StepError) -> bool {
+    use crate::verifier::Rejection::{KeyUnknown, Signature};
+    matches!(error, StepError::Feed(FeedError::Signature(KeyUnknown | Signature)))
+}

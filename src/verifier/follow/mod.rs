@@ -1,0 +1,136 @@
+//! Keeps a verifier current: one task that finds the issuer, follows its feed and fetches its keys.
+
+mod discovery;
+pub(crate) mod http;
+mod keys;
+mod log;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use reqwest::{Client, Url};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
+
+#[cfg(feature = "server")]
+pub(crate) use self::discovery::metadata_url;
+use self::{
+    discovery::{Whereabouts, discover},
+    http::{FetchError, check_transport, client_for},
+};
+use super::{FeedError, Misuse, core::Core};
+use crate::{
+    clock::{SystemRandom, random_bytes},
+    model::feed::KeysVersion,
+};
+
+/// The background task of a verifier. Dropping it ends it.
+pub(crate) struct Task {
+    handle: AbortHandle,
+    stirred: watch::Receiver<()>,
+}
+
+impl Task {
+    /// Starts following the issuer that the core's policy names.
+    pub(super) fn start(core: Arc<Core>, max_key_age: Duration) -> Result<Self, Misuse> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| Misuse::NoRuntime)?;
+        let issuer = Url::parse(&core.checker.policy.issuer).map_err(|_| Misuse::IssuerUrl)?;
+        check_transport(&issuer).map_err(|_| Misuse::IssuerUrl)?;
+        let web = client_for(&issuer).map_err(|_| Misuse::Tls)?;
+        let unknown_key = Arc::new(Notify::new());
+        let tell = unknown_key.clone();
+        core.keys_state.on_unknown(move || tell.notify_one());
+        let (stir, stirred) = watch::channel(());
+        let places = ArcSwapOption::empty();
+        let driver =
+            Driver { core, web, issuer, places, word: watch::Sender::new(None), unknown_key, stir, max_key_age };
+        let handle = runtime.spawn(async move { driver.run().await }).abort_handle();
+        Ok(Self { handle, stirred })
+    }
+    /// Waits for something that only the task can bring about.
+    pub(super) async fn wait_until(&self, is_so: impl Fn() -> bool) {
+        let mut stirred = self.stirred.clone();
+        loop {
+            stirred.mark_unchanged();
+            if is_so() {
+                return;
+            }
+            if stirred.changed().await.is_err() {
+                // The runtime is going down: nobody will be told any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+/// What the two halves of the task share.
+struct Driver {
+    core: Arc<Core>,
+    web: Client,
+    issuer: Url,
+    places: ArcSwapOption<Whereabouts>,
+    /// The key set that is current, in the feed's words.
+    word: watch::Sender<Option<KeysVersion>>,
+    unknown_key: Arc<Notify>,
+    stir: watch::Sender<()>,
+    max_key_age: Duration,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    #[error("{0}")]
+    Keys(Box<str>),
+}
+
+impl Driver {
+    async fn run(self) {
+        // Both never end: dropping the task ends them.
+        tokio::join!(self.follow_log(), self.follow_keys());
+    }
+
+    /// Where the issuer is to be asked; asks for that first, or again if what is known has not worked lately.
+    async fn places(&self, again: bool) -> Result<Arc<Whereabouts>, FetchError> {
+        let known = self.places.load_full();
+        if let Some(known) = known.clone().filter(|_| !again) {
+            return Ok(known);
+        }
+        match (discover(&self.web, &self.core.checker.policy.issuer, &self.issuer).await, known) {
+            (Ok(found), _) => {
+                let found = Arc::new(found);
+                self.places.store(Some(found.clone()));
+                Ok(found)
+            }
+            (Err(_), Some(known)) => Ok(known),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn stirred(&self) {
+        self.stir.send_replace(());
+    }
+    fn failed(&self, error: &StepError) {
+        self.core.status().last_error = Some(error.to_string().into());
+        self.stirred();
+    }
+}
+
+/// How long to wait after so many failures in a row: doubling up to `most`, and never the same for two followers.
+fn backoff(failures: u32, most: Duration) -> Duration {
+    let least = Duration::from_millis(100);
+    let full = (least * 2_u32.saturating_pow(failures.min(16))).min(most.max(least));
+    let [random] = random_bytes::<1>(&SystemRandom);
+    full.mul_f64(0.5 + f64::from(random) / 512.0)
+}
