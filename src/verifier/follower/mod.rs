@@ -193,3 +193,6 @@ impl Follower {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
