@@ -80,5 +80,6 @@ impl Service {
         for verifier in [&self.verifier, &self.lenient] {
             verifier.set_keys(self.keyring.jwks().set.clone());
         }
+        self.feed.keys_changed();
     }
 }
