@@ -11,6 +11,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use reqwest::Response;
 use rescind::{
     clock::Clock,
+    feed::Ask,
     model::{
         Kid, PublicKey, SessionId, TokenId,
         audit::Draft,
@@ -396,4 +397,99 @@ async fn a_store_that_came_back_older_says_nothing_until_somebody_decides() {
     let tail = Reader::new(&harness).await.tail(None, 0).await;
     assert_ne!(tail.epoch, epoch);
     assert_eq!(tail.entries[0].target, Target::All);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_feeds_key_signs_is_no_token() {
+    let harness = Harness::on_disk().await;
+    let secrets = std::fs::read(harness.path().join("keys/secrets.json")).unwrap();
+    let secrets: Value = serde_json::from_slice(&secrets).unwrap();
+    let seed = BASE64_URL_SAFE_NO_PAD.decode(text(&secrets["feed"][0], "key")).unwrap();
+    let key = ed25519_dalek::SigningKey::from_bytes(&seed.try_into().unwrap());
+    let feed_kid = Reader::new(&harness).await.kid;
+    let session = harness.open("alice").await;
+    let good = text(&session, "access_token");
+    assert!(harness.active(good).await);
+    let [header, claims] = [0, 1].map(|n| good.split('.').nth(n).unwrap());
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
+    let mut header: Value = serde_json::from_slice(&header).unwrap();
+    for kid in [header["kid"].clone(), json!(feed_kid)] {
+        header["kid"] = kid;
+        let input = format!("{}.{claims}", BASE64_URL_SAFE_NO_PAD.encode(header.to_string()));
+        let signature = ed25519_dalek::Signer::sign(&key, input.as_bytes()).to_bytes();
+        assert!(!harness.active(&format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_followers_hear_of_one_revocation() {
+    const FOLLOWERS: usize = 1000;
+    let harness = Harness::start().await;
+    let reader = Reader::new(&harness).await;
+    let id = text(&harness.open("alice").await, "session_id").to_owned();
+    let at = reader.tail(None, 0).await;
+    let waiting: Vec<_> = (0..FOLLOWERS)
+        .map(|_| {
+            let reader = reader.clone();
+            tokio::spawn(async move {
+                let (_, answer) = reader.ask(Some((at.epoch, at.to)), 10_000).await;
+                (answer.bytes().await.unwrap(), stopwatch())
+            })
+        })
+        .collect();
+    followers_wait(&harness, FOLLOWERS).await;
+    let asked = stopwatch();
+    let body = json!({"kind": "session", "id": id});
+    assert_eq!(harness.post("/v1/revocations", APP, &body).await.0, 201);
+    let acknowledged = stopwatch();
+    let mut times = Vec::new();
+    for told in waiting {
+        let (jws, heard) = soon(told).await.unwrap();
+        let tail = reader.open(TAIL_TYPE, std::str::from_utf8(&jws).unwrap());
+        assert_eq!(tail["entries"][0]["sid"], id);
+        times.push(heard.saturating_duration_since(acknowledged));
+    }
+    times.sort();
+    println!(
+        "acknowledged after {:?}; heard after that: first {:?}, median {:?}, last {:?}",
+        acknowledged - asked,
+        times[0],
+        times[FOLLOWERS / 2],
+        times[FOLLOWERS - 1]
+    );
+}
+
+/// What a poll costs the node, without HTTP. For a person to read: `cargo test --release --test feed -- --ignored`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn the_cost_of_an_answer() {
+    const ROUNDS: u32 = 20_000;
+    let harness = Harness::start().await;
+    deny_many(&harness, 1500, 1).await;
+    let nonce = Nonce([0; 16]);
+    let ask = |at| Ask { nonce, at, wait: Duration::ZERO };
+    let never = || std::future::pending::<()>();
+    let tail = harness.store.tail(None, PAGE).await.unwrap();
+    let short = harness.store.tail(None, 499).await.unwrap();
+    for (what, at, rounds) in [
+        ("nothing new", Some((tail.epoch, tail.to)), ROUNDS),
+        ("one entry", Some((tail.epoch, short.to)), ROUNDS),
+        ("500 entries", None, ROUNDS / 100),
+    ] {
+        let began = stopwatch();
+        for _ in 0..rounds {
+            harness.service.feed_tail(ask(at), 1, never()).await.unwrap();
+        }
+        println!("{what}: {:?}", began.elapsed() / rounds);
+    }
+    let began = stopwatch();
+    for _ in 0..200 {
+        harness.service.feed_page(tail.epoch, 0).await.unwrap().unwrap();
+    }
+    println!("a page of 1,000: {:?}", began.elapsed() / 200);
+}
+
+#[expect(clippy::disallowed_methods, reason = "it measures, and decides nothing")]
+fn stopwatch() -> std::time::Instant {
+    std::time::Instant::now()
 }
