@@ -23,6 +23,8 @@ pub mod denylist;
 #[cfg(feature = "server")]
 pub mod families;
 #[cfg(feature = "server")]
+pub mod feed;
+#[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]
 pub mod issuer;

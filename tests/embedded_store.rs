@@ -10,12 +10,14 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 use rescind::{
     clock::{Clock, ManualClock},
     model::{
+        TokenId,
         audit::{Draft, Event},
         denial::{Ends, Target},
         family::{Closure, Doubt, Refusal, Standing, Verdict},
+        feed::{Item, PAGE},
     },
     store::{
-        AuditQuery, AuditStore, DenyStore, FamilyStore, StoreError,
+        AuditQuery, AuditStore, Denial, DenyStore, FamilyStore, StoreError,
         embedded::{Acceptance, EmbeddedStore, OpenError, Options},
     },
 };
@@ -96,6 +98,73 @@ fn a_store_of_another_version_is_left_alone() {
     drop(newer);
     let error = file(&path, &clock, Options::new(RETENTION)).unwrap_err();
     assert!(matches!(error, OpenError::Schema { found: 77 }), "{error}");
+}
+
+/// Takes out of the file what schema 1 did not have.
+fn put_back_to_schema_1(path: &Path) {
+    let database = redb::Database::open(path).unwrap();
+    let txn = database.begin_write().unwrap();
+    let bytes = redb::TableDefinition::<u64, &[u8]>::new("feed");
+    let seals = redb::TableDefinition::<u64, [u8; 32]>::new("seals");
+    assert!(txn.delete_table(bytes).unwrap() && txn.delete_table(seals).unwrap());
+    {
+        let mut meta = txn.open_table(redb::TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
+        meta.remove("digest").unwrap().unwrap();
+        meta.insert("schema", &postcard::to_stdvec(&1_u32).unwrap()[..]).unwrap();
+        let mut due = txn.open_table(redb::TableDefinition::<[u8; 25], ()>::new("due")).unwrap();
+        due.retain(|key, ()| key[8] < 2).unwrap();
+    }
+    txn.commit().unwrap();
+}
+
+#[tokio::test]
+async fn a_store_from_before_the_feed_gets_one_with_all_that_is_denied() {
+    let (place, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(START)));
+    let path = place.path().join("store.redb");
+    let options = || Options { cache: 1 << 20, ..Options::new(RETENTION) };
+    let store = Arc::new(file(&path, &clock, options()).unwrap());
+    let key = store.deny(denial(Target::Key("k".parse().unwrap()), Ends::Tokens)).await.unwrap().unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..3 * PAGE {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&n.to_be_bytes());
+        let expires = Some(START.plus(secs(if n < 2 * PAGE { 0 } else { 500 })));
+        let token = Denial { expires, ..denial(Target::Token(TokenId::new(START, &random)), Ends::Tokens) };
+        let store = store.clone();
+        tasks.spawn(async move { store.deny(token).await.unwrap() });
+        // One after the other would take long, all at once would mix up which of them last.
+        if n % 100 == 99 {
+            while tasks.join_next().await.is_some() {}
+        }
+    }
+    let cut_off = store.deny(denial(Target::All, Ends::Sessions)).await.unwrap().unwrap();
+    clock.advance(cut_off.feed_until.since(START) - millis(1));
+    let live = store.entries(0, usize::MAX).await.unwrap();
+    drop(store);
+    put_back_to_schema_1(&path);
+    for _ in 0..2 {
+        let store = file(&path, &clock, options()).unwrap();
+        assert_eq!(store.entries(0, usize::MAX).await.unwrap(), live);
+        let tail = store.tail(None, PAGE).await.unwrap();
+        assert_eq!((tail.head, tail.first_page, tail.from.position), (live.head, 0, 3 * PAGE));
+        let (first, second) = (store.page(0).await.unwrap().unwrap(), store.page(2).await.unwrap().unwrap());
+        assert_eq!(first.entries, [Item::from(&key)]);
+        assert_eq!((first.to, second.to), (second.from, tail.from), "the page between is empty and passed over");
+        let seen: Vec<Item> = [first.entries, second.entries, tail.entries].concat();
+        let needed = live.entries.iter().filter(|e| e.feed_until > clock.now());
+        assert!(seen == needed.map(Item::from).collect::<Vec<_>>(), "{} are too many to print", seen.len());
+    }
+    // It goes on from there, and forgets in time.
+    let store = file(&path, &clock, options()).unwrap();
+    let at = store.tail(None, PAGE).await.unwrap();
+    clock.advance(millis(1));
+    let next = store.deny(denial(Target::Session(common::session(START, 1)), Ends::Tokens)).await.unwrap().unwrap();
+    assert_eq!(next.position, live.head + 1);
+    let tail = store.tail(Some((at.epoch, at.to)), PAGE).await.unwrap();
+    assert_eq!((tail.from, tail.entries), (at.to, vec![Item::from(&next)]));
+    let whole = store.tail(None, PAGE).await.unwrap();
+    assert!(!whole.entries.contains(&Item::from(&cut_off)), "verifiers need it no longer, refreshes do");
+    assert!(store.entries(0, usize::MAX).await.unwrap().entries.contains(&cut_off));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use rescind::{
         audit::{Draft, Event, Outcome, Record},
         denial::{Ends, Entry, Target},
         family::{Closure, Stamp, Verdict},
+        feed::{Item, Mark, PAGE},
     },
     store::{
         AuditQuery, AuditStore, DenyStore, Family, FamilyStore, Opening, StoreError,
@@ -37,6 +38,9 @@ use self::common::{
 struct Sight {
     families: Vec<Family>,
     entries: Vec<Entry>,
+    feed: Vec<Item>,
+    /// Where the feed ends, and where those who wait were told that it does.
+    heads: (Mark, u64),
     audit: Vec<Record>,
 }
 
@@ -51,7 +55,10 @@ async fn look(store: &EmbeddedStore) -> Sight {
     }
     let entries = store.entries(0, 1000).await.unwrap().entries;
     let audit = store.audit(AuditQuery { limit: 1000, ..AuditQuery::default() }).await.unwrap().records;
-    Sight { families, entries, audit }
+    let tail = store.tail(None, PAGE).await.unwrap();
+    let heads = (tail.to, store.appended(u64::MAX).await);
+    assert_eq!(heads.0.position, heads.1, "who waits hears of what the disk holds");
+    Sight { families, entries, feed: tail.entries, heads, audit }
 }
 
 /// The store's verbs, in an order in which each has something to do.

@@ -318,6 +318,43 @@ fn a_passphrase_given_later_encrypts_what_is_there() {
     assert_eq!(home.open_with("correct horse").unwrap().sealer().open(b"", &sealed).unwrap(), b"alice");
 }
 
+// --- the feed's key
+
+#[test]
+fn the_feed_has_a_key_of_its_own_for_life() {
+    let home = Home::new();
+    let first = home.open().unwrap();
+    let key = first.feed_key();
+    let set = first.feed_jwks();
+    assert_eq!((set.keys.len(), &set.keys[0].kid), (1, key.kid()));
+    assert_eq!(*key.kid(), set.keys[0].key.thumbprint());
+    assert!(set.keys[0].key.verifies(b"news", &key.sign(b"news")));
+    assert!(!first.jwks().set.keys.iter().any(|k| k.kid == *key.kid()), "it is among no keys of tokens");
+    assert_eq!(first.state_of(key.kid()), None);
+    home.clock.advance(20 * MINUTE);
+    first.rotate(false).unwrap();
+    assert_eq!(first.feed_jwks(), set, "nor do they move it");
+    assert_eq!(home.open().unwrap().feed_jwks(), set);
+    assert_ne!(Home::new().open().unwrap().feed_jwks(), set);
+}
+
+#[test]
+fn a_directory_from_before_the_feed_gets_a_key_for_it_at_its_next_start() {
+    for passphrase in [None, Some("correct horse")] {
+        let home = Home::new();
+        let first = home.open_as(passphrase, Settings::default()).unwrap();
+        let mut secrets: serde_json::Value = serde_json::from_slice(&home.files()["secrets.json"]).unwrap();
+        secrets.as_object_mut().unwrap().remove("feed").unwrap();
+        fs::write(home.file("secrets.json"), secrets.to_string()).unwrap();
+        let second = home.open_as(passphrase, Settings::default()).unwrap();
+        assert_eq!(second.current_derivation().id(), first.current_derivation().id(), "what was there is kept");
+        assert_ne!(second.feed_jwks(), first.feed_jwks());
+        assert_eq!(mode(&home.file("secrets.json")), 0o600);
+        assert_eq!(home.open_as(passphrase, Settings::default()).unwrap().feed_jwks(), second.feed_jwks());
+        assert!(passphrase.is_none() || home.open().is_err(), "sealed like the others");
+    }
+}
+
 #[test]
 fn an_empty_passphrase_is_none() {
     for empty in ["", "\n", "\r\n"] {
@@ -629,8 +666,9 @@ fn nothing_prints_a_secret() {
     let ring = home.open().unwrap();
     let passphrase = Passphrase::new("correct horse".into()).unwrap();
     let (signer, derivation, sealer) = (ring.signer(), ring.current_derivation(), ring.sealer());
-    let (refs, jwks) = (ring.subject_refs(), ring.jwks());
-    let mut printed = format!("{ring:?} {signer:#?} {derivation:?} {sealer:?} {refs:?} {jwks:?} {passphrase:?}");
+    let (refs, jwks, feed) = (ring.subject_refs(), ring.jwks(), ring.feed_key());
+    let mut printed =
+        format!("{ring:?} {signer:#?} {derivation:?} {sealer:?} {refs:?} {jwks:?} {feed:#?} {passphrase:?}");
     let secrets = secrets_of(&home);
     for (name, bytes) in home.files() {
         fs::write(home.file(&name), &bytes[..bytes.len() / 2]).unwrap();
@@ -655,11 +693,11 @@ fn secrets_of(home: &Home) -> Vec<Vec<u8>> {
             secrets.push(BASE64_STANDARD.decode(body).unwrap()[16..].to_vec());
         } else if name == "secrets.json" {
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-            let all = [&json["derivation"][0], &json["sealing"][0], &json["subject_ref"]];
+            let all = [&json["derivation"][0], &json["sealing"][0], &json["subject_ref"], &json["feed"][0]];
             secrets.extend(all.map(|k| BASE64_URL_SAFE_NO_PAD.decode(k["key"].as_str().unwrap()).unwrap()));
         }
     }
-    assert!(secrets.len() == 5 && secrets.iter().all(|s| s.len() == 32));
+    assert!(secrets.len() == 6 && secrets.iter().all(|s| s.len() == 32));
     secrets
 }
 

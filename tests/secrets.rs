@@ -104,6 +104,8 @@ async fn store_output_metrics_and_audit_hold_no_secret() {
     .await;
     answer(http.get(format!("{issuer}/v1/sessions/{}", tokens[4])).basic_auth(&id, Some(&secret))).await;
     answer(http.get(format!("{issuer}/v1/keys")).basic_auth("nobody", Some(&secret))).await;
+    let feed = answer(http.get(format!("{issuer}/v1/feed?nonce=AAAAAAAAAAAAAAAAAAAAAA"))).await;
+    assert_eq!(feed.0, 200);
     let (_, audit) = answer(http.get(format!("{issuer}/v1/audit?limit=200")).basic_auth(&id, Some(&secret))).await;
     assert!(audit["records"].as_array().unwrap().len() > 10);
     let (_, metrics) = answer(http.get(format!("{}/metrics", dev.text("operations")))).await;
@@ -127,6 +129,7 @@ async fn store_output_metrics_and_audit_hold_no_secret() {
         ("the output", output),
         ("the metrics", metrics.to_string().into_bytes()),
         ("the audit log", audit.to_string().into_bytes()),
+        ("the feed", feed.1.to_string().into_bytes()),
     ];
     for (place, bytes) in &places {
         for (name, secret) in &secrets {
@@ -153,7 +156,7 @@ fn private_keys(directory: &std::path::Path) -> Vec<(String, Vec<u8>)> {
             collect(&serde_json::from_str(&content).unwrap(), &mut found);
         }
     }
-    assert!(found.len() >= 5, "two signing keys and three secrets at least, found {}", found.len());
+    assert!(found.len() >= 6, "two signing keys and four secrets at least, found {}", found.len());
     found
 }
 

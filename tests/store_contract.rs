@@ -15,6 +15,7 @@ use rescind::{
         audit::{Draft, Event, Origin, Outcome, Record},
         denial::{Bearer, Ends, LEEWAY_AND_MARGIN, Target},
         family::{Closure, Holder, Refusal, Verdict},
+        feed::{Digest, Epoch, Item, Mark, PAGE},
     },
     store::{
         Amended, AuditQuery, AuditStore, Denial, DenyStore, FamilyStore, Presentation, Store,
@@ -115,6 +116,16 @@ contract! { InMemory as in_memory, OnFile as on_file; {
     entries_leave_when_no_verifier_can_need_them,
     cut_offs_of_sessions_are_kept_for_the_longest_session,
     a_denied_key_stays_denied,
+    a_tail_goes_on_where_it_is_asked_to,
+    a_mark_of_another_log_is_answered_from_the_last_page,
+    a_short_tail_says_so_and_joins_the_next,
+    pages_and_tail_join_and_hold_all_that_is_alive,
+    what_has_expired_leaves_the_feed_and_its_pages,
+    an_entry_for_ever_pins_no_page_but_its_own,
+    the_feed_forgets_a_cut_off_of_sessions_before_the_issuer_does,
+    a_follower_at_the_head_keeps_its_place_when_all_expires,
+    a_clock_that_leaps_takes_nothing_out_of_the_feed,
+    whoever_waits_is_told_of_the_next_entry,
     an_expired_family_is_swept_with_its_index,
     use_postpones_the_sweeping,
     a_closed_family_is_kept_to_its_absolute_end,
@@ -579,6 +590,200 @@ async fn a_denied_key_stays_denied(p: impl Place) {
     let family = open(&*store, subject(1)).await;
     assert!(store.denied(bearer(&family, p.clock().now())).await.unwrap());
     assert!(!store.denied(Bearer { key: kid("k2"), ..bearer(&family, p.clock().now()) }).await.unwrap());
+}
+
+// ---- feed
+
+/// So many tokens denied that expire then, as one commit after the other but not one by one.
+async fn deny_many<S: Store>(store: &Arc<S>, many: u64, expires: Timestamp, seed: u8) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..many {
+        let mut random = [seed; 10];
+        random[..8].copy_from_slice(&n.to_be_bytes());
+        let target = Target::Token(TokenId::new(START, &random));
+        let (store, denial) = (store.clone(), Denial { expires: Some(expires), ..denial(target, Ends::Tokens) });
+        tasks.spawn(async move { store.deny(denial).await.unwrap().unwrap() });
+    }
+    tasks.join_all().await;
+}
+
+/// Reads the feed as a newcomer does: page by page, then the tail, every part continuing the one before.
+async fn follow<S: Store>(store: &S) -> (usize, Vec<Item>) {
+    let tail = store.tail(None, PAGE).await.unwrap();
+    assert_eq!(tail.to.position, tail.head, "at most a page lies after the last page");
+    assert_eq!(tail.from.position, tail.head / PAGE * PAGE);
+    let (mut pages, mut entries, mut number) = (0, Vec::new(), tail.first_page);
+    let mut at = None;
+    while number < tail.head / PAGE {
+        let page = store.page(number).await.unwrap().expect("it is between the first and the tail");
+        assert_eq!(page.epoch, tail.epoch);
+        assert_eq!(page.from.position, number * PAGE);
+        assert!(at.is_none_or(|at| at == page.from), "{at:?} joins {:?}", page.from);
+        assert!(page.entries.iter().all(|e| (page.from.position + 1..=page.to.position).contains(&e.position)));
+        entries.extend(page.entries);
+        (pages, number, at) = (pages + 1, page.to.position / PAGE, Some(page.to));
+    }
+    assert!(at.is_none_or(|at| at == tail.from), "{at:?} joins {:?}", tail.from);
+    entries.extend(tail.entries);
+    assert!(entries.is_sorted_by(|a, b| a.position < b.position), "in order, none twice");
+    (pages, entries)
+}
+
+fn positions(entries: &[Item]) -> Vec<u64> {
+    entries.iter().map(|e| e.position).collect()
+}
+
+async fn a_tail_goes_on_where_it_is_asked_to(p: impl Place) {
+    let store = p.store();
+    let empty = store.tail(None, PAGE).await.unwrap();
+    assert_eq!((empty.head, empty.from, empty.first_page), (0, empty.to, 0));
+    let mut marks = vec![empty.to];
+    for n in 1..=5 {
+        let entry = deny(&*store, Target::Token(TokenId::new(START, &[n; 10])), Ends::Tokens).await;
+        let tail = store.tail(Some((empty.epoch, marks[marks.len() - 1])), PAGE).await.unwrap();
+        assert_eq!(tail.entries, [Item::from(&entry)]);
+        assert!(!marks.contains(&tail.to));
+        marks.push(tail.to);
+    }
+    for (at, mark) in marks.iter().enumerate() {
+        let tail = store.tail(Some((empty.epoch, *mark)), PAGE).await.unwrap();
+        assert_eq!((tail.from, tail.to, tail.head), (*mark, marks[5], 5));
+        assert_eq!(positions(&tail.entries), (at as u64 + 1..=5).collect::<Vec<_>>());
+    }
+}
+
+async fn a_mark_of_another_log_is_answered_from_the_last_page(p: impl Place) {
+    let store = p.store();
+    deny_many(&store, 7, START.plus(secs(300)), 1).await;
+    let whole = store.tail(None, PAGE).await.unwrap();
+    let other = Epoch([7; 16]);
+    let wrong = |position| Mark { position, digest: Digest([7; 32]) };
+    let strange = [(other, whole.to), (whole.epoch, wrong(7)), (whole.epoch, wrong(3)), (whole.epoch, wrong(8))];
+    for asked in strange.into_iter().chain([(whole.epoch, wrong(u64::MAX))]) {
+        assert_eq!(store.tail(Some(asked), PAGE).await.unwrap(), whole, "{asked:?}");
+    }
+}
+
+async fn a_short_tail_says_so_and_joins_the_next(p: impl Place) {
+    let store = p.store();
+    deny_many(&store, 25, START.plus(secs(300)), 1).await;
+    let (mut at, mut seen) = (None, Vec::new());
+    loop {
+        let tail = store.tail(at, 7).await.unwrap();
+        assert!(tail.entries.len() <= 7);
+        assert!(at.is_none_or(|(_, mark)| mark == tail.from));
+        seen.extend(positions(&tail.entries));
+        at = Some((tail.epoch, tail.to));
+        if tail.to.position == tail.head {
+            break;
+        }
+        assert_eq!(Some(&tail.to.position), seen.last());
+    }
+    assert_eq!(seen, (1..=25).collect::<Vec<_>>());
+    let nothing = store.tail(None, 0).await.unwrap();
+    assert_eq!((nothing.to, nothing.entries), (nothing.from, Vec::new()), "none asked for, none covered");
+}
+
+async fn pages_and_tail_join_and_hold_all_that_is_alive(p: impl Place) {
+    let store = p.store();
+    deny_many(&store, 2 * PAGE + 500, START.plus(secs(300)), 1).await;
+    let (pages, entries) = follow(&*store).await;
+    assert_eq!((pages, positions(&entries)), (2, (1..=2500).collect()));
+    for unknown in [2, 3, u64::MAX] {
+        assert_eq!(store.page(unknown).await.unwrap(), None, "{unknown} is not whole");
+    }
+}
+
+async fn what_has_expired_leaves_the_feed_and_its_pages(p: impl Place) {
+    let store = p.store();
+    deny_many(&store, PAGE + 10, START.plus(secs(100)), 1).await;
+    deny_many(&store, PAGE, START.plus(secs(200)), 2).await;
+    p.clock().advance(secs(100) + LEEWAY_AND_MARGIN - millis(1));
+    assert_eq!(follow(&*store).await.1.len() as u64, 2 * PAGE + 10);
+    // Not a sweep between them: what has expired by `now` is gone by `now`.
+    p.clock().advance(millis(1));
+    let (_, entries) = follow(&*store).await;
+    assert_eq!(positions(&entries), (PAGE + 11..=2 * PAGE + 10).collect::<Vec<_>>());
+    for _ in 0..20 {
+        nudge(&*store).await;
+    }
+    let tail = store.tail(None, PAGE).await.unwrap();
+    assert_eq!((tail.first_page, store.page(0).await.unwrap()), (1, None));
+    assert_eq!(follow(&*store).await, (1, entries));
+}
+
+async fn an_entry_for_ever_pins_no_page_but_its_own(p: impl Place) {
+    let store = p.store();
+    let key = deny(&*store, Target::Key(kid("k1")), Ends::Tokens).await;
+    for round in 0..4 {
+        deny_many(&store, PAGE, p.clock().now(), round).await;
+        p.clock().advance(secs(600));
+    }
+    for _ in 0..50 {
+        nudge(&*store).await;
+    }
+    let (pages, entries) = follow(&*store).await;
+    assert_eq!((pages, entries), (1, vec![Item::from(&key)]));
+    for gone in [2, 3] {
+        assert_eq!(store.page(gone).await.unwrap(), None, "nothing is kept of page {gone}");
+    }
+}
+
+async fn the_feed_forgets_a_cut_off_of_sessions_before_the_issuer_does(p: impl Place) {
+    let store = p.store();
+    let entry = deny(&*store, Target::Subject(subject(1)), Ends::Sessions).await;
+    assert!(entry.feed_until < entry.kept_until);
+    p.clock().advance(entry.feed_until.since(START) - millis(1));
+    nudge(&*store).await;
+    assert_eq!(follow(&*store).await.1, [Item::from(&entry)]);
+    p.clock().advance(millis(1));
+    nudge(&*store).await;
+    assert_eq!(follow(&*store).await.1, []);
+    assert_eq!(live(&*store).await, [entry]);
+}
+
+async fn a_follower_at_the_head_keeps_its_place_when_all_expires(p: impl Place) {
+    let store = p.store();
+    deny_many(&store, 30, START.plus(secs(10)), 1).await;
+    let tail = store.tail(None, PAGE).await.unwrap();
+    let at = (tail.epoch, tail.to);
+    p.clock().advance(secs(600));
+    nudge(&*store).await;
+    let later = store.tail(Some(at), PAGE).await.unwrap();
+    assert_eq!((later.from, later.to, later.entries), (tail.to, tail.to, Vec::new()));
+    deny(&*store, Target::All, Ends::Tokens).await;
+    let later = store.tail(Some(at), PAGE).await.unwrap();
+    assert_eq!((later.from, positions(&later.entries)), (tail.to, vec![31]));
+}
+
+async fn a_clock_that_leaps_takes_nothing_out_of_the_feed(p: impl Place) {
+    let store = p.store();
+    let entry = deny(&*store, Target::Token(TokenId::new(START, &[1; 10])), Ends::Tokens).await;
+    nudge(&*store).await;
+    p.clock().jump(secs(86_400));
+    nudge(&*store).await;
+    let tail = store.tail(None, PAGE).await.unwrap();
+    assert_eq!((tail.now, tail.entries), (START, vec![Item::from(&entry)]));
+}
+
+async fn whoever_waits_is_told_of_the_next_entry(p: impl Place) {
+    let store = p.store();
+    assert_eq!(tokio::time::timeout(millis(20), store.appended(0)).await.ok(), None, "nothing is there yet");
+    let waiting: Vec<_> = (0..50)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let head = store.appended(0).await;
+                (head, store.tail(None, PAGE).await.unwrap().head)
+            })
+        })
+        .collect();
+    nudge(&*store).await;
+    deny(&*store, Target::All, Ends::Tokens).await;
+    for told in waiting {
+        assert_eq!(tokio::time::timeout(secs(5), told).await.unwrap().unwrap(), (1, 1));
+    }
+    assert_eq!(store.appended(7).await, 1, "a head that lies elsewhere is news, too");
 }
 
 async fn a_clients_own_token_is_stamped_later_than_any_cut_off(p: impl Place) {

@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    App,
+    App, FEED,
     caller::check_query,
     error::{ApiError, OAuthError},
 };
@@ -41,7 +41,12 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     let seconds = app.service.clock.monotonic().saturating_sub(began).as_secs_f64();
     let status = response.status().as_u16();
     app.service.metrics().request(&route, status, seconds);
-    tracing::info!(request_id = %id, %method, route, status, seconds, "request");
+    // Each follower asks all the time: nothing else could be found among that.
+    if route == FEED && response.status().is_success() {
+        tracing::debug!(request_id = %id, %method, route, status, seconds, "request");
+    } else {
+        tracing::info!(request_id = %id, %method, route, status, seconds, "request");
+    }
     response
 }
 

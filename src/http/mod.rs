@@ -11,12 +11,14 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
+use tokio::sync::watch;
 use utoipa::OpenApi;
 
 use crate::service::{Error, Service};
 
 mod caller;
 mod error;
+mod feed;
 mod form;
 mod layers;
 mod oauth;
@@ -45,6 +47,8 @@ pub struct Limits {
     pub body: usize,
     /// Time that a graceful stop allows for what has begun.
     pub drain: Duration,
+    /// Followers of the feed that may wait for news; beyond it they are answered at once and asked to come less often.
+    pub followers: usize,
 }
 
 impl Default for Limits {
@@ -57,6 +61,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(15),
             body: 16 << 10,
             drain: Duration::from_secs(20),
+            followers: 2048,
         }
     }
 }
@@ -66,6 +71,8 @@ impl Default for Limits {
 pub(crate) struct App {
     pub(crate) service: Arc<Service>,
     pub(crate) limits: Limits,
+    /// True once the node is to stop: what has begun is finished, and nothing is waited for.
+    pub(crate) stopped: watch::Receiver<bool>,
 }
 
 /// Entries of a list: 50 unless asked otherwise, 200 at most.
@@ -75,6 +82,9 @@ fn page_size(asked: Option<usize>) -> Result<usize, Error> {
         _ => Err(Error::request("limit", "1 to 200")),
     }
 }
+
+/// Where verifiers wait for news.
+const FEED: &str = "/v1/feed";
 
 /// The public face.
 pub(crate) fn router(app: &App) -> Router {
@@ -91,6 +101,8 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/keys", get(operate::keys))
         .route("/v1/keys/rotate", post(operate::rotate))
         .route("/v1/audit", get(operate::audit))
+        .route(FEED, get(feed::tail))
+        .route("/v1/feed/{epoch}/{page}", get(feed::page))
         .route("/openapi.json", get(openapi));
     let no_route = || async { error::bare_problem(StatusCode::NOT_FOUND, "no_such_path", "see /openapi.json") };
     let no_method = || async {
@@ -123,6 +135,7 @@ pub(crate) fn operations_router(app: &App) -> Router {
         oauth::token, oauth::revoke, oauth::introspect, wellknown::metadata, wellknown::jwks,
         sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
         operate::revoke, operate::revocations, operate::keys, operate::rotate, operate::audit,
+        feed::tail, feed::page,
     ),
     modifiers(&ClientAuthentication)
 )]

@@ -23,5 +23,6 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
 
 pub(super) async fn metrics(State(app): State<App>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    app.service.measure();
     ([(header::CONTENT_TYPE, kind)], app.service.metrics().render()).into_response()
 }

@@ -36,9 +36,10 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let app = App { service: service.clone(), limits };
     let (stop, stopped) = watch::channel(false);
-    let housekeeper = tokio::spawn(housekeep(service, stopped.clone()));
+    let app = App { service: service.clone(), limits, stopped: stopped.clone() };
+    let housekeeper = tokio::spawn(housekeep(service.clone(), stopped.clone()));
+    let herald = tokio::spawn(async move { service.herald().await });
     let public = tokio::spawn(listen(listeners.public, router(&app), limits, stopped.clone()));
     let operations = listeners.operations.map(|l| tokio::spawn(listen(l, operations_router(&app), limits, stopped)));
     shutdown.await;
@@ -50,6 +51,8 @@ pub async fn serve(
         let _ = operations.await;
     }
     let _ = housekeeper.await;
+    herald.abort();
+    let _ = herald.await;
     Ok(())
 }
 

@@ -8,7 +8,8 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{App, error::bare_problem};
+use super::{App, FEED, error::bare_problem};
+use crate::model::JwkSet;
 
 /// RFC 8414 §2.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -24,6 +25,11 @@ pub(super) struct Metadata {
     token_endpoint_auth_methods_supported: [&'static str; 3],
     revocation_endpoint_auth_methods_supported: [&'static str; 3],
     introspection_endpoint_auth_methods_supported: [&'static str; 2],
+    /// The denylist, for whoever verifies tokens.
+    rescind_feed_uri: String,
+    /// The keys that sign it, and nothing else: a JWK set by value.
+    #[schema(value_type = Object)]
+    rescind_feed_jwks: JwkSet,
 }
 
 /// The issuer's metadata (RFC 8414).
@@ -38,6 +44,8 @@ pub(super) async fn metadata(State(app): State<App>) -> Response {
         jwks_uri: format!("{base}/.well-known/jwks.json"),
         revocation_endpoint: format!("{base}/oauth2/revoke"),
         introspection_endpoint: format!("{base}/oauth2/introspect"),
+        rescind_feed_uri: format!("{base}{FEED}"),
+        rescind_feed_jwks: app.service.keyring.feed_jwks(),
         issuer,
         grant_types_supported: ["refresh_token", "client_credentials"],
         response_types_supported: [],

@@ -151,8 +151,9 @@ impl Disk {
         let path = self.dir.path_of(secrets::NAME);
         let mend = "restore it from a backup: without it no refresh token is known";
         let Some(json) = self.dir.read(secrets::NAME)? else { return Err(KeyringError::Missing { path, mend }) };
-        let (stored, encrypted) = Stored::decode(&path, &json, self.passphrase.as_ref())?;
-        if self.passphrase.is_some() && !encrypted {
+        let (mut stored, encrypted) = Stored::decode(&path, &json, self.passphrase.as_ref())?;
+        let completed = stored.complete(random);
+        if completed || (self.passphrase.is_some() && !encrypted) {
             self.dir.replace(secrets::NAME, &stored.encode(self.passphrase.as_ref(), random))?;
         }
         Ok(stored)

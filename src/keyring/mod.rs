@@ -6,6 +6,7 @@
 mod derivation;
 mod disk;
 mod error;
+mod feed_key;
 mod home;
 mod manifest;
 mod pem;
@@ -27,6 +28,7 @@ use arc_swap::ArcSwap;
 pub use self::{
     derivation::{DerivationKey, SubjectRefKey},
     error::{KeyringError, RotateError},
+    feed_key::FeedKey,
     published::PublishedSet,
     schedule::{KeyInfo, KeyState, Timing, TooEarly},
     sealer::{SealError, Sealer},
@@ -40,7 +42,7 @@ use self::{
 };
 use crate::{
     clock::{Clock, Random},
-    model::{Algorithm, Kid, Timestamp},
+    model::{Algorithm, JwkSet, Kid, Timestamp},
 };
 
 /// How keys are made and when they move on.
@@ -187,6 +189,16 @@ impl Keyring {
     #[must_use]
     pub fn sealer(&self) -> Arc<Sealer> {
         Arc::clone(&self.secrets.sealer)
+    }
+    /// The key that signs the feed.
+    #[must_use]
+    pub fn feed_key(&self) -> Arc<FeedKey> {
+        Arc::clone(self.secrets.feed.last().expect("one is generated at load if there is none"))
+    }
+    /// The keys of the feed, newest last; never among those of [`Keyring::jwks`].
+    #[must_use]
+    pub fn feed_jwks(&self) -> JwkSet {
+        JwkSet { keys: self.secrets.feed.iter().map(|key| key.jwk()).collect() }
     }
     /// Makes the references that stand for subjects.
     #[must_use]

@@ -2,11 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 use super::schedule::{KeyInfo, Ring};
-use crate::model::{Jwk, JwkSet};
+use crate::model::{Jwk, JwkSet, feed::KeysVersion};
 
 /// The published keys: pending, active and retiring, oldest first.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +16,8 @@ pub struct PublishedSet {
     pub json: Vec<u8>,
     /// A strong validator (RFC 9110 §8.8.3) with its quotes: equal if and only if `json` is.
     pub etag: String,
+    /// The same hash, as the feed names it.
+    pub version: KeysVersion,
     /// How long it may be cached.
     pub max_age: Duration,
 }
@@ -27,8 +28,9 @@ impl PublishedSet {
         let jwk = |k: &KeyInfo| Jwk { kid: k.kid.clone(), algorithm: k.algorithm, key: k.key };
         let set = JwkSet { keys: published.map(jwk).collect() };
         let json = serde_json::to_vec(&set).expect("strings serialise");
-        let etag = format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&json)));
-        Self { set, json, etag, max_age }
+        let version = KeysVersion(Sha256::digest(&json).into());
+        let etag = format!("\"{version}\"");
+        Self { set, json, etag, version, max_age }
     }
 }
 

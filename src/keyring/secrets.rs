@@ -12,6 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{
     derivation::{DerivationKey, SubjectRefKey},
     error::KeyringError,
+    feed_key::FeedKey,
     pem::affordable_scrypt,
     sealer::{Sealer, open, seal},
     secret::{Passphrase, SecretBytes},
@@ -28,6 +29,8 @@ pub(super) struct Secrets {
     pub(super) derivation: Vec<Arc<DerivationKey>>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) subject_refs: Arc<SubjectRefKey>,
+    /// Newest last; never empty.
+    pub(super) feed: Vec<Arc<FeedKey>>,
 }
 
 /// The secrets as they are kept.
@@ -35,6 +38,7 @@ pub(super) struct Stored {
     derivation: Vec<Named>,
     sealing: Vec<Named>,
     subject_ref: Named,
+    feed: Vec<Named>,
 }
 
 struct Named {
@@ -58,6 +62,9 @@ struct File {
     derivation: Vec<Row>,
     sealing: Vec<Row>,
     subject_ref: Row,
+    /// Not in files from before there was a feed.
+    #[serde(default)]
+    feed: Vec<Row>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -103,13 +110,23 @@ impl Stored {
             derivation: vec![Named::generate(random)],
             sealing: vec![Named::generate(random)],
             subject_ref: Named::generate(random),
+            feed: vec![Named::generate(random)],
         }
+    }
+    /// Generates what a file from an earlier version lacks. Says whether it did.
+    pub(super) fn complete(&mut self, random: &dyn Random) -> bool {
+        let lacks = self.feed.is_empty();
+        if lacks {
+            self.feed.push(Named::generate(random));
+        }
+        lacks
     }
     pub(super) fn into_use(self) -> Secrets {
         Secrets {
             derivation: self.derivation.iter().map(|n| Arc::new(DerivationKey::new(n.id, &n.key))).collect(),
             sealer: Arc::new(Sealer::new(self.sealing.iter().map(|n| (n.id, &n.key)))),
             subject_refs: Arc::new(SubjectRefKey::new(&self.subject_ref.key)),
+            feed: self.feed.iter().map(|n| Arc::new(FeedKey::new(&n.key))).collect(),
         }
     }
     pub(super) fn encode(&self, passphrase: Option<&Passphrase>, random: &dyn Random) -> Zeroizing<Vec<u8>> {
@@ -122,10 +139,12 @@ impl Stored {
             derivation: self.derivation.iter().map(|n| row(DERIVATION, n)).collect(),
             sealing: self.sealing.iter().map(|n| row(SEALING, n)).collect(),
             subject_ref: row(SUBJECT_REF, &self.subject_ref),
+            feed: self.feed.iter().map(|n| row(FEED, n)).collect(),
             encryption,
         };
         // Reserved in one piece: a vector that grows leaves copies of its content behind.
-        let mut json = Zeroizing::new(Vec::with_capacity(512 + 192 * (self.derivation.len() + self.sealing.len())));
+        let rows = file.derivation.len() + file.sealing.len() + file.feed.len();
+        let mut json = Zeroizing::new(Vec::with_capacity(512 + 192 * rows));
         serde_json::to_writer_pretty(&mut *json, &file).expect("strings and numbers serialise");
         json.push(b'\n');
         json
@@ -164,8 +183,10 @@ impl Stored {
             derivation: rows(DERIVATION, &file.derivation)?,
             sealing: rows(SEALING, &file.sealing)?,
             subject_ref: unwrapped(wrap.as_ref(), SUBJECT_REF, &file.subject_ref)?,
+            feed: rows(FEED, &file.feed)?,
         };
-        if ![&stored.derivation, &stored.sealing].into_iter().all(|list| well_named(list)) {
+        let feed_sound = stored.feed.is_empty() || well_named(&stored.feed);
+        if !feed_sound || ![&stored.derivation, &stored.sealing].into_iter().all(|list| well_named(list)) {
             return Err(Refusal::Garbled("a list of keys is empty, or an id is zero or there twice".into()));
         }
         Ok((stored, wrap.is_some()))
@@ -200,6 +221,7 @@ impl Scrypt {
 const DERIVATION: &str = "derivation";
 const SEALING: &str = "sealing";
 const SUBJECT_REF: &str = "subject_ref";
+const FEED: &str = "feed";
 
 fn bound_to(usage: &str, id: u32) -> Vec<u8> {
     [usage.as_bytes(), &id.to_be_bytes()].concat()

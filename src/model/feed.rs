@@ -166,11 +166,12 @@ pub struct Item {
 
 impl From<&Entry> for Item {
     fn from(entry: &Entry) -> Self {
+        let cut_off = entry.target.is_cut_off();
         Self {
             position: entry.position,
             target: entry.target.clone(),
-            ends: entry.ends,
-            before: if entry.target.is_cut_off() { entry.before } else { Timestamp::default() },
+            ends: if cut_off { entry.ends } else { Ends::default() },
+            before: if cut_off { entry.before } else { Timestamp::default() },
             until: entry.feed_until,
         }
     }

@@ -80,5 +80,6 @@ impl Service {
         for checker in [&self.checker, &self.lenient] {
             checker.set_keys(self.keyring.jwks().set.clone());
         }
+        self.feed.keys_changed();
     }
 }

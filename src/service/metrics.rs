@@ -54,6 +54,9 @@ pub struct Metrics {
     seconds: Family<Route, Histogram>,
     queue: Gauge,
     store_bytes: Gauge,
+    feed_followers: Gauge,
+    feed_answers: Family<Kind, Counter>,
+    feed_entries: Counter,
 }
 
 impl Default for Metrics {
@@ -74,6 +77,9 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(histogram),
             queue: Gauge::default(),
             store_bytes: Gauge::default(),
+            feed_followers: Gauge::default(),
+            feed_answers: Family::default(),
+            feed_entries: Counter::default(),
         };
         registry.register("refreshes", "Refresh tokens presented, by outcome", new.refreshes.clone());
         registry.register("introspections", "Tokens introspected, by outcome", new.introspections.clone());
@@ -91,6 +97,9 @@ impl Default for Metrics {
         registry.register("http_request_duration_seconds", "Time to answer, by route", new.seconds.clone());
         registry.register("store_queue", "Requests that wait for the store's writer", new.queue.clone());
         registry.register("store_bytes", "Size of the store", new.store_bytes.clone());
+        registry.register("feed_followers", "Followers of the feed that wait for news", new.feed_followers.clone());
+        registry.register("feed_answers", "Answers to followers, by kind", new.feed_answers.clone());
+        registry.register("feed_entries", "Denylist entries sent to followers", new.feed_entries.clone());
         Self { registry: Mutex::new(registry), ..new }
     }
 }
@@ -128,6 +137,14 @@ impl Metrics {
     pub(crate) fn store(&self, queue: usize, bytes: u64) {
         self.queue.set(i64::try_from(queue).unwrap_or(i64::MAX));
         self.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn followers(&self, waiting: usize) {
+        self.feed_followers.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+    pub(crate) fn feed_answer(&self, kind: &'static str, entries: usize) {
+        self.feed_answers.get_or_create(&Kind { kind }).inc();
+        self.feed_entries.inc_by(entries as u64);
     }
 
     /// The text exposition (OpenMetrics 1.0).

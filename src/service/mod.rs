@@ -7,6 +7,7 @@ use crate::{
     clock::{Clock, Random},
     denylist::Denylist,
     families::Families,
+    feed::Feed,
     issuer::{AccessToken, Issuer, Order},
     keyring::Keyring,
     model::{
@@ -19,6 +20,7 @@ use crate::{
 
 mod clients;
 mod error;
+mod feed;
 mod grants;
 mod introspect;
 mod metrics;
@@ -50,6 +52,7 @@ pub struct Service {
     pub(crate) clients: Clients,
     pub(crate) families: Families<Backend>,
     pub(crate) denylist: Denylist<Backend>,
+    pub(crate) feed: Feed<Backend>,
     pub(crate) issuer: Issuer,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) store: Arc<Backend>,
@@ -116,6 +119,7 @@ impl Service {
         Ok(Self {
             families: Families::new(store.clone(), keyring.clone(), random.clone(), settings.lives),
             denylist: Denylist::new(store.clone(), keyring.clone()),
+            feed: Feed::new(&settings.issuer, store.clone(), keyring.clone(), clock.clone()),
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
             settings,
             clients,
@@ -186,7 +190,12 @@ impl Service {
         }
         // Whatever became of the one who changed the keys: the node's own verifiers are never far behind.
         self.follow_keys();
+    }
+
+    /// Takes the measurements that stand for an instant.
+    pub(crate) fn measure(&self) {
         self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
+        self.metrics.followers(self.feed.followers());
     }
 
     /// Mints, or says what made the token too long.

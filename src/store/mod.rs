@@ -8,6 +8,7 @@ use crate::model::{
     audit::{Draft, Event, Outcome, Record},
     denial::{Bearer, Ends, Entry, Target},
     family::{Closure, Generation, Holder, Lifetimes, Lineage, Moment, Secret, Standing, Verdict},
+    feed::{Epoch, Item, Mark},
 };
 
 pub mod embedded;
@@ -208,6 +209,21 @@ pub trait DenyStore: Send + Sync + 'static {
     fn denied(&self, bearer: Bearer) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Live entries after a position, in order.
     fn entries(&self, after: u64, limit: usize) -> impl Future<Output = Result<Page, StoreError>> + Send;
+    /// What lies between a mark and the end of the log, `limit` entries of it at most and never more than
+    /// [`crate::model::feed::PAGE`]. Read from this node's last commit, and only if the store is whole.
+    ///
+    /// It begins at `after` if that is a mark of this log which is still known, else at the last whole page.
+    fn tail(
+        &self,
+        after: Option<(Epoch, Mark)>,
+        limit: u64,
+    ) -> impl Future<Output = Result<LogTail, StoreError>> + Send;
+    /// The page of history that begins after `page` times [`crate::model::feed::PAGE`] positions. `None`: it is not
+    /// whole yet, or nothing of it is alive.
+    fn page(&self, page: u64) -> impl Future<Output = Result<Option<LogPage>, StoreError>> + Send;
+    /// Waits until the log ends elsewhere than at `position`, and says where. Whoever is told so finds it in
+    /// [`DenyStore::tail`].
+    fn appended(&self, position: u64) -> impl Future<Output = u64> + Send;
     /// The instant for a client's own token: later than any cut-off that applies to it.
     fn stamp(
         &self,
@@ -226,6 +242,38 @@ pub struct Page {
     pub head: u64,
     /// The entries.
     pub entries: Vec<Entry>,
+}
+
+/// The end of the log, for those who follow it. It holds what is alive, and positions count what is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogTail {
+    /// Which life of the log.
+    pub epoch: Epoch,
+    /// Where it begins.
+    pub from: Mark,
+    /// How far it reaches: to the last of the entries if some are left out, else to the end.
+    pub to: Mark,
+    /// The last position given out.
+    pub head: u64,
+    /// The first page of history that holds entries; if there is none, the first that is not whole yet.
+    pub first_page: u64,
+    /// What had expired by then has left; nothing else has.
+    pub now: Timestamp,
+    /// What is denied.
+    pub entries: Vec<Item>,
+}
+
+/// A page of history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPage {
+    /// Which life of the log.
+    pub epoch: Epoch,
+    /// Where it begins.
+    pub from: Mark,
+    /// Where the next page that holds entries begins, or the tail.
+    pub to: Mark,
+    /// What is denied.
+    pub entries: Vec<Item>,
 }
 
 /// The audit log.

@@ -97,6 +97,7 @@ struct LimitsTable {
     request_timeout: Option<Written<Duration>>,
     body: Option<Written<Size>>,
     drain: Option<Written<Duration>>,
+    followers: Option<usize>,
 }
 
 impl Config {
@@ -168,6 +169,12 @@ impl Config {
         if let Some((name, _)) = nothing.into_iter().find(|(_, v)| *v == 0) {
             return Err(format!("{name} is 0, which lets nothing in"));
         }
+        if limits.followers >= limits.connections {
+            return Err(format!(
+                "limits.followers ({}) leaves none of limits.connections ({}) to anyone else",
+                limits.followers, limits.connections
+            ));
+        }
         let (least, greatest) = (Duration::from_millis(100), Duration::from_secs(3600));
         between("limits.header_timeout", limits.header_timeout, least, greatest)?;
         between("limits.body_timeout", limits.body_timeout, least, greatest)?;
@@ -202,14 +209,17 @@ impl Config {
     pub(super) fn limits(&self) -> Limits {
         let (table, default) = (&self.limits, Limits::default());
         let or = |set: &Option<Written<Duration>>, default| set.as_ref().map_or(default, |w| w.0);
+        let connections = table.connections.unwrap_or(default.connections);
         Limits {
             write_timeout: Limits::default().write_timeout,
-            connections: table.connections.unwrap_or(default.connections),
+            connections,
             header_timeout: or(&table.header_timeout, default.header_timeout),
             body_timeout: or(&table.body_timeout, default.body_timeout),
             request_timeout: or(&table.request_timeout, default.request_timeout),
             body: table.body.as_ref().map_or(default.body, |w| w.0.0),
             drain: or(&table.drain, default.drain),
+            // Those who wait hold connections: the other half is for those who do not.
+            followers: table.followers.unwrap_or(connections / 2),
         }
     }
 
@@ -290,7 +300,7 @@ mod tests {
             _ => line.to_owned(),
         };
         let settings: Vec<String> = settings.lines().map(spell).collect();
-        assert_eq!(shown, if spelt { 17 } else { 0 });
+        assert_eq!(shown, if spelt { 18 } else { 0 });
         Config::parse(&format!("{}\n[[clients]]{clients}", settings.join("\n")), Path::new("/etc/rescind")).unwrap()
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     expiry::Due,
+    feed::head_position,
     tables::{Happened, Step, decode, encode, failed},
 };
 use crate::{
@@ -122,6 +123,7 @@ impl Step<'_> {
         let NewEntry { target, ends, before, feed_until, kept_until, reason } = new;
         let entry = Entry { position, target, ends, before, at: self.moment.now, feed_until, kept_until, reason };
         self.log.insert(position, &encode(&entry)[..]).map_err(failed)?;
+        self.feed_on(&entry)?;
         self.index(&entry)?;
         self.schedule(entry.kept_until, Due::Entry(position))?;
         self.dirty = true;
@@ -140,8 +142,7 @@ impl Step<'_> {
     }
 
     fn next_position(&mut self) -> Result<u64, StoreError> {
-        let last = self.meta.get("position").map_err(failed)?.map_or(Ok(0), |b| decode(b.value(), "position"))?;
-        let position: u64 = last + 1;
+        let position = head_position(&self.meta)? + 1;
         self.meta.insert("position", &encode(&position)[..]).map_err(failed)?;
         Ok(position)
     }

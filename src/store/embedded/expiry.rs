@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// How many a batch looks at when there is other work, besides [`PER_JOB`] for each job that it carries: a job puts at
-/// most two things into the queue, so the queue cannot outgrow what is alive.
+/// most three things into the queue (a family, an entry, its place in the feed), so the queue cannot outgrow what is
+/// alive.
 pub(super) const PER_BATCH: usize = 64;
 /// See [`PER_BATCH`].
 pub(super) const PER_JOB: usize = 4;
@@ -25,26 +26,39 @@ pub(super) const WHEN_IDLE: usize = 2048;
 pub(super) enum Due {
     Family(SessionId),
     Entry(u64),
+    /// What verifiers need for a shorter time than the issuer.
+    Feed(u64),
 }
 
 fn due_key(at: Timestamp, what: Due) -> [u8; 25] {
     let mut key = [0; 25];
     key[..8].copy_from_slice(&at.millis().to_be_bytes());
-    match what {
-        Due::Family(id) => key[9..].copy_from_slice(id.as_bytes()),
-        Due::Entry(position) => {
-            key[8] = 1;
-            key[9..17].copy_from_slice(&position.to_be_bytes());
-        }
-    }
+    let (kind, id) = match &what {
+        Due::Family(id) => (0, *id.as_bytes()),
+        Due::Entry(position) => (ENTRY, wide(*position)),
+        Due::Feed(position) => (FEED, wide(*position)),
+    };
+    key[8] = kind;
+    key[9..].copy_from_slice(&id);
     key
 }
 
+const ENTRY: u8 = 1;
+const FEED: u8 = 2;
+
+fn wide(position: u64) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&position.to_be_bytes());
+    id
+}
+
 fn due_of(key: &[u8; 25]) -> Option<Due> {
-    if key[8] == 1 {
-        return key[9..17].try_into().ok().map(|b| Due::Entry(u64::from_be_bytes(b)));
+    let position = || key[9..17].try_into().ok().map(u64::from_be_bytes);
+    match key[8] {
+        ENTRY => position().map(Due::Entry),
+        FEED => position().map(Due::Feed),
+        _ => key[9..].try_into().ok().and_then(SessionId::from_bytes).map(Due::Family),
     }
-    key[9..].try_into().ok().and_then(SessionId::from_bytes).map(Due::Family)
 }
 
 /// When a family is of no more use: an ended one is kept to its absolute end, so that it can be looked at.
@@ -67,7 +81,7 @@ impl Step<'_> {
     /// Removes what has expired, `at_most` so many.
     pub(super) fn expire(&mut self, at_most: usize, now: Timestamp) -> Result<(), StoreError> {
         self.moment.now = now;
-        let end = due_key(now, Due::Entry(u64::MAX));
+        let end = due_key(now, Due::Feed(u64::MAX));
         let mut passed = Vec::new();
         for item in self.due.range(..=end).map_err(failed)?.take(at_most) {
             passed.push(item.map_err(failed)?.0.value());
@@ -77,6 +91,7 @@ impl Step<'_> {
             let expired = match due_of(key) {
                 Some(Due::Family(id)) => self.expire_family(id),
                 Some(Due::Entry(position)) => self.expire_entry(position),
+                Some(Due::Feed(position)) => self.leave_feed(position),
                 None => Err(StoreError::Damaged("due")),
             };
             match expired {
@@ -101,6 +116,7 @@ impl Step<'_> {
     }
 
     fn expire_entry(&mut self, position: u64) -> Result<(), StoreError> {
+        self.leave_feed(position)?;
         let Some(row) = self.log.remove(position).map_err(failed)? else { return Ok(()) };
         let entry: Entry = decode(row.value(), "entry")?;
         drop(row);

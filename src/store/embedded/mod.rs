@@ -17,13 +17,13 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use redb::ReadableDatabase;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::{
     start::{Start, prepare},
     tables::{Noted, Step, failed},
     witness::{Witness, sync_directory_of},
-    writer::{Job, ServedClock, Shared, SweepClock, Writer, open_database},
+    writer::{Job, ServedClock, Shared, Writer, head_of, open_database},
 };
 use super::StoreError;
 use crate::{
@@ -35,6 +35,8 @@ mod backing;
 mod denials;
 mod expiry;
 mod families;
+mod feed;
+mod following;
 mod options;
 mod start;
 mod tables;
@@ -117,10 +119,13 @@ impl EmbeddedStore {
         let (database, fence) = open_database(&bytes, &options.on_sync_failure, options.cache).map_err(damaged)?;
         let retention = options.retention;
         let Start { character, progress, standing } = prepare(&database, &options, &*clock, random)?;
+        let head = head_of(&database).map_err(|e| OpenError::Damaged(e.to_string()))?;
         let shared = Arc::new(Shared {
             bytes,
             database: ArcSwapOption::from_pointee(database),
             served: Mutex::new(ServedClock::default()),
+            sweep: Mutex::default(),
+            head: watch::Sender::new(head),
             character,
             on_sync_failure: options.on_sync_failure,
             cache: options.cache,
@@ -141,7 +146,6 @@ impl EmbeddedStore {
             progress,
             noted: Noted::new(),
             unanswered: HashMap::new(),
-            sweep_clock: SweepClock::default(),
             last_change: now,
             last_commit: now,
             last_testimony: now,

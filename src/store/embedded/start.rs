@@ -41,11 +41,13 @@ pub(super) fn prepare(
         let stored =
             |name: &str| meta.get(name).map(|v| v.map(|b| b.value().to_vec())).map_err(|e| redb_damaged(e.into()));
         let fresh = stored("character")?.is_none();
+        let mut before_feed = fresh;
         if let Some(schema) = stored("schema")? {
             let found = decode(&schema, "schema").map_err(damaged)?;
-            if found != SCHEMA {
+            if !(1..=SCHEMA).contains(&found) {
                 return Err(OpenError::Schema { found });
             }
+            before_feed = found < 2;
         }
         let access_millis = u64::try_from(options.retention.access.as_millis()).unwrap_or(u64::MAX);
         let session_millis = u64::try_from(options.retention.session.as_millis()).unwrap_or(u64::MAX);
@@ -79,6 +81,7 @@ pub(super) fn prepare(
             character.older_sessions_until = character.older_sessions_until.max(now.plus(older_session));
         }
         (character.access_millis, character.session_millis) = (access_millis, session_millis);
+        character.schema = SCHEMA;
         let witness = options.witness.clone().map(Witness::new);
         let examine = |w: &Witness| w.examine(character.id, progress.commits, fresh, character.witnessed);
         let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
@@ -99,6 +102,9 @@ pub(super) fn prepare(
         }
         let mut noted = Noted::new();
         let mut step = Step::begin(&txn, character, moment, options.audit_cap, &mut noted).map_err(damaged)?;
+        if before_feed {
+            step.lay_feed().map_err(damaged)?;
+        }
         if accept {
             accept_loss(&mut step, options).map_err(damaged)?;
         }

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Raised whenever the layout changes; an older one is upgraded or refused, a newer one refused.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
-type Bytes = &'static [u8];
+pub(super) type Bytes = &'static [u8];
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
 /// Session id to family row.
 pub(super) const FAMILIES: TableDefinition<'_, [u8; 16], Bytes> = TableDefinition::new("families");
@@ -25,8 +25,12 @@ pub(super) const FAMILIES: TableDefinition<'_, [u8; 16], Bytes> = TableDefinitio
 pub(super) const SUBJECTS: TableDefinition<'_, [u8; 32], ()> = TableDefinition::new("subjects");
 /// When something must be looked at again, and what: see `expiry.rs`.
 pub(super) const DUE: TableDefinition<'_, [u8; 25], ()> = TableDefinition::new("due");
-/// Position to denylist entry: the log that is the feed.
+/// Position to denylist entry, for as long as the issuer asks it.
 pub(super) const LOG: TableDefinition<'_, u64, Bytes> = TableDefinition::new("log");
+/// Position to the digest of what lies before it, and what verifiers must know: see `feed.rs`.
+pub(super) const FEED: TableDefinition<'_, u64, Bytes> = TableDefinition::new("feed");
+/// Page to the digest of what lies before it.
+pub(super) const SEALS: TableDefinition<'_, u64, [u8; 32]> = TableDefinition::new("seals");
 /// Target to where it stands in the log and until when it holds.
 pub(super) const DENIED: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("denied");
 /// Sequence to audit record.
@@ -110,6 +114,8 @@ pub(super) struct Step<'t> {
     pub(super) subjects: Table<'t, [u8; 32], ()>,
     pub(super) due: Table<'t, [u8; 25], ()>,
     pub(super) log: Table<'t, u64, Bytes>,
+    pub(super) feed: Table<'t, u64, Bytes>,
+    pub(super) seals: Table<'t, u64, [u8; 32]>,
     pub(super) denied: Table<'t, Bytes, Bytes>,
     pub(super) audit: Table<'t, u64, Bytes>,
     pub(super) moment: Moment,
@@ -120,6 +126,8 @@ pub(super) struct Step<'t> {
     pub(super) dirty: bool,
     /// The successor that the answer of the job at hand would be the first to carry, if there is one.
     pub(super) first_answer: Option<(SessionId, Generation)>,
+    /// The position that was given out last, if this step gave out any.
+    pub(super) head: Option<u64>,
 }
 
 impl<'t> Step<'t> {
@@ -141,6 +149,8 @@ impl<'t> Step<'t> {
             subjects: txn.open_table(SUBJECTS).map_err(failed)?,
             due: txn.open_table(DUE).map_err(failed)?,
             log: txn.open_table(LOG).map_err(failed)?,
+            feed: txn.open_table(FEED).map_err(failed)?,
+            seals: txn.open_table(SEALS).map_err(failed)?,
             denied: txn.open_table(DENIED).map_err(failed)?,
             audit: txn.open_table(AUDIT).map_err(failed)?,
             moment,
@@ -150,6 +160,7 @@ impl<'t> Step<'t> {
             noted,
             dirty: false,
             first_answer: None,
+            head: None,
         })
     }
 

@@ -7,6 +7,7 @@ use redb::{ReadableTable, TableError};
 use super::{
     AUDIT_SCAN, EmbeddedStore,
     denials::{Hold, Index, look_up},
+    feed::head_position,
     tables::{AUDIT, DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, failed, family_of, subject_key},
 };
 use crate::{
@@ -15,10 +16,11 @@ use crate::{
         audit::{Draft, Event, Outcome, Record},
         denial::{Bearer, Ends, Entry, Target},
         family::{Closure, Moment, Standing},
+        feed::{Epoch, Mark},
     },
     store::{
-        Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, Denial, DenyStore, Family, FamilyStore, Opening,
-        Page, Presentation, Presented, StoreError,
+        Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, Denial, DenyStore, Family, FamilyStore, LogPage,
+        LogTail, Opening, Page, Presentation, Presented, StoreError,
     },
 };
 
@@ -34,7 +36,7 @@ fn keys_of(subject: SubjectRef, after: Option<SessionId>) -> (Bound<[u8; 32]>, B
 }
 
 /// A table as of the last commit. One that was never written is empty.
-fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+pub(super) fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
     txn: &redb::ReadTransaction,
     definition: redb::TableDefinition<'_, K, V>,
 ) -> Result<Option<redb::ReadOnlyTable<K, V>>, StoreError> {
@@ -150,10 +152,8 @@ impl DenyStore for EmbeddedStore {
         self.whole()?;
         let txn = self.read()?;
         let mut page = Page { epoch: self.shared.character.epoch, head: 0, entries: Vec::new() };
-        if let Some(meta) = table(&txn, META)?
-            && let Some(head) = meta.get("position").map_err(failed)?
-        {
-            page.head = decode(head.value(), "position")?;
+        if let Some(meta) = table(&txn, META)? {
+            page.head = head_position(&meta)?;
         }
         let Some(log) = table(&txn, LOG)? else { return Ok(page) };
         let now = self.shared.clock.now();
@@ -167,6 +167,24 @@ impl DenyStore for EmbeddedStore {
             }
         }
         Ok(page)
+    }
+
+    async fn tail(&self, after: Option<(Epoch, Mark)>, limit: u64) -> Result<LogTail, StoreError> {
+        self.tail_after(after, limit)
+    }
+
+    async fn page(&self, page: u64) -> Result<Option<LogPage>, StoreError> {
+        self.history(page)
+    }
+
+    async fn appended(&self, position: u64) -> u64 {
+        let mut head = self.shared.head.subscribe();
+        let moved = head.wait_for(|head| *head != position).await.map(|head| *head);
+        match moved {
+            Ok(head) => head,
+            // The store is closing: nothing will be appended any more.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     async fn stamp(&self, subject: SubjectRef, client: ClientId, audit: Draft) -> Result<Timestamp, StoreError> {

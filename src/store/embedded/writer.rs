@@ -12,12 +12,15 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redb::Database;
+use redb::{Database, ReadableDatabase};
+use tokio::sync::watch;
 
 use super::{
     backing::{Backing, Fenced, OnSyncFailure},
     expiry::{PER_BATCH, PER_JOB, WHEN_IDLE},
-    tables::{Character, Noted, Progress, Step, failed},
+    feed::head_position,
+    tables::{Character, META, Noted, Progress, Step, failed},
+    verbs::table,
     witness::Witness,
 };
 use crate::{
@@ -109,6 +112,10 @@ pub(super) struct Shared {
     pub(super) database: ArcSwapOption<Database>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) served: Mutex<ServedClock>,
+    /// Read by the writer to let things expire, and by readers to say by when they have.
+    pub(super) sweep: Mutex<SweepClock>,
+    /// The last position of the denylist's log that is durable.
+    pub(super) head: watch::Sender<u64>,
     pub(super) character: Character,
     pub(super) on_sync_failure: OnSyncFailure,
     pub(super) cache: usize,
@@ -122,6 +129,10 @@ impl Shared {
         let served = self.served.lock().unwrap_or_else(PoisonError::into_inner).read(self.clock.monotonic());
         let Character { incarnation, restored, .. } = self.character;
         Moment { now: self.clock.now(), served, incarnation, restored }
+    }
+
+    pub(super) fn sweep_time(&self) -> Timestamp {
+        self.sweep.lock().unwrap_or_else(PoisonError::into_inner).read(&*self.clock)
     }
 
     pub(super) fn start_serving_from(&self, served: Served) {
@@ -159,6 +170,12 @@ pub(super) fn open_database(
     Ok((database, fence))
 }
 
+/// The last position of the denylist's log.
+pub(super) fn head_of(database: &Database) -> Result<u64, StoreError> {
+    let meta = table(&database.begin_read().map_err(failed)?, META)?;
+    meta.map_or(Ok(0), |meta| head_position(&meta))
+}
+
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) fence: Arc<AtomicBool>,
@@ -169,7 +186,6 @@ pub(super) struct Writer {
     pub(super) noted: Noted,
     /// Successors whose first answer did not leave as a 2xx, to be marked so by the next batch.
     pub(super) unanswered: HashMap<SessionId, Generation>,
-    pub(super) sweep_clock: SweepClock,
     pub(super) last_change: Duration,
     pub(super) last_commit: Duration,
     pub(super) last_testimony: Duration,
@@ -235,7 +251,7 @@ impl Writer {
         let (mono, stamped) = (shared.clock.monotonic(), self.progress.stamped);
         let must_write = !self.frozen && (last || self.heartbeat_due(mono));
         let sweep = if jobs.is_empty() { WHEN_IDLE } else { PER_BATCH + PER_JOB * jobs.len() };
-        let sweep_now = self.sweep_clock.read(&*shared.clock);
+        let sweep_now = shared.sweep_time();
         let mut step = Step::begin(&txn, shared.character, shared.moment(), shared.audit_cap, &mut self.noted)?;
         for (id, head) in &self.unanswered {
             step.unanswered(*id, *head)?;
@@ -262,10 +278,14 @@ impl Writer {
             self.unanswered.clear();
             return txn.abort().map(|()| false).map_err(failed);
         }
+        let head = step.head;
         let progress = step.finish()?;
         // Step done: nothing of it is visible or durable yet.
         txn.commit().map_err(failed)?;
-        // Committed: durable and visible; the replies may go.
+        // Committed: durable and visible. Followers hear of it first, then the replies may go.
+        if let Some(head) = head {
+            shared.head.send_replace(head);
+        }
         self.progress = progress;
         self.unanswered.clear();
         self.last_commit = mono;
@@ -286,6 +306,11 @@ impl Writer {
         match open_database(&self.shared.bytes, &self.shared.on_sync_failure, self.shared.cache) {
             Ok((database, fence)) => {
                 self.fence = fence;
+                // What was answered as a failure may be there all the same.
+                match head_of(&database) {
+                    Ok(head) => drop(self.shared.head.send_replace(head)),
+                    Err(error) => tracing::error!(%error, "the head of the log cannot be read"),
+                }
                 self.shared.database.store(Some(Arc::new(database)));
             }
             Err(error) => tracing::error!(%error, "the store could not be reopened; trying again"),
