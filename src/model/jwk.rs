@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -112,8 +112,36 @@ impl PublicKey {
     /// the cofactorless equation.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        self.0.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
+        // The verdict of dalek's `verify_strict` without its price. Both recompute R and compare its canonical encoding
+        // with the bytes that came, so whatever `verify` accepts is the canonical encoding of a point. The strict form
+        // decompresses R as well, only to refuse a small order, which the bytes tell; and it refuses keys of small
+        // order, of which no `PublicKey` can be made.
+        let signature = Signature::from_bytes(signature);
+        !is_small_order(*signature.r_bytes()) && self.0.verify(message, &signature).is_ok()
     }
+}
+
+/// The y coordinates of the eight points whose order divides 8, little-endian.
+const SMALL_ORDER_Y: [[u8; 32]; 5] = [
+    // 1: the neutral element
+    [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    // p - 1: order 2
+    *b"\xec\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\
+       \xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+    // 0: order 4
+    [0; 32],
+    // order 8
+    *b"\x26\xe8\x95\x8f\xc2\xb2\x27\xb0\x45\xc3\xf4\x89\xf2\xef\x98\xf0\
+       \xd5\xdf\xac\x05\xd3\xc6\x33\x39\xb1\x38\x02\x88\x6d\x53\xfc\x05",
+    *b"\xc7\x17\x6a\x70\x3d\x4d\xd8\x4f\xba\x3c\x0b\x76\x0d\x10\x67\x0f\
+       \x2a\x20\x53\xfa\x2c\x39\xcc\xc6\x4e\xc7\xfd\x77\x92\xac\x03\x7a",
+];
+
+/// Whether these 32 bytes, if they encode a point canonically, encode one whose order divides 8.
+fn is_small_order(mut point: [u8; 32]) -> bool {
+    // x and -x share their order, and the sign of x is the topmost bit.
+    point[31] &= 0x7f;
+    SMALL_ORDER_Y.contains(&point)
 }
 
 impl fmt::Debug for PublicKey {
