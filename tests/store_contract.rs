@@ -740,6 +740,12 @@ async fn the_feed_forgets_a_cut_off_of_sessions_before_the_issuer_does(p: impl P
     nudge(&*store).await;
     assert_eq!(follow(&*store).await.1, []);
     assert_eq!(live(&*store).await, [entry]);
+    // Nor does it hold its place: once its page is whole and all on it expired, the page is gone.
+    deny_many(&store, PAGE, START, 1).await;
+    for _ in 0..20 {
+        nudge(&*store).await;
+    }
+    assert_eq!((store.tail(None, PAGE).await.unwrap().first_page, store.page(0).await.unwrap()), (1, None));
 }
 
 async fn a_follower_at_the_head_keeps_its_place_when_all_expires(p: impl Place) {

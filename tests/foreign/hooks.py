@@ -1,14 +1,17 @@
 """What schemathesis cannot guess: live session ids and tokens, so that each route is also seen to succeed."""
 
+import functools
 import json
 import os
 import pathlib
 import random
+import time
 
+import requests
 import schemathesis
 from schemathesis import GenerationMode
 
-from server import AUDIENCE, CLIENT_ID, CLIENT_SECRET, open_session
+from server import AUDIENCE, CLIENT_ID, CLIENT_SECRET, ISSUER, claims, open_session
 
 SEEN = pathlib.Path(os.environ["RESCIND_SEEN"])  # where openapi.py reads which routes answered with what
 chance = random.Random(1)  # the same each time
@@ -27,6 +30,24 @@ def live_body(path, opened):
         "/v1/revocations": {"kind": "session", "id": sid, "reason": "a fuzzed one"},
         "/v1/keys/rotate": {"dangerous_before_published": True},
     }.get(path)
+
+
+NONCE = "AAAAAAAAAAAAAAAAAAAAAA"
+PAGE = 1000  # positions of one page of the feed's history
+
+
+@functools.cache
+def whole_page():
+    """The epoch of the feed, and a page of it that is whole: so many tokens are revoked, once."""
+    with requests.Session() as session:
+        session.auth = (CLIENT_ID, CLIENT_SECRET)
+        for n in range(PAGE):
+            stamp, rest = time.time_ns() // 1_000_000, f"{n:012x}"
+            jti = f"{stamp:012x}"[:8] + "-" + f"{stamp:012x}"[8:] + "-7000-8000-" + rest
+            session.post(f"{ISSUER}/v1/revocations", json={"kind": "token", "id": jti}, timeout=10).raise_for_status()
+    tail = requests.get(f"{ISSUER}/v1/feed", params={"nonce": NONCE}, timeout=10).text
+    tail = claims(tail)
+    return tail["epoch"], tail["first_page"]
 
 
 def unsigned(node):
@@ -51,6 +72,10 @@ def before_call(context, case, kwargs):
     meta = case.meta
     if meta is None or meta.generation.mode != GenerationMode.POSITIVE:
         return
+    if case.operation.path == "/v1/feed" and chance.random() < 0.5:
+        case.query = {"nonce": NONCE}
+    if case.operation.path == "/v1/feed/{epoch}/{page}" and chance.random() < 0.5:
+        case.path_parameters = dict(zip(("epoch", "page"), whole_page()))
     path, opened = case.operation.path, open_session(subject="fuzzed")
     if chance.random() < 0.75 and "session_id" in (case.path_parameters or {}):
         case.path_parameters["session_id"] = opened["session_id"]

@@ -31,6 +31,8 @@ EXPECTED = {
     ("get", "/v1/keys"),
     ("post", "/v1/keys/rotate"),
     ("get", "/v1/audit"),
+    ("get", "/v1/feed"),
+    ("get", "/v1/feed/{}/{}"),
 }
 
 
