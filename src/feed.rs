@@ -38,6 +38,8 @@ pub struct Ask {
     pub nonce: Nonce,
     /// Where it stands.
     pub at: Option<(Epoch, Mark)>,
+    /// The key set that it has heard of: another one is news.
+    pub keys: Option<KeysVersion>,
     /// How long it will wait for news, if it stands at the end.
     pub wait: Duration,
 }
@@ -93,6 +95,7 @@ impl<S: DenyStore> Feed<S> {
         // Listened to from before the store is asked: what is appended after that look rings.
         let mut bell = self.bell.subscribe();
         let heard = *bell.borrow();
+        let keys = ask.keys.unwrap_or(heard.keys);
         let mut tail = self.store.tail(ask.at, PAGE).await?;
         let mut pause = None;
         if !ask.wait.is_zero() && stands_at_the_end(&ask, &tail) {
@@ -101,8 +104,7 @@ impl<S: DenyStore> Feed<S> {
                 // with what they need, and asked to come less often.
                 None => pause = Some(PAUSE),
                 Some(_place) => {
-                    let news =
-                        bell.wait_for(|now| now.head > tail.head || now.head < heard.head || now.keys != heard.keys);
+                    let news = bell.wait_for(|now| now.head > tail.head || now.head < heard.head || now.keys != keys);
                     tokio::select! {
                         _ = news => {}
                         () = tokio::time::sleep(ask.wait) => {}

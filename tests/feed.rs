@@ -87,7 +87,7 @@ impl Reader {
         }
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "application/jwt");
-        assert_eq!(answer.headers()["cache-control"], "public, max-age=86400, immutable");
+        assert_eq!(answer.headers()["cache-control"], "public, max-age=3600");
         let page: Page = serde_json::from_value(self.open(PAGE_TYPE, &answer.text().await.unwrap())).unwrap();
         assert_eq!((&*page.issuer, page.epoch), (ISSUER, epoch));
         Some(page)
@@ -467,7 +467,7 @@ async fn the_cost_of_an_answer() {
     let harness = Harness::start().await;
     deny_many(&harness, 1500, 1).await;
     let nonce = Nonce([0; 16]);
-    let ask = |at| Ask { nonce, at, wait: Duration::ZERO };
+    let ask = |at| Ask { nonce, keys: None, at, wait: Duration::ZERO };
     let never = || std::future::pending::<()>();
     let tail = harness.store.tail(None, PAGE).await.unwrap();
     let short = harness.store.tail(None, 499).await.unwrap();

@@ -37,6 +37,9 @@ pub(super) struct TailParams {
     /// `to.digest` of the answer before.
     #[param(nullable = false, pattern = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$")]
     digest: Option<String>,
+    /// The `keys` of the answer before: if the key set is another by now, that is news.
+    #[param(nullable = false, pattern = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$")]
+    keys: Option<String>,
     /// Milliseconds that the answer may wait for news, 0 by default.
     #[param(nullable = false, value_type = Option<u64>, maximum = 10_000)]
     wait: Option<String>,
@@ -59,12 +62,13 @@ impl TailParams {
             (None, None, None) => None,
             _ => return Err(Error::request("position", "epoch, position and digest go together")),
         };
+        let keys = read("keys", self.keys.as_deref(), "32 bytes of unpadded base64url")?;
         let hint = format!("milliseconds, {} at most", MAX_WAIT.as_millis());
         let wait = read("wait", self.wait.as_deref(), &hint)?.map_or(Duration::ZERO, Duration::from_millis);
         if wait > MAX_WAIT {
             return Err(Error::request("wait", hint));
         }
-        Ok(Ask { nonce, at, wait: wait.min(longest_wait(limits)) })
+        Ok(Ask { nonce, at, keys, wait: wait.min(longest_wait(limits)) })
     }
 }
 
@@ -119,7 +123,7 @@ pub(super) async fn page(
     let (Ok(epoch), Some(number)) = (epoch.parse::<Epoch>(), named) else { return Ok(no_such_page()) };
     let Some(answer) = app.service.feed_page(epoch, number).await? else { return Ok(no_such_page()) };
     let mut response = jwt(answer);
-    let caching = HeaderValue::from_static("public, max-age=86400, immutable");
+    let caching = HeaderValue::from_static("public, max-age=3600");
     response.headers_mut().insert(header::CACHE_CONTROL, caching);
     Ok(response)
 }

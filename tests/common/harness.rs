@@ -64,6 +64,8 @@ pub struct Setup {
     pub limits: Limits,
     pub on_disk: bool,
     pub audit_cap: u64,
+    /// Its name; [`ISSUER`] unless it is to be found by it.
+    pub issuer: Option<String>,
 }
 
 impl Default for Setup {
@@ -79,6 +81,7 @@ impl Default for Setup {
             limits: Limits::default(),
             on_disk: false,
             audit_cap: 1_000_000,
+            issuer: None,
         }
     }
 }
@@ -138,7 +141,11 @@ impl Harness {
         let base = format!("http://{}", public.local_addr().unwrap());
         let operations_base = format!("http://{}", operations.local_addr().unwrap());
         let store = Arc::new(store.unwrap());
-        let settings = Settings { issuer: ISSUER.into(), lives: setup.lives, custom_claims: None };
+        let settings = Settings {
+            issuer: setup.issuer.as_deref().unwrap_or(ISSUER).into(),
+            lives: setup.lives,
+            custom_claims: None,
+        };
         let service = Service::new(
             settings,
             clients(&secret),

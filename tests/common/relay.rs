@@ -32,6 +32,8 @@ pub enum Fate {
     Drip,
     /// What was answered to the last request of this kind before is answered again, as a cache would.
     Replay,
+    /// What was once answered to this very request is answered again, whatever it says about how long it may be kept.
+    Cache,
     /// This is answered instead.
     Say(u16, String, Vec<u8>),
     /// Bytes without end.
@@ -67,6 +69,7 @@ impl Kind {
 struct State {
     fates: HashMap<Kind, Fate>,
     recorded: HashMap<Kind, Vec<u8>>,
+    cached: HashMap<String, Vec<u8>>,
     asked: HashMap<Kind, usize>,
     backend: Option<SocketAddr>,
 }
@@ -129,11 +132,7 @@ impl Drop for Relay {
     }
 }
 
-async fn carry(
-    mut client: TcpStream,
-    state: Arc<Mutex<State>>,
-    carried: Arc<AtomicUsize>,
-) -> std::io::Result<()> {
+async fn carry(mut client: TcpStream, state: Arc<Mutex<State>>, carried: Arc<AtomicUsize>) -> std::io::Result<()> {
     loop {
         let head = read_head(&mut client).await?;
         let text = String::from_utf8_lossy(&head).into_owned();
@@ -144,7 +143,7 @@ async fn carry(
             *state.asked.entry(kind).or_default() += 1;
             (state.fates.get(&kind).cloned().unwrap_or(Fate::Pass), state.backend)
         };
-        let answer = match fate {
+        let answer = match fate.clone() {
             Fate::Reset => return Ok(()),
             Fate::Stall => std::future::pending().await,
             Fate::Say(status, headers, body) => respond(status, &headers, &body),
@@ -155,9 +154,13 @@ async fn carry(
                     client.write_all(&[b"1000\r\n", &[b'a'; 4096][..], b"\r\n"].concat()).await?;
                 }
             }
-            Fate::Pass | Fate::Drip | Fate::Change(..) => {
+            Fate::Cache if let Some(kept) = kept(&state, &target) => kept,
+            Fate::Pass | Fate::Drip | Fate::Change(..) | Fate::Cache => {
                 let Some(backend) = backend else { return Ok(()) };
                 let answer = exchange(backend, &head).await?;
+                if answer.starts_with(b"HTTP/1.1 200") {
+                    state.lock().unwrap().cached.insert(target.clone(), answer.clone());
+                }
                 if matches!(fate, Fate::Pass) {
                     state.lock().unwrap().recorded.insert(kind, answer.clone());
                 }
@@ -175,7 +178,8 @@ async fn carry(
                 let (head, body) = split(&answer);
                 let body = String::from_utf8_lossy(body).replace(&what, &by);
                 let head = String::from_utf8_lossy(head);
-                let kept: Vec<_> = head.lines().skip(1).filter(|l| !l.to_lowercase().starts_with("content-length")).collect();
+                let kept: Vec<_> =
+                    head.lines().skip(1).filter(|l| !l.to_lowercase().starts_with("content-length")).collect();
                 client.write_all(&respond(200, &(kept.join("\r\n") + "\r\n"), body.as_bytes())).await?;
             }
             _ => {
@@ -184,6 +188,10 @@ async fn carry(
             }
         }
     }
+}
+
+fn kept(state: &Mutex<State>, target: &str) -> Option<Vec<u8>> {
+    state.lock().unwrap().cached.get(target).cloned()
 }
 
 fn respond(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {

@@ -79,8 +79,9 @@ impl Driver {
         follower.set_keys(places.feed_keys.clone());
         match follower.next() {
             Next::Tail { wait } => self.ask_tail(follower, places, pace, wait).await,
-            Next::Page { epoch, page } => {
-                let asked = self.ask_page(follower, places, epoch, page).await;
+            Next::Page { epoch, page, again } => {
+                let past_caches = again.then(|| Nonce(random_bytes(&SystemRandom)));
+                let asked = self.ask_page(follower, places, epoch, page, past_caches).await;
                 if asked.is_err() {
                     follower.begin_again();
                 }
@@ -98,12 +99,16 @@ impl Driver {
     ) -> Result<Option<Duration>, StepError> {
         let (core, after) = (&self.core, follower.place());
         let question = Question { nonce: Nonce(random_bytes(&SystemRandom)), sent: core.clock.boottime() };
-        let wait = if wait { pace.wait } else { Duration::ZERO };
+        // One who is in the dark, after a sleep say, wants to hear at once that there is no news.
+        let wait = if wait && core.replica.fresh_for(question.sent).is_some() { pace.wait } else { Duration::ZERO };
         let mut url = places.feed.clone();
         {
             let mut query = url.query_pairs_mut();
             query.append_pair("nonce", &question.nonce.to_string());
             query.append_pair("wait", &wait.as_millis().to_string());
+            if let Some(keys) = *self.word.borrow() {
+                query.append_pair("keys", &keys.to_string());
+            }
             if let Some(place) = after {
                 query.append_pair("epoch", &place.epoch.to_string());
                 query.append_pair("position", &place.mark.position.to_string());
@@ -129,10 +134,15 @@ impl Driver {
         places: &Whereabouts,
         epoch: Epoch,
         page: u64,
+        past_caches: Option<Nonce>,
     ) -> Result<(), StepError> {
         let mut url = places.feed.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.push(&epoch.to_string()).push(&page.to_string());
+        }
+        // A page that a cache has kept may name a next one that is gone by now. To a cache this is another page.
+        if let Some(nonce) = past_caches {
+            url.query_pairs_mut().append_pair("again", &nonce.to_string());
         }
         let answer = self.fetch(url, LONGEST_WAIT + PATIENCE).await?;
         let core = &self.core;

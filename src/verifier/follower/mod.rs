@@ -27,8 +27,8 @@ pub(crate) struct Question {
 pub(crate) enum Next {
     /// The tail. Whether it may wait: there is nothing left to be read.
     Tail { wait: bool },
-    /// This page of history.
-    Page { epoch: Epoch, page: u64 },
+    /// This page of history; `again` if the one that a cache may have is of no use.
+    Page { epoch: Epoch, page: u64, again: bool },
 }
 
 /// What a tail said beside its entries.
@@ -63,6 +63,8 @@ pub(crate) struct Follower {
     history: Option<History>,
     swept: Duration,
     whole: bool,
+    /// The pages that were had last did not lead to the end.
+    again: bool,
 }
 
 /// How often what has expired is looked for.
@@ -79,6 +81,7 @@ impl Follower {
             history: None,
             swept: Duration::ZERO,
             whole: false,
+            again: false,
         }
     }
 
@@ -90,7 +93,7 @@ impl Follower {
     }
     pub(crate) fn next(&self) -> Next {
         match &self.history {
-            Some(history) => Next::Page { epoch: history.epoch, page: history.next },
+            Some(history) => Next::Page { epoch: history.epoch, page: history.next, again: self.again },
             None => Next::Tail { wait: self.whole },
         }
     }
@@ -98,6 +101,7 @@ impl Follower {
     pub(crate) fn begin_again(&mut self) {
         self.history = None;
         self.whole = false;
+        self.again = true;
     }
 
     pub(crate) fn hear_tail(
@@ -179,6 +183,7 @@ impl Follower {
     /// We are at `to`; `from` may be a whole page's end.
     fn arrive(&mut self, to: Place, from: Mark) {
         self.at = Some(to);
+        self.again = false;
         for mark in [from, to.mark] {
             if mark.position.is_multiple_of(PAGE) {
                 self.boundary = Some(Place { epoch: to.epoch, mark });

@@ -223,7 +223,7 @@ fn history_is_read_before_anything_is_accepted() {
     b.follow(&log, 3 * PAGE, log.head()).unwrap();
     for page in 0..3 {
         assert!(!b.is_fresh());
-        assert_eq!(b.follower.next(), Next::Page { epoch: EPOCH, page });
+        assert_eq!(b.follower.next(), Next::Page { epoch: EPOCH, page, again: false });
         b.read(&log, &log.page(page, page + 1)).unwrap();
     }
     assert!(b.is_fresh());
