@@ -16,7 +16,6 @@ use crate::{
 };
 
 mod inspect;
-mod issuer;
 mod verify;
 
 /// Look at one token, from stdin.

@@ -48,7 +48,7 @@ pub(super) async fn discover(web: &Client, issuer: &str, url: &Url) -> Result<Wh
 }
 
 /// RFC 8414 §3.1: between host and path.
-pub(crate) fn metadata_url(issuer: &Url) -> Url {
+fn metadata_url(issuer: &Url) -> Url {
     let path = issuer.path().trim_end_matches('/').to_owned();
     let mut url = issuer.clone();
     url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));

@@ -14,8 +14,6 @@ use tokio::{
     task::AbortHandle,
 };
 
-#[cfg(feature = "server")]
-pub(crate) use self::discovery::metadata_url;
 use self::{
     discovery::{Whereabouts, discover},
     http::{FetchError, check_transport, client_for},
