@@ -80,16 +80,20 @@ impl Refused {
     /// The value of `WWW-Authenticate`; none with a 503, which no other token would help.
     #[must_use]
     pub fn challenge(&self, requirement: &Requirement) -> Option<String> {
+        self.error(requirement).map(|error| format!("Bearer {error}"))
+    }
+    /// The parameters of a challenge: `error`, and what goes with it. All are words that need no escape.
+    pub(crate) fn error(&self, requirement: &Requirement) -> Option<String> {
         let Self::Rejected(rejection) = self else { return None };
         Some(match rejection {
             Rejection::InsufficientScope => {
-                format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", requirement.scope_text())
+                format!("error=\"insufficient_scope\", scope=\"{}\"", requirement.scope_text())
             }
             Rejection::InsufficientAuthentication => {
-                format!("Bearer error=\"insufficient_user_authentication\"{}", requirement.authentication())
+                format!("error=\"insufficient_user_authentication\"{}", requirement.authentication())
             }
             // The reason is for the log: to whoever holds a bad token it is of no use, or of the wrong one.
-            _ => "Bearer error=\"invalid_token\"".to_owned(),
+            _ => "error=\"invalid_token\"".to_owned(),
         })
     }
 }
