@@ -34,6 +34,8 @@ pub mod model;
 #[cfg(feature = "server")]
 pub mod service;
 #[cfg(feature = "server")]
+pub mod sidecar;
+#[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "verifier")]
 pub mod verifier;

@@ -341,7 +341,8 @@ async fn the_service_is_called_when_it_is_ready_and_its_errors_pass() {
 #[test]
 fn what_cannot_be_asked_is_said_when_the_layer_is_made() {
     type Ask = fn(RequireToken) -> RequireToken;
-    let attempts: [(&str, Ask); 7] = [
+    let attempts: [(&str, Ask); 8] = [
+        ("empty scope", |layer| layer.scope("")),
         ("scope with two spaces", |layer| layer.scope("a  b")),
         ("scope with a quote", |layer| layer.scope("a\"")),
         ("acr of two words", |layer| layer.acr(["a b"])),
@@ -355,5 +356,5 @@ fn what_cannot_be_asked_is_said_when_the_layer_is_made() {
         let attempt = std::panic::AssertUnwindSafe(|| attempt(layer.clone()));
         assert!(std::panic::catch_unwind(attempt).is_err(), "{name}");
     }
-    assert!(Requirement::none().acr([]).is_err());
+    assert!(Requirement::none().acr([]).is_err() && Requirement::none().scope("").is_err());
 }

@@ -42,6 +42,14 @@ impl Refusal {
             Self::Token(refused) => refused.code(),
         }
     }
+    /// The error code of RFC 6750 §3.1 or RFC 9470 §3, if there is one for it.
+    pub(crate) const fn error(&self) -> Option<&'static str> {
+        match self {
+            Self::NoToken => None,
+            Self::Malformed => Some("invalid_request"),
+            Self::Token(refused) => refused.error(),
+        }
+    }
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::NoToken => StatusCode::UNAUTHORIZED,
@@ -57,15 +65,11 @@ impl Gate {
     }
 
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Verified<Claims>, Refusal> {
-        let outcome = match credentials(headers) {
+        match credentials(headers) {
             Credentials::None => Err(Refusal::NoToken),
             Credentials::Malformed => Err(Refusal::Malformed),
             Credentials::Token(token) => self.judge.judge(token, &self.requirement).map_err(Refusal::Token),
-        };
-        if let Err(refusal) = &outcome {
-            tracing::debug!(reason = refusal.code(), "a request does not pass");
         }
-        outcome
     }
 
     /// The refusal as an answer without a body.
@@ -88,9 +92,8 @@ impl Gate {
     /// RFC 6750 §3: the scheme and at least one parameter, hence always the realm.
     fn challenge(&self, refusal: &Refusal) -> HeaderValue {
         let more = match refusal {
-            Refusal::NoToken => None,
-            Refusal::Malformed => Some("error=\"invalid_request\"".to_owned()),
-            Refusal::Token(refused) => refused.error(&self.requirement),
+            Refusal::Token(refused) => refused.parameters(&self.requirement),
+            other => other.error().map(|error| format!("error=\"{error}\"")),
         };
         let realm = quoted(&self.realm);
         let challenge = more.map_or_else(|| format!("Bearer realm={realm}"), |m| format!("Bearer realm={realm}, {m}"));

@@ -44,6 +44,8 @@ use tower_layer::Layer;
 #[cfg(feature = "axum")]
 pub use self::extract::NotExtracted;
 pub(crate) use self::gate::Gate;
+#[cfg(feature = "server")]
+pub(crate) use self::gate::Refusal;
 pub use self::{
     judge::Judge,
     service::{Guarded, Judged},
@@ -67,7 +69,7 @@ impl RequireToken {
     /// The token has all these scopes, one space between them; may be called again for more.
     ///
     /// # Panics
-    /// If that is no scope (RFC 6749 §3.3). For one that comes from a configuration, use [`RequireToken::requirement`].
+    /// If that is no scope (RFC 6749 §3.3), or an empty one. For one that comes from a configuration, use [`RequireToken::requirement`].
     #[must_use]
     pub fn scope(self, scope: &str) -> Self {
         let and = |asked: Requirement| asked.scope(scope);

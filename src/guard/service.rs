@@ -50,7 +50,10 @@ where
                 request.extensions_mut().insert(verified);
                 Judged(State::Passed(Box::pin(self.inner.call(request))))
             }
-            Err(refusal) => Judged(State::Refused(Some(self.gate.answer(&refusal)))),
+            Err(refusal) => {
+                tracing::debug!(reason = refusal.code(), "a request does not pass");
+                Judged(State::Refused(Some(self.gate.answer(&refusal))))
+            }
         }
     }
 }
