@@ -22,6 +22,8 @@ pub mod clock;
 pub mod denylist;
 #[cfg(feature = "server")]
 pub mod families;
+#[cfg(feature = "tower")]
+pub mod guard;
 #[cfg(feature = "server")]
 pub mod feed;
 #[cfg(feature = "server")]
@@ -33,6 +35,8 @@ pub mod keyring;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod service;
+#[cfg(feature = "server")]
+pub mod sidecar;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "verifier")]

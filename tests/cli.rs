@@ -10,4 +10,5 @@ mod cli {
     pub mod support;
     pub mod token;
     pub mod transcripts;
+    pub mod verifier;
 }

@@ -23,6 +23,7 @@ mod node;
 mod secret;
 mod serve;
 mod token;
+mod verifier;
 
 use exit::{Exit, Failure, OrExit};
 
@@ -45,6 +46,7 @@ enum Command {
     Init(init::Args),
     #[command(subcommand)]
     Token(token::Command),
+    Verifier(verifier::Args),
 }
 
 /// Runs the command line and says how it ended.
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => on_runtime(serve::run(args)),
         Command::Init(args) => init::run(&args),
         Command::Token(command) => token::run(command),
+        Command::Verifier(args) => on_runtime(verifier::run(args)),
     };
     outcome
         .unwrap_or_else(|failure| {

@@ -53,6 +53,9 @@ impl Bound {
         };
         Ok(Self { public, operations })
     }
+    pub(super) fn into_listeners(self) -> Listeners {
+        Listeners { public: self.public, operations: self.operations }
+    }
     /// The base URL of the public listener.
     pub(super) fn public_url(&self) -> Result<String, Failure> {
         Ok(format!("http://{}", self.public.local_addr()?))
@@ -99,8 +102,7 @@ impl Node {
         let settings = Settings { issuer: issuer.into(), lives: blueprint.lives, custom_claims: claims };
         let service = Service::new(settings, Clients::new(blueprint.clients), keyring, Arc::new(store), clock, random)
             .or_exit(Exit::Usage, "the settings make no service")?;
-        let listeners = Listeners { public: bound.public, operations: bound.operations };
-        Ok(Self { service: Arc::new(service), listeners, limits: blueprint.limits })
+        Ok(Self { service: Arc::new(service), listeners: bound.into_listeners(), limits: blueprint.limits })
     }
 
     /// Whether it can serve; else why not.

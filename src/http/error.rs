@@ -117,7 +117,7 @@ fn problem_response(status: StatusCode, body: &Problem) -> Response {
 }
 
 /// A problem that no handler raised: an unknown path, a method that is not there.
-pub(super) fn bare_problem(status: StatusCode, code: &'static str, detail: &str) -> Response {
+pub(crate) fn bare_problem(status: StatusCode, code: &'static str, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
     let kind = format!("urn:rescind:problem:{code}");
     let (detail, code) = (detail.to_owned(), code.to_owned());

@@ -28,6 +28,8 @@ mod server;
 mod sessions;
 mod wellknown;
 
+pub(crate) use error::bare_problem;
+pub(crate) use server::listen;
 pub use server::{Listeners, serve};
 
 /// What a request may cost.

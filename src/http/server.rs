@@ -66,7 +66,8 @@ async fn housekeep(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-async fn listen(listener: TcpListener, router: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
+/// Serves one listener until `stopped`, then finishes what has begun, for [`Limits::drain`] at most.
+pub(crate) async fn listen(listener: TcpListener, router: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(limits.connections));
     loop {

@@ -19,6 +19,12 @@ impl Scope {
     pub fn covers(&self, other: &Self) -> bool {
         other.0.is_subset(&self.0)
     }
+    /// The words of both.
+    #[must_use]
+    pub fn union(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
     /// Whether it holds this word.
     #[must_use]
     pub fn has(&self, word: &str) -> bool {

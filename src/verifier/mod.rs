@@ -109,8 +109,7 @@ impl Verifier {
     /// # Errors
     /// As [`Verifier::verify`]; [`Rejection::CustomClaims`] comes last.
     pub fn verify_as<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<Claims<C>>, Refused> {
-        let read = |custom| C::deserialize(Value::Object(custom)).map_err(|_| Rejection::CustomClaims);
-        Ok(self.verify(token)?.try_map(|claims| claims.try_map_custom(read))?)
+        Ok(self.verify(token)?.read_custom()?)
     }
 
     /// Whose tokens it verifies.
@@ -160,6 +159,17 @@ impl Verifier {
         if let Some(task) = &self.task {
             task.wait_until(|| self.core.health().available.is_ok()).await;
         }
+    }
+}
+
+impl Verified<Claims> {
+    /// The same token with the claims beyond the profile read as `C`.
+    ///
+    /// # Errors
+    /// [`Rejection::CustomClaims`].
+    pub fn read_custom<C: DeserializeOwned>(self) -> Result<Verified<Claims<C>>, Rejection> {
+        let read = |custom| C::deserialize(Value::Object(custom)).map_err(|_| Rejection::CustomClaims);
+        self.try_map(|claims| claims.try_map_custom(read))
     }
 }
 

@@ -80,16 +80,27 @@ impl Refused {
     /// The value of `WWW-Authenticate`; none with a 503, which no other token would help.
     #[must_use]
     pub fn challenge(&self, requirement: &Requirement) -> Option<String> {
-        let Self::Rejected(rejection) = self else { return None };
-        Some(match rejection {
-            Rejection::InsufficientScope => {
-                format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", requirement.scope_text())
-            }
-            Rejection::InsufficientAuthentication => {
-                format!("Bearer error=\"insufficient_user_authentication\"{}", requirement.authentication())
-            }
+        self.parameters(requirement).map(|parameters| format!("Bearer {parameters}"))
+    }
+    /// The error code of RFC 6750 §3.1 or RFC 9470 §3; none with a 503.
+    #[must_use]
+    pub const fn error(&self) -> Option<&'static str> {
+        match self {
+            Self::Rejected(Rejection::InsufficientScope) => Some("insufficient_scope"),
+            Self::Rejected(Rejection::InsufficientAuthentication) => Some("insufficient_user_authentication"),
             // The reason is for the log: to whoever holds a bad token it is of no use, or of the wrong one.
-            _ => "Bearer error=\"invalid_token\"".to_owned(),
-        })
+            Self::Rejected(_) => Some("invalid_token"),
+            Self::Unavailable(_) => None,
+        }
+    }
+    /// The parameters of a challenge: the error code and what goes with it. All are words that need no escape.
+    pub(crate) fn parameters(&self, requirement: &Requirement) -> Option<String> {
+        let error = self.error()?;
+        let more = match self {
+            Self::Rejected(Rejection::InsufficientScope) => format!(", scope=\"{}\"", requirement.scope_text()),
+            Self::Rejected(Rejection::InsufficientAuthentication) => requirement.authentication(),
+            _ => String::new(),
+        };
+        Some(format!("error=\"{error}\"{more}"))
     }
 }

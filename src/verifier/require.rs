@@ -19,22 +19,28 @@ impl Requirement {
     pub fn none() -> Self {
         Self::default()
     }
-    /// The token has all these scopes, one space between them; replaces what was asked before.
+    /// The token has all these scopes, one space between them; may be called again for more.
     ///
     /// # Errors
-    /// [`ScopeError`] if that is no scope (RFC 6749 §3.3).
+    /// [`ScopeError`] if that is no scope (RFC 6749 §3.3), or an empty one.
     pub fn scope(mut self, scope: &str) -> Result<Self, ScopeError> {
-        self.scope = scope.parse()?;
+        let more: Scope = scope.parse()?;
+        // What came out empty by mistake must not open what it was to guard.
+        if more.is_empty() {
+            return Err(ScopeError);
+        }
+        self.scope = self.scope.union(more);
         Ok(self)
     }
-    /// The subject authenticated by one of these `acr` values (RFC 9470 §4).
+    /// The subject authenticated by one of these `acr` values (RFC 9470 §4); replaces those that were asked before.
     ///
     /// # Errors
-    /// [`ScopeError`] if one cannot stand in a header: they are words as scopes are.
+    /// [`ScopeError`] if there is none, or one cannot stand in a header: they are words as scopes are.
     pub fn acr<'a>(mut self, values: impl IntoIterator<Item = &'a str>) -> Result<Self, ScopeError> {
         let word = |w: &str| w.parse::<Scope>().and_then(|s| if s.has(w) { Ok(w.into()) } else { Err(ScopeError) });
         self.acr = values.into_iter().map(word).collect::<Result<_, _>>()?;
-        Ok(self)
+        // As above.
+        if self.acr.is_empty() { Err(ScopeError) } else { Ok(self) }
     }
     /// The subject authenticated no longer ago than this (RFC 9470 §4).
     #[must_use]

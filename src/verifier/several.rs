@@ -32,6 +32,10 @@ impl Verifiers {
     pub fn of(&self, issuer: &str) -> Option<&Verifier> {
         self.0.get(issuer)
     }
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Verifier> {
+        self.0.values()
+    }
     /// As [`Verifier::verify_for`].
     ///
     /// # Errors

@@ -26,7 +26,7 @@ fn help() {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
     }
-    for shown in ["token verify --help", "token inspect --help"] {
+    for shown in ["token verify --help", "token inspect --help", "verifier --help"] {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
     }
@@ -49,6 +49,14 @@ fn usage() {
         "token verify --issuer https://issuer.example --audience api --client-id me",
         "token verify --issuer https://issuer.example --audience api --leeway 2m",
         "token inspect",
+        "verifier --listen 127.0.0.1:0",
+        "verifier --issuer http://issuer.example --audience api --listen 127.0.0.1:0",
+        "verifier --issuer issuer.example --audience api --listen 127.0.0.1:0",
+        "verifier --issuer https://a.example --issuer https://a.example --audience api --listen 127.0.0.1:0",
+        "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --max-staleness 6m",
+        "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --leeway 61s",
+        "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --scope a,\"b\"",
+        "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --acr \"",
     ] {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');

@@ -1,0 +1,128 @@
+//! `rescind verifier`: the sidecar.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use reqwest::Url;
+use serde_json::json;
+
+use super::{
+    Exit, Failure, OrExit,
+    args::between,
+    client::check_transport,
+    logs,
+    node::{Bound, stop_signal},
+    say,
+};
+use crate::{
+    model::time::parse_duration,
+    sidecar::{self, Metrics, Sidecar},
+    verifier::{MAX_LEEWAY, Requirement, Verifier},
+};
+
+/// Tell a proxy which requests may pass.
+///
+/// For nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth`, Envoy `ext_authz`: every method and path is
+/// answered by the request's bearer token alone. 200 with X-Auth-Issuer, X-Auth-Subject, X-Auth-Client, X-Auth-Session
+/// and X-Auth-Scope for the proxy to copy (percent-encoded, `-` for none); 401 or 403 with a challenge; 503 until the
+/// issuer's keys and revocations are known, and whenever they have not been heard of for --max-staleness. Tokens are
+/// verified here, offline; the issuer is not asked about any.
+///
+/// It speaks plain HTTP: listen on loopback, or where only the proxy can reach it. SIGTERM and SIGINT stop it after what
+/// was begun is finished. Logs go to stderr; RUST_LOG says how much.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// An issuer, exactly as tokens name it in `iss`; may be given again for more.
+    #[arg(long, value_name = "URL", required = true)]
+    issuer: Vec<String>,
+    /// For whom tokens must be; may be given again, one of them is enough.
+    #[arg(long, value_name = "AUDIENCE", required = true)]
+    audience: Vec<String>,
+    /// Where the proxy asks; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Where to serve /livez, /readyz, /state and /metrics.
+    #[arg(long, value_name = "ADDRESS")]
+    operations_listen: Option<SocketAddr>,
+    /// How old its knowledge of revocations may be, 1s to 5m.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = max_staleness)]
+    max_staleness: Duration,
+    /// Scopes that every token must have; may be given again for more.
+    #[arg(long, value_name = "SCOPE")]
+    scope: Vec<String>,
+    /// How the subject must have authenticated, by `acr`; may be given again, one of them is enough.
+    #[arg(long, value_name = "ACR")]
+    acr: Vec<String>,
+    /// How long ago the subject may have authenticated.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    max_age: Option<Duration>,
+    /// By how much clocks may differ: 60s at most.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = leeway)]
+    leeway: Duration,
+    /// How many denied tokens, sessions and cut-offs it holds for each issuer, about 40 bytes each. With more it answers
+    /// 503; it never forgets one.
+    #[arg(long, value_name = "NUMBER", default_value_t = 5_000_000)]
+    max_entries: usize,
+    /// Print one JSON object once it listens, with `listen` and `operations`; nothing else goes to stdout. Logs go to
+    /// stderr as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn max_staleness(text: &str) -> Result<Duration, String> {
+    let max = parse_duration(text)?;
+    between("the greatest staleness", max, Duration::from_secs(1), Duration::from_secs(300)).map(|()| max)
+}
+
+fn leeway(text: &str) -> Result<Duration, String> {
+    let leeway = parse_duration(text)?;
+    between("the leeway", leeway, Duration::ZERO, MAX_LEEWAY).map(|()| leeway)
+}
+
+pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
+    logs::start("info", args.json);
+    let sidecar = sidecar(&args)?;
+    let stop = stop_signal()?;
+    let bound = Bound::at(args.listen, args.operations_listen).await?;
+    let (listen, operations) = (bound.public_url()?, bound.operations_url()?);
+    if args.json {
+        say(json!({"listen": listen, "operations": operations}));
+    } else {
+        let operations = operations.map(|at| format!("; operations at {at}")).unwrap_or_default();
+        say(format_args!("answering a proxy at {listen}{operations}"));
+    }
+    if !args.listen.ip().is_loopback() {
+        tracing::warn!(listen, "tokens come here in the clear, and who reaches this address can try tokens on it");
+    }
+    sidecar::serve(bound.into_listeners(), Arc::new(sidecar), sidecar::limits(), stop).await;
+    Ok(Exit::Yes)
+}
+
+fn sidecar(args: &Args) -> Result<Sidecar, Failure> {
+    let requirement = requirement(args)?;
+    let metrics = Metrics::default();
+    let verifiers = args.issuer.iter().map(|issuer| verifier(args, issuer, &metrics)).collect::<Result<_, _>>()?;
+    Sidecar::new(verifiers, requirement, args.max_staleness, metrics).map_err(Failure::usage)
+}
+
+fn verifier(args: &Args, issuer: &str, metrics: &Metrics) -> Result<Verifier, Failure> {
+    // Asked here, where the message can say what is wrong with it.
+    let url = Url::parse(issuer).or_exit(Exit::Usage, format!("--issuer `{issuer}`"))?;
+    check_transport(&url).map_err(|e| Failure::new(Exit::Usage, e))?;
+    let builder = args.audience.iter().fold(Verifier::builder(issuer), |builder, one| builder.audience(one));
+    let builder = builder.max_staleness(args.max_staleness).leeway(args.leeway).max_entries(args.max_entries);
+    builder.metrics(metrics.of(issuer)).follow().or_exit(Exit::Usage, format!("--issuer `{issuer}`"))
+}
+
+fn requirement(args: &Args) -> Result<Requirement, Failure> {
+    let mut asked = Requirement::none();
+    for scope in &args.scope {
+        asked = asked.scope(scope).or_exit(Exit::Usage, format!("--scope `{scope}`"))?;
+    }
+    if !args.acr.is_empty() {
+        let values = args.acr.iter().map(String::as_str);
+        asked = asked
+            .acr(values)
+            .map_err(|_| Failure::usage("--acr: words of visible ASCII without quote and backslash"))?;
+    }
+    Ok(args.max_age.into_iter().fold(asked, Requirement::max_age))
+}
