@@ -22,10 +22,10 @@ pub mod clock;
 pub mod denylist;
 #[cfg(feature = "server")]
 pub mod families;
-#[cfg(feature = "tower")]
-pub mod guard;
 #[cfg(feature = "server")]
 pub mod feed;
+#[cfg(feature = "tower")]
+pub mod guard;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]

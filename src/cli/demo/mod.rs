@@ -21,10 +21,12 @@ use crate::{
 };
 
 mod cast;
+mod doors;
 mod network;
 mod story;
 
 use cast::{Issuer, LOGIN, PHONE};
+use doors::Doors;
 use story::Story;
 
 /// How long the answer to a refresh may be fetched again; short, because theft is shown by waiting for its end.
@@ -32,9 +34,12 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// How long a key is published before it signs; short, because the demo waits for it.
 const PUBLISH_AHEAD: Duration = Duration::from_secs(3);
 
+/// How many verifiers follow the node in processes of their own.
+const VERIFIERS: usize = 2;
+
 /// Watch a session opened, refreshed, raced, stolen and cut off, over HTTP on this machine.
 ///
-/// Starts a node with a temporary store on a free port of loopback. The parts of the story know nothing but what they
+/// Starts a node with a temporary store on a free port of loopback, and two verifiers beside it. The parts of the story know nothing but what they
 /// are given: a client its tokens, an API the published keys. One line per step says what happened and how long it
 /// took. Ends with 0 if every step did what it must, with 1 if one did not.
 #[derive(Debug, clap::Args)]
@@ -77,7 +82,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let window = format_duration(WINDOW);
     say(format_args!("A node at {url}, its store gone when the demo ends; retry window {window} instead of 30s.\n"));
     let issuer = Issuer::at(&url, &login_secret)?;
-    let told = tell_story(Story::new(issuer, args.spoiled)).await;
+    let doors = Doors::open(VERIFIERS, &url).await?;
+    let told = tell_story(Story::new(issuer, doors, args.spoiled)).await;
     drop(stop);
     node.await.context("the node panicked")??;
     Ok(told)

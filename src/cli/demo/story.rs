@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     PUBLISH_AHEAD, Step, WINDOW,
     cast::{Answer, Api, Issuer, Tokens, distinct, forged},
+    doors::Doors,
     network::Relay,
     wait,
 };
@@ -22,6 +23,8 @@ const RACERS: usize = 8;
 
 pub(super) struct Story {
     issuer: Issuer,
+    /// Verifiers in other processes, which have never seen the node but over the network.
+    doors: Doors,
     /// The step that is to go wrong.
     spoiled: Option<Step>,
     /// Alice's phone.
@@ -38,8 +41,8 @@ fn left<T>(slot: &mut Option<T>) -> Result<&mut T> {
 }
 
 impl Story {
-    pub(super) fn new(issuer: Issuer, spoiled: Option<Step>) -> Self {
-        Self { issuer, spoiled, alice: None, bob: None, api: None }
+    pub(super) fn new(issuer: Issuer, doors: Doors, spoiled: Option<Step>) -> Self {
+        Self { issuer, doors, spoiled, alice: None, bob: None, api: None }
     }
 
     pub(super) async fn act(&mut self, step: Step) -> Result<String> {
@@ -81,6 +84,8 @@ impl Story {
         ensure!(verified.scope.has("read") && verified.scope.has("write"), "the token allows something else");
         let forgery = api.verify(&forged(token, 20));
         ensure!(forgery == Err(Rejection::Signature.into()), "a changed signature was not refused as one");
+        self.doors.admit(token).await?;
+        self.doors.refuse(&forged(token, 20)).await?;
         self.api = Some((api, keys));
         Ok(format!(
             "an API fetches the keys once; it verifies alice's token offline in {took} µs, and refuses a forgery"
@@ -178,12 +183,15 @@ impl Story {
         let (phone, laptop) = (self.issuer.login("alice").await?, self.issuer.login("alice").await?);
         for device in [&phone, &laptop] {
             ensure!(self.issuer.is_active(&device.access).await?, "alice could not log in again after the theft");
+            self.doors.admit(&device.access).await?;
         }
         if !spoiled {
             let order = json!({"kind": "subject", "id": "alice", "reason": "demo"});
             let answer = self.issuer.operate("/v1/revocations", &order).await?;
             ensure!(answer.status == 201, "the cut-off was answered {}", answer.gist());
         }
+        let after = self.doors.refuse(&phone.access).await?;
+        self.doors.refuse(&laptop.access).await?;
         for device in [&phone, &laptop] {
             ensure!(!self.issuer.is_active(&device.access).await?, "an access token of alice is still active");
             let answer = self.issuer.refresh(&device.refresh).await?;
@@ -194,7 +202,14 @@ impl Story {
         bob.refresh(&self.issuer).await.context("bob was cut off as well")?;
         let again = self.issuer.login("alice").await?;
         ensure!(self.issuer.is_active(&again.access).await?, "what alice opened after the cut-off is denied");
-        Ok("alice is cut off: both her devices are out at once; bob stays in, and alice may log in anew".into())
+        self.doors.admit(&bob.access).await.context("bob was cut off as well")?;
+        self.doors.admit(&again.access).await.context("what alice opened after the cut-off")?;
+        let after: Vec<_> = after.iter().map(|d| format!("{:.1} ms", d.as_secs_f64() * 1000.0)).collect();
+        Ok(format!(
+            "alice is cut off: verifiers in two other processes refuse her {} after the acknowledgement; bob stays in, \
+             and alice may log in anew",
+            after.join(" and ")
+        ))
     }
 
     /// Spoiled: the API forgets the key that no longer signs.
