@@ -33,7 +33,13 @@ impl Dev {
     pub fn try_start(store: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Option<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
         command.args(["dev", "--json", "--store", &format!("embedded:{}", store.display())]).args(arguments);
-        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(environment.iter().copied());
+        Self::announced(command)
+    }
+
+    /// None: it ended without saying where it serves.
+    fn announced(mut command: Command) -> Option<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -80,6 +86,31 @@ impl Drop for Dev {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// `rescind verifier --json`: the sidecar of applications and proxies.
+pub struct Sidecar(Dev);
+
+impl Sidecar {
+    /// On a port of its own, with these arguments besides.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
+        command.args(["verifier", "--json", "--listen", "127.0.0.1:0"]).args(arguments);
+        Self(Dev::announced(command).expect("the sidecar says where it serves, or it ended at once"))
+    }
+
+    pub fn address(&self) -> &str {
+        self.0.text("listen")
+    }
+
+    pub fn signal(&self, signal: &str) {
+        self.0.signal(signal);
+    }
+
+    /// `kill -9`.
+    pub fn kill(self) {
+        self.0.kill();
     }
 }
 
