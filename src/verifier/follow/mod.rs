@@ -17,9 +17,6 @@ use tokio::{
 
 #[cfg(feature = "server")]
 pub(crate) use self::discovery::metadata_url;
-pub(crate) use self::observe::Observer;
-#[cfg(feature = "server")]
-pub(crate) use self::observe::{Observed, Then};
 use self::{
     discovery::{Whereabouts, discover},
     http::{FetchError, check_transport, client_for},
@@ -29,6 +26,10 @@ use crate::{
     clock::{SystemRandom, random_bytes},
     model::feed::KeysVersion,
 };
+
+pub(crate) use self::observe::Observer;
+#[cfg(feature = "server")]
+pub(crate) use self::observe::{Observed, Then};
 
 /// The background task of a verifier. Dropping it ends it.
 pub(crate) struct Task {
