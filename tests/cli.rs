@@ -6,6 +6,7 @@
 mod cli {
     pub mod demo;
     pub mod dev;
+    pub mod feed;
     pub mod serve;
     pub mod support;
     pub mod token;

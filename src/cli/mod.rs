@@ -17,6 +17,7 @@ mod config;
 mod demo;
 mod dev;
 mod exit;
+mod feed;
 mod init;
 mod logs;
 mod node;
@@ -46,6 +47,8 @@ enum Command {
     Init(init::Args),
     #[command(subcommand)]
     Token(token::Command),
+    #[command(subcommand)]
+    Feed(feed::Command),
     Verifier(verifier::Args),
 }
 
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => on_runtime(serve::run(args)),
         Command::Init(args) => init::run(&args),
         Command::Token(command) => token::run(command),
+        Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),
     };
     outcome

@@ -224,14 +224,25 @@ impl Builder {
     /// # Errors
     /// [`Misuse`].
     #[cfg(feature = "follow")]
-    pub fn follow(mut self) -> Result<Verifier, Misuse> {
+    pub fn follow(self) -> Result<Verifier, Misuse> {
+        self.start(None)
+    }
+
+    /// As [`Builder::follow`], and `observer` is told of every entry.
+    #[cfg(feature = "server")]
+    pub(crate) fn follow_observed(self, observer: super::follow::Observer) -> Result<Verifier, Misuse> {
+        self.start(Some(observer))
+    }
+
+    #[cfg(feature = "follow")]
+    fn start(mut self, observer: Option<super::follow::Observer>) -> Result<Verifier, Misuse> {
         self.policy()?;
         if self.max_staleness.is_some_and(|max| !STALENESS.contains(&max)) {
             return Err(Misuse::MaxStaleness);
         }
         let feed_keys = std::mem::take(&mut self.feed_keys);
         let core = Arc::new(self.core(KeysState::default())?);
-        let task = super::follow::Task::start(core.clone(), MAX_KEY_AGE)?;
+        let task = super::follow::Task::start(core.clone(), MAX_KEY_AGE, observer)?;
         Ok(Verifier { core, feed_keys, task: Some(task) })
     }
 

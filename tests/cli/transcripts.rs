@@ -26,7 +26,7 @@ fn help() {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
     }
-    for shown in ["token verify --help", "token inspect --help", "verifier --help"] {
+    for shown in ["token verify --help", "token inspect --help", "verifier --help", "feed tail --help"] {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
     }
@@ -57,6 +57,8 @@ fn usage() {
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --leeway 61s",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --scope a,\"b\"",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --acr \"",
+        "feed tail --issuer http://issuer.example",
+        "feed tail --issuer http://127.0.0.1:1",
     ] {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');

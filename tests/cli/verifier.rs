@@ -1,10 +1,10 @@
-//! `rescind verifier` as a process: what it promises to whoever starts it, before any issuer has answered.
+//! `rescind verifier` as a process: what it promises to whoever starts it, and to a proxy that asks it.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use serde_json::Value;
 
-use super::support::{Server, answer, connect, end_of, get, rescind};
+use super::support::{Dev, Server, answer, connect, end_of, get, rescind};
 
 /// Nobody listens there.
 const ISSUER: &str = "http://127.0.0.1:1";
@@ -15,10 +15,11 @@ struct Sidecar {
 }
 
 impl Sidecar {
-    fn start() -> Self {
+    fn start(issuer: &str, args: &[&str]) -> Self {
         let mut command = rescind();
-        command.args(["verifier", "--json", "--issuer", ISSUER, "--audience", "api", "--listen", "127.0.0.1:0"]);
-        let mut server = Server::start(command.args(["--operations-listen", "127.0.0.1:0"]).env("RUST_LOG", "trace"));
+        command.args(["verifier", "--json", "--issuer", issuer, "--audience", "api", "--listen", "127.0.0.1:0"]);
+        command.args(["--operations-listen", "127.0.0.1:0"]).args(args).env("RUST_LOG", "trace");
+        let mut server = Server::start(&mut command);
         let line = server.line();
         let said = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}; {}", server.ended().stderr));
         Self { server, said }
@@ -26,11 +27,18 @@ impl Sidecar {
     fn at(&self, which: &str) -> &str {
         self.said[which].as_str().unwrap()
     }
+    /// What it says to a proxy about this token.
+    fn says(&self, token: &str) -> u16 {
+        let mut stream = connect(self.at("listen"));
+        let head = format!("Host: test\r\nConnection: close\r\nAuthorization: Bearer {token}");
+        write!(stream, "GET / HTTP/1.1\r\n{head}\r\n\r\n").unwrap();
+        answer(stream).0
+    }
 }
 
 #[test]
 fn it_listens_at_once_and_says_503_until_it_knows() {
-    let sidecar = Sidecar::start();
+    let sidecar = Sidecar::start(ISSUER, &[]);
     assert_eq!(sidecar.said.as_object().unwrap().len(), 2, "{}", sidecar.said);
     let mut stream = connect(sidecar.at("listen"));
     let token = "eyJ0eXAiOiJhdCtqd3QifQ.e30.c2VjcmV0";
@@ -47,6 +55,35 @@ fn it_listens_at_once_and_says_503_until_it_knows() {
     assert!(ended.stderr.contains("no token can be judged"), "the log does not say why: {}", ended.stderr);
     assert!(ended.stderr.contains("\"status\":503"), "the request is not in the log: {}", ended.stderr);
     assert!(!ended.stderr.contains(token), "the token is in the log");
+}
+
+fn soon(what: &str, is_so: impl Fn() -> bool) {
+    let so = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        is_so()
+    });
+    assert!(so, "not within ten seconds: {what}");
+}
+
+#[test]
+fn a_revocation_reaches_it_and_so_does_silence() {
+    let dev = Dev::start(&[]);
+    let sidecar = Sidecar::start(dev.says("issuer"), &["--max-staleness", "1s", "--scope", "read"]);
+    soon("it is ready", || get(sidecar.at("operations"), "/readyz").0 == 200);
+    let [alice, bob] = ["alice", "bob"].map(|subject| dev.open(subject)["access_token"].as_str().unwrap().to_owned());
+    assert_eq!([&alice, &bob].map(|token| sidecar.says(token)), [200, 200]);
+    dev.revoke_subject("alice");
+    soon("alice is refused", || sidecar.says(&alice) == 401);
+    assert_eq!(sidecar.says(&bob), 200);
+    let (_, state) = get(sidecar.at("operations"), "/state");
+    let issuer = &state["issuers"][0];
+    assert_eq!((&issuer["available"], &issuer["entries"], &issuer["position"]), (&true.into(), &1.into(), &1.into()));
+    dev.server.end();
+    soon("it cannot tell any more", || sidecar.says(&bob) == 503);
+    assert_eq!(sidecar.says(&alice), 503, "nor of bad ones");
+    assert_eq!(get(sidecar.at("operations"), "/state").1["issuers"][0]["unavailable"], "stale");
+    let logs = sidecar.server.end().stderr;
+    assert!(!logs.contains(&alice) && !logs.contains(&bob), "a token is in the log");
 }
 
 #[test]

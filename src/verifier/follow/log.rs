@@ -60,6 +60,7 @@ impl Driver {
                     failures = failures.saturating_add(1);
                     self.core.metrics.feed_failed();
                     self.failed(&error);
+                    self.show_failure(&error).await;
                     Some(backoff(failures, pace.backoff))
                 }
             };
@@ -117,6 +118,7 @@ impl Driver {
         }
         let answer = self.fetch(url, wait + pace.patience).await?;
         let heard = follower.hear_tail(&question, &answer, core.clock.boottime(), &core.replica)?;
+        self.show_tail(&answer, &places.feed_keys, follower).await;
         core.metrics.feed_heard(heard.entries);
         self.hear_word(heard.keys);
         {
@@ -147,6 +149,7 @@ impl Driver {
         let answer = self.fetch(url, LONGEST_WAIT + PATIENCE).await?;
         let core = &self.core;
         follower.hear_page(&answer, core.clock.boottime(), &core.replica)?;
+        self.show_page(&answer, &places.feed_keys, follower).await;
         core.status().place = follower.place();
         self.stirred();
         Ok(())

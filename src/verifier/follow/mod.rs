@@ -4,6 +4,7 @@ mod discovery;
 pub(crate) mod http;
 mod keys;
 mod log;
+mod observe;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +25,10 @@ use crate::{
     model::feed::KeysVersion,
 };
 
+pub(crate) use self::observe::Observer;
+#[cfg(feature = "server")]
+pub(crate) use self::observe::{Observed, Then};
+
 /// The background task of a verifier. Dropping it ends it.
 pub(crate) struct Task {
     handle: AbortHandle,
@@ -32,7 +37,7 @@ pub(crate) struct Task {
 
 impl Task {
     /// Starts following the issuer that the core's policy names.
-    pub(super) fn start(core: Arc<Core>, max_key_age: Duration) -> Result<Self, Misuse> {
+    pub(super) fn start(core: Arc<Core>, max_key_age: Duration, observer: Option<Observer>) -> Result<Self, Misuse> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| Misuse::NoRuntime)?;
         let issuer = Url::parse(&core.checker.policy.issuer).map_err(|_| Misuse::IssuerUrl)?;
         check_transport(&issuer).map_err(|_| Misuse::IssuerUrl)?;
@@ -42,8 +47,8 @@ impl Task {
         core.keys_state.on_unknown(move || tell.notify_one());
         let (stir, stirred) = watch::channel(());
         let places = ArcSwapOption::empty();
-        let driver =
-            Driver { core, web, issuer, places, word: watch::Sender::new(None), unknown_key, stir, max_key_age };
+        let word = watch::Sender::new(None);
+        let driver = Driver { core, web, issuer, places, word, unknown_key, stir, max_key_age, observer };
         let handle = runtime.spawn(async move { driver.run().await }).abort_handle();
         Ok(Self { handle, stirred })
     }
@@ -80,6 +85,7 @@ struct Driver {
     unknown_key: Arc<Notify>,
     stir: watch::Sender<()>,
     max_key_age: Duration,
+    observer: Option<Observer>,
 }
 
 /// Why a step failed.
