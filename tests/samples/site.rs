@@ -135,7 +135,7 @@ impl Drop for Site {
 }
 
 fn subject_answered(answer: &Answer) -> String {
-    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    let body: Value = serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
     body["subject"].as_str().unwrap().to_owned()
 }
 

@@ -49,7 +49,26 @@ pub fn send(base: &str, line: &str, headers: &[(&str, &str)], body: &str) -> io:
 fn parse(text: &str) -> Option<Answer> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, head: head.to_owned(), body: body.to_owned() })
+    let mut answer = Answer { status, head: head.to_owned(), body: body.to_owned() };
+    if answer.header("Transfer-Encoding").is_some() {
+        answer.body = joined(body)?;
+    }
+    Some(answer)
+}
+
+/// The chunks of a body (RFC 9112 §7.1), in ASCII.
+fn joined(mut chunks: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = chunks.split_once("\r\n")?;
+        match usize::from_str_radix(size, 16).ok()? {
+            0 => return Some(body),
+            size => {
+                body.push_str(rest.get(..size)?);
+                chunks = rest.get(size + 2..)?;
+            }
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test waits for other processes, in real time")]
