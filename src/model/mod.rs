@@ -9,6 +9,7 @@ pub mod family;
 pub mod feed;
 pub mod ids;
 pub mod jwk;
+mod prepared;
 pub mod scope;
 #[cfg(feature = "server")]
 pub mod session;
@@ -16,5 +17,6 @@ pub mod time;
 
 pub use ids::{Audience, ClientId, Kid, SessionId, Subject, SubjectRef, TokenId};
 pub use jwk::{Algorithm, Jwk, JwkSet, PublicKey};
+pub use prepared::PreparedKey;
 pub use scope::Scope;
 pub use time::Timestamp;
