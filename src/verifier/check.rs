@@ -14,7 +14,7 @@ use super::{
 use crate::model::Timestamp;
 #[cfg(feature = "follow")]
 use crate::model::feed::KeysVersion;
-use crate::model::{Jwk, JwkSet, Kid, claims::Claims, denial::Bearer};
+use crate::model::{Jwk, JwkSet, Kid, PreparedKey, claims::Claims, denial::Bearer};
 
 /// What a verifier has found good. Nothing else can make one, so whoever is handed one need not check again.
 /// Cheap to clone.
@@ -81,6 +81,8 @@ impl<T: PartialEq> PartialEq for Verified<T> {
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     pub(super) set: JwkSet,
+    /// In the order of the set.
+    prepared: Box<[PreparedKey]>,
     /// Which set it is, in the feed's words; none if it was handed over.
     #[cfg(feature = "follow")]
     pub(super) version: Option<KeysVersion>,
@@ -89,6 +91,7 @@ pub(super) struct Keys {
 impl Keys {
     fn given(set: JwkSet) -> Self {
         Self {
+            prepared: set.keys.iter().map(|jwk| PreparedKey::new(jwk.key)).collect(),
             set,
             #[cfg(feature = "follow")]
             version: None,
@@ -119,7 +122,7 @@ impl Checker {
     /// The same, when the feed has a name for them.
     #[cfg(feature = "follow")]
     pub(super) fn take_keys(&self, set: JwkSet, version: KeysVersion) {
-        self.keys.store(Arc::new(Keys { set, version: Some(version) }));
+        self.keys.store(Arc::new(Keys { version: Some(version), ..Keys::given(set) }));
     }
 
     /// Everything about a token but whether it is revoked.
@@ -142,8 +145,12 @@ impl Checker {
         }
         let jws = Jws::parse(token, MAX_TOKEN)?;
         let header = Header::parse(&jws.header, jws::is_access_token)?;
-        let key = header.authenticate(&jws, &keys.set)?.clone();
+        let (place, key) = header.key(&keys.set)?;
+        if !keys.prepared[place].verifies(jws.signed, jws.signature()?) {
+            return Err(Rejection::Signature);
+        }
         let value = claims::parse(&jws.payload)?;
+        let key = key.clone();
         let bearer = Bearer {
             token: value.token,
             session: value.session,

@@ -91,14 +91,12 @@ impl Header {
         Ok(Self { alg: read.alg.unwrap_or_default(), kid })
     }
 
-    /// Returns the key under which the signature holds.
-    pub(super) fn authenticate<'k>(&self, jws: &Jws<'_>, keys: &'k JwkSet) -> Result<&'k Jwk, Rejection> {
+    /// Returns the one key under which the signature may hold, and its place in the set.
+    pub(super) fn key<'k>(&self, keys: &'k JwkSet) -> Result<(usize, &'k Jwk), Rejection> {
         // By name and by nothing else: trying each key would let a sender choose among them.
-        let jwk = keys.keys.iter().find(|jwk| jwk.kid.as_str() == &*self.kid).ok_or(Rejection::KeyUnknown)?;
-        if &*self.alg != jwk.algorithm.name() {
-            return Err(Rejection::Algorithm);
-        }
-        if jwk.key.verifies(jws.signed, jws.signature()?) { Ok(jwk) } else { Err(Rejection::Signature) }
+        let mut numbered = keys.keys.iter().enumerate();
+        let found = numbered.find(|(_, jwk)| jwk.kid.as_str() == &*self.kid).ok_or(Rejection::KeyUnknown)?;
+        if &*self.alg == found.1.algorithm.name() { Ok(found) } else { Err(Rejection::Algorithm) }
     }
 }
 
