@@ -16,7 +16,13 @@ pub type Contender = Box<dyn Fn(usize)>;
 /// Ours, as a service uses it.
 pub fn rescind_verify(fixture: &Fixture) -> Contender {
     let keys = JwkSet::parse(fixture.jwks().as_bytes()).expect("our own key set");
-    let verifier = Verifier::builder(ISSUER).audience(AUDIENCE).keys(keys).dangerous_allow_stale().without_seen_before().build().expect("complete settings");
+    let verifier = Verifier::builder(ISSUER)
+        .audience(AUDIENCE)
+        .keys(keys)
+        .dangerous_allow_stale()
+        .without_seen_before()
+        .build()
+        .expect("complete settings");
     let tokens = fixture.tokens.clone();
     Box::new(move |token| {
         black_box(verifier.verify(black_box(&tokens[token])).expect("a good token"));

@@ -5,7 +5,7 @@
 //!
 //! - **rescind**: the whole strict verification, from the text to typed claims;
 //! - **jsonwebtoken**: `decode` with the strictest settings that it has, its key prepared beforehand, no choice by `kid`;
-//! - **verify_strict**: the bare signature check over bytes that are already decoded. Nobody can be faster.
+//! - **verify_strict**: dalek's bare signature check over bytes that are already decoded, with a key that is not prepared.
 
 mod contenders;
 mod measure;
@@ -18,7 +18,7 @@ use measure::Comparison;
 use tokens::Fixture;
 
 const ROUNDS: usize = 5_000;
-const MOST_OVER_THE_LIMIT: f64 = 1.15;
+const TIMES_AS_FAST: f64 = 1.9;
 
 fn main() -> ExitCode {
     let fixture = Fixture::mint(64, 600);
@@ -43,17 +43,17 @@ fn backend() -> String {
     let able = false;
     format!(
         "cfg curve25519_dalek_backend=\"avx512\": {}; processor with AVX-512 IFMA: {}; \
-         rescind and verify_strict use dalek 3, jsonwebtoken dalek 2, which has no AVX-512 on stable Rust",
+         verify_strict uses it in dalek 3; jsonwebtoken's dalek 2 has none on stable Rust; rescind needs none",
         if built { "on" } else { "off" },
         if able { "yes" } else { "no" },
     )
 }
 
 fn judge(result: &Comparison) -> ExitCode {
-    let (peer, limit) = (result.ratio(0, 1).median, result.ratio(0, 2).median);
+    let (peer, bare) = (1.0 / result.ratio(0, 1).median, 1.0 / result.ratio(0, 2).median);
     let verdicts = [
-        (peer <= 1.0, format!("rescind is no slower than jsonwebtoken: {peer:.3} of its time")),
-        (limit <= MOST_OVER_THE_LIMIT, format!("rescind within {MOST_OVER_THE_LIMIT} of verify_strict: {limit:.3}")),
+        (peer >= TIMES_AS_FAST, format!("rescind is {TIMES_AS_FAST} times as fast as jsonwebtoken: {peer:.2}")),
+        (bare >= 1.0, format!("rescind, with all that it does, is no slower than verify_strict alone: {bare:.2}")),
     ];
     for (holds, what) in &verdicts {
         println!("{} {what}", if *holds { "pass" } else { "FAIL" });
