@@ -1,5 +1,5 @@
-//! What verification costs: a whole token at first sight, one that was seen before, and beside them nothing but dalek's
-//! check of the signature.
+//! What verification costs: a whole token at first sight, one that was seen before, what a key costs that is made ready
+//! for it, and beside them nothing but dalek's check of the signature.
 
 #[path = "../tests/common/forge.rs"]
 mod forge;
@@ -11,7 +11,7 @@ use ed25519_dalek::Signature;
 use forge::{AUDIENCE, At, Forge, ISSUER};
 use rescind::{
     clock::{Clock, SystemClock},
-    model::Timestamp,
+    model::{PreparedKey, Timestamp},
     verifier::Verifier,
 };
 
@@ -38,6 +38,7 @@ fn verify(c: &mut Criterion) {
     let mut group = c.benchmark_group("verify");
     group.bench_function("first_sight", |b| b.iter(|| verifier.verify(black_box(&token)).expect("it is good")));
     group.bench_function("seen_before", |b| b.iter(|| remembering.verify(black_box(&token)).expect("it is good")));
+    group.bench_function("prepare_key", |b| b.iter(|| PreparedKey::new(black_box(f.public()))));
     group.bench_function("bare_strict", |b| {
         b.iter(|| key.verify_strict(black_box(input).as_bytes(), &Signature::from_bytes(black_box(&signature))))
     });
