@@ -251,11 +251,17 @@ ask again:
   ISSUER='{issuer}' ID='{client_id}' SECRET='{client_secret}'
   field() {{ sed -n 's/.*"'$1'":"\([^"]*\)".*/\1/p'; }}
   SESSION=$(curl -s -u "$ID:$SECRET" $ISSUER/v1/sessions -H 'Content-Type: application/json' -d '{{"subject":"alice","audience":["{AUDIENCE}"],"scope":"read write","client_id":"{public_client_id}"}}'); echo "$SESSION"
-  TOKENS=$(curl -s {token_endpoint} -d client_id={public_client_id} -d grant_type=refresh_token -d refresh_token=$(echo "$SESSION" | field refresh_token)); echo "$TOKENS"
-  ACCESS=$(echo "$TOKENS" | field access_token)
-  curl -s -u "$ID:$SECRET" $ISSUER/oauth2/introspect -d token=$ACCESS; echo
+  REFRESH_TOKEN=$(echo "$SESSION" | field refresh_token)
+  TOKENS=$(curl -s {token_endpoint} -d client_id={public_client_id} -d grant_type=refresh_token -d refresh_token=$REFRESH_TOKEN); echo "$TOKENS"
+  ACCESS_TOKEN=$(echo "$TOKENS" | field access_token)
+  curl -s -u "$ID:$SECRET" $ISSUER/oauth2/introspect -d token=$ACCESS_TOKEN; echo
   curl -s -u "$ID:$SECRET" $ISSUER/v1/revocations -H 'Content-Type: application/json' -d '{{"kind":"subject","id":"alice"}}'; echo
-  curl -s -u "$ID:$SECRET" $ISSUER/oauth2/introspect -d token=$ACCESS; echo
+  curl -s -u "$ID:$SECRET" $ISSUER/oauth2/introspect -d token=$ACCESS_TOKEN; echo
+
+As a service would, offline and with the revocation feed; and a sidecar for a proxy:
+
+  echo $ACCESS_TOKEN | rescind token verify --issuer $ISSUER --audience {AUDIENCE}
+  rescind verifier --issuer $ISSUER --audience {AUDIENCE} --listen 127.0.0.1:8081
 "#
     )
 }

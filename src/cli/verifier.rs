@@ -28,7 +28,8 @@ use crate::{
 /// verified here, offline; the issuer is not asked about any.
 ///
 /// It speaks plain HTTP: listen on loopback, or where only the proxy can reach it. SIGTERM and SIGINT stop it after what
-/// was begun is finished. Logs go to stderr; RUST_LOG says how much.
+/// was begun is finished. Logs go to stderr; RUST_LOG=rescind=debug
+/// says of each refused token why, and /metrics counts the reasons.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// An issuer, exactly as tokens name it in `iss`; may be given again for more.
@@ -60,8 +61,8 @@ pub(super) struct Args {
     leeway: Duration,
     /// How many denied tokens, sessions and cut-offs it holds for each issuer, about 40 bytes each. With more it answers
     /// 503; it never forgets one.
-    #[arg(long, value_name = "NUMBER", default_value_t = 5_000_000)]
-    max_entries: usize,
+    #[arg(long, value_name = "NUMBER", default_value = "5000000", value_parser = clap::value_parser!(u32).range(1..))]
+    max_entries: u32,
     /// Print one JSON object once it listens, with `listen` and `operations`; nothing else goes to stdout. Logs go to
     /// stderr as JSON.
     #[arg(long)]
@@ -109,8 +110,8 @@ fn verifier(args: &Args, issuer: &str, metrics: &Metrics) -> Result<Verifier, Fa
     let url = Url::parse(issuer).or_exit(Exit::Usage, format!("--issuer `{issuer}`"))?;
     check_transport(&url).map_err(|e| Failure::new(Exit::Usage, e))?;
     let builder = args.audience.iter().fold(Verifier::builder(issuer), |builder, one| builder.audience(one));
-    let builder = builder.max_staleness(args.max_staleness).leeway(args.leeway).max_entries(args.max_entries);
-    builder.metrics(metrics.of(issuer)).follow().or_exit(Exit::Usage, format!("--issuer `{issuer}`"))
+    let builder = builder.max_staleness(args.max_staleness).leeway(args.leeway).max_entries(args.max_entries as usize);
+    builder.metrics(metrics.of(issuer)).follow().or_exit(Exit::Usage, format!("cannot verify tokens of {issuer}"))
 }
 
 fn requirement(args: &Args) -> Result<Requirement, Failure> {

@@ -15,6 +15,7 @@ use crate::{
         Kid, Subject, SubjectRef, Timestamp,
         audit::Record,
         denial::{Ends, Entry, Target},
+        feed::Epoch,
         ids::IdError,
     },
     service::{Error, Revocation},
@@ -78,7 +79,7 @@ fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
     };
     let until = |t: Timestamp| (t < Timestamp::MAX).then(|| t.to_rfc3339());
     EntryBody {
-        epoch: format!("{epoch:032x}"),
+        epoch: Epoch(epoch.to_be_bytes()).to_string(),
         position: entry.position,
         kind: entry.target.kind(),
         id,
@@ -204,7 +205,7 @@ pub(super) async fn revocations(
 ) -> Result<Json<EntriesBody>, ApiError> {
     let page = app.service.revocations(&ctx, query.after.unwrap_or(0), page_size(query.limit)?.min(PAGE)).await?;
     let revocations = page.entries.into_iter().map(|e| entry_body(page.epoch, e)).collect();
-    Ok(Json(EntriesBody { epoch: format!("{:032x}", page.epoch), head: page.head, revocations }))
+    Ok(Json(EntriesBody { epoch: Epoch(page.epoch.to_be_bytes()).to_string(), head: page.head, revocations }))
 }
 
 /// A signing key.

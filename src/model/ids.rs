@@ -51,7 +51,7 @@ macro_rules! uuid_id {
             type Err = IdError;
             /// Only the canonical spelling: 36 characters, lower case.
             fn from_str(text: &str) -> Result<Self, IdError> {
-                let err = IdError { expected: concat!(stringify!($name), ": a UUID of version 7 in lower case") };
+                let err = IdError { expected: "a UUID of version 7 in lower case" };
                 if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
                     return Err(err);
                 }

@@ -85,6 +85,10 @@ pub(super) async fn tell_changes(sidecar: Arc<Sidecar>, mut stopped: watch::Rece
             if now != *told {
                 match &now {
                     None => tracing::info!(issuer, entries = health.entries, "tokens can be judged"),
+                    // What every start begins with is no news.
+                    Some(_) if health.available == Err(Unavailable::NotSynced) && health.last_error.is_none() => {
+                        tracing::info!(issuer, "reading the issuer's keys and revocations: answering 503 until then");
+                    }
                     Some(why) => tracing::warn!(issuer, why, "no token can be judged: answering 503"),
                 }
                 *told = now;

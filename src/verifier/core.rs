@@ -119,7 +119,7 @@ impl Core {
             position: place.map(|place| place.mark.position),
             entries: self.replica.len(),
             keys: keys.set.keys.iter().map(|key| key.kid.clone()).collect(),
-            keys_current: !self.keys_state.behind.load(Ordering::Acquire),
+            keys_current: !keys.set.keys.is_empty() && !self.keys_state.behind.load(Ordering::Acquire),
             last_error,
         }
     }

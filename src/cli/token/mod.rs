@@ -44,7 +44,7 @@ fn from_stdin() -> Result<Zeroizing<String>, Failure> {
     let read = io::stdin().take(MAX_INPUT).read_to_string(&mut text);
     read.or_exit(Exit::Usage, "cannot read a token from stdin")?;
     match text.trim() {
-        "" => Err(Failure::usage("no token on stdin; write it there, as in: rescind token inspect < token")),
+        "" => Err(Failure::usage("no token on stdin; write it there, as in: echo \"$ACCESS_TOKEN\" | rescind token …")),
         token => Ok(Zeroizing::new(token.to_owned())),
     }
 }

@@ -34,7 +34,9 @@ pub(super) async fn discover(web: &Client, issuer: &str, url: &Url) -> Result<Wh
     let wrong = |why: &str| FetchError::content(&at, why);
     let metadata: Metadata = serde_json::from_slice(&json).map_err(|_| wrong("is not the metadata of an issuer"))?;
     if &*metadata.issuer != issuer {
-        return Err(wrong("speaks for another issuer"));
+        // A slash too many is the usual reason, and cannot be seen in "another".
+        let named: String = metadata.issuer.chars().filter(|c| !c.is_control()).take(200).collect();
+        return Err(FetchError::content(&at, format!("speaks for another issuer: `{named}`, not `{issuer}`")));
     }
     let (Some(feed), Some(feed_keys)) = (metadata.rescind_feed_uri, metadata.rescind_feed_jwks) else {
         return Err(wrong("offers no revocation feed (rescind_feed_uri, rescind_feed_jwks)"));
