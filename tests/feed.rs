@@ -11,7 +11,6 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use reqwest::Response;
 use rescind::{
     clock::Clock,
-    feed::Ask,
     model::{
         Kid, PublicKey, SessionId, TokenId,
         audit::Draft,
@@ -433,63 +432,16 @@ async fn a_thousand_followers_hear_of_one_revocation() {
             let reader = reader.clone();
             tokio::spawn(async move {
                 let (_, answer) = reader.ask(Some((at.epoch, at.to)), 10_000).await;
-                (answer.bytes().await.unwrap(), stopwatch())
+                answer.bytes().await.unwrap()
             })
         })
         .collect();
     followers_wait(&harness, FOLLOWERS).await;
-    let asked = stopwatch();
     let body = json!({"kind": "session", "id": id});
     assert_eq!(harness.post("/v1/revocations", APP, &body).await.0, 201);
-    let acknowledged = stopwatch();
-    let mut times = Vec::new();
     for told in waiting {
-        let (jws, heard) = soon(told).await.unwrap();
+        let jws = soon(told).await.unwrap();
         let tail = reader.open(TAIL_TYPE, std::str::from_utf8(&jws).unwrap());
         assert_eq!(tail["entries"][0]["sid"], id);
-        times.push(heard.saturating_duration_since(acknowledged));
     }
-    times.sort();
-    println!(
-        "acknowledged after {:?}; heard after that: first {:?}, median {:?}, last {:?}",
-        acknowledged - asked,
-        times[0],
-        times[FOLLOWERS / 2],
-        times[FOLLOWERS - 1]
-    );
-}
-
-/// What a poll costs the node, without HTTP. For a person to read: `cargo test --release --test feed -- --ignored`.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn the_cost_of_an_answer() {
-    const ROUNDS: u32 = 20_000;
-    let harness = Harness::start().await;
-    deny_many(&harness, 1500, 1).await;
-    let nonce = Nonce([0; 16]);
-    let ask = |at| Ask { nonce, keys: None, at, wait: Duration::ZERO };
-    let never = || std::future::pending::<()>();
-    let tail = harness.store.tail(None, PAGE).await.unwrap();
-    let short = harness.store.tail(None, 499).await.unwrap();
-    for (what, at, rounds) in [
-        ("nothing new", Some((tail.epoch, tail.to)), ROUNDS),
-        ("one entry", Some((tail.epoch, short.to)), ROUNDS),
-        ("500 entries", None, ROUNDS / 100),
-    ] {
-        let began = stopwatch();
-        for _ in 0..rounds {
-            harness.service.feed_tail(ask(at), 1, never()).await.unwrap();
-        }
-        println!("{what}: {:?}", began.elapsed() / rounds);
-    }
-    let began = stopwatch();
-    for _ in 0..200 {
-        harness.service.feed_page(tail.epoch, 0).await.unwrap().unwrap();
-    }
-    println!("a page of 1,000: {:?}", began.elapsed() / 200);
-}
-
-#[expect(clippy::disallowed_methods, reason = "it measures, and decides nothing")]
-fn stopwatch() -> std::time::Instant {
-    std::time::Instant::now()
 }
