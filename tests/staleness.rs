@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/forge.rs"]
+mod forge;
 #[path = "common/harness.rs"]
 mod harness;
 #[path = "common/relay.rs"]
@@ -11,6 +13,7 @@ mod relay;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use forge::Forge;
 use harness::{APP, Harness, Setup, text};
 use relay::{Fate, Kind, Relay};
 use rescind::{
@@ -242,4 +245,33 @@ async fn history_that_cannot_be_had_is_asked_for_ever_less_often() {
     assert!((2..=10).contains(&asked), "each time with a thousand entries: {asked} times in 5 s");
     w.relay.set(Kind::Page, Fate::Pass);
     soon(verifier.ready()).await;
+}
+
+/// A clock by which a test gets between two steps of a verification.
+struct Meanwhile(Arc<std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>>);
+
+impl Clock for Meanwhile {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_seconds(1_795_374_805)
+    }
+    fn monotonic(&self) -> Duration {
+        if let Some(act) = self.0.get() {
+            act();
+        }
+        Duration::from_secs(1)
+    }
+}
+
+#[test]
+fn keys_that_come_while_a_token_is_judged_count() {
+    let (old, new) = (Forge::new(1_795_374_805), Forge::new(1_795_374_805));
+    let meanwhile = Arc::new(std::sync::OnceLock::new());
+    let builder = Verifier::builder(forge::ISSUER).audience(forge::AUDIENCE).keys(old.jwks());
+    let builder = builder.clock(Meanwhile(meanwhile.clone())).dangerous_allow_stale();
+    let verifier = Arc::new(builder.build().unwrap());
+    let (token, keys) = (new.token(), new.jwks());
+    assert_eq!(verifier.verify(&token).unwrap_err(), Rejection::KeyUnknown.into());
+    let other = verifier.clone();
+    let _ = meanwhile.set(Box::new(move || other.set_keys(keys.clone())));
+    assert!(verifier.verify(&token).is_ok(), "401 for a good token, because we had just been behind");
 }
