@@ -206,3 +206,5 @@ impl Follower {
 
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, feature = "server"))]
+mod store_tests;
