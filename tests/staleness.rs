@@ -275,3 +275,15 @@ fn keys_that_come_while_a_token_is_judged_count() {
     let _ = meanwhile.set(Box::new(move || other.set_keys(keys.clone())));
     assert!(verifier.verify(&token).is_ok(), "401 for a good token, because we had just been behind");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leap_takes_no_key_away_from_tokens_that_live() {
+    let node = Harness::start().await;
+    node.clock.advance(secs(3600));
+    let opened = node.open("alice").await;
+    assert_eq!(node.post("/v1/keys/rotate", APP, &json!({})).await.0, 200);
+    node.clock.jump(secs(3600));
+    node.service.housekeep().await;
+    node.clock.jump_back(secs(3600));
+    assert!(node.active(text(&opened, "access_token")).await, "its key is gone for ever");
+}
