@@ -287,3 +287,21 @@ async fn a_leap_takes_no_key_away_from_tokens_that_live() {
     node.clock.jump_back(secs(3600));
     assert!(node.active(text(&opened, "access_token")).await, "its key is gone for ever");
 }
+
+/// A cache that heeds no `Cache-Control` of a request keeps the key set of yesterday.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_keeps_an_old_key_set_keeps_nobody_from_starting() {
+    let w = World::with(Setup::default()).await;
+    w.relay.set(Kind::Keys, Fate::Cache);
+    let before = w.verifier().await;
+    w.node.clock.advance(secs(3600));
+    assert_eq!(w.node.post("/v1/keys/rotate", APP, &json!({})).await.0, 200);
+    let _after = w.verifier().await;
+    let token = text(&w.node.open("alice").await, "access_token").to_owned();
+    let current = async {
+        while before.verify(&token).is_err() || !before.health().keys_current {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(current).await;
+}

@@ -204,7 +204,7 @@ impl Follower {
     }
 }
 
-#[cfg(test)]
-mod tests;
 #[cfg(all(test, feature = "server"))]
 mod store_tests;
+#[cfg(test)]
+mod tests;
