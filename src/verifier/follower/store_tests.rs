@@ -1,6 +1,8 @@
 //! Followers of a real store that grows, expires and is read through a cache that keeps pages for ever, in any order of
 //! events: whoever has read to the end knows all that is alive, and nobody is kept from getting there.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{collections::HashMap, sync::Arc};
 
 use super::*;
