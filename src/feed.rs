@@ -97,7 +97,7 @@ impl<S: DenyStore> Feed<S> {
         let heard = *bell.borrow();
         let keys = ask.keys.unwrap_or(heard.keys);
         let mut tail = self.store.tail(ask.at, PAGE).await?;
-        let mut pause = None;
+        let (mut waited, mut pause) = (Duration::ZERO, None);
         if !ask.wait.is_zero() && stands_at_the_end(&ask, &tail) {
             match self.take_a_place(cap) {
                 // Refusing here would let whoever takes the places cut off the verifiers: they are answered as well,
@@ -110,11 +110,12 @@ impl<S: DenyStore> Feed<S> {
                         () = tokio::time::sleep(ask.wait) => {}
                         () = stop => {}
                     }
+                    // Before the store is asked, not after: what is written while it answers may be missing.
+                    waited = self.clock.monotonic().saturating_sub(arrived);
                     tail = self.store.tail(ask.at, PAGE).await?;
                 }
             }
         }
-        let waited = self.clock.monotonic().saturating_sub(arrived);
         Ok(self.sign_tail(ask.nonce, tail, waited, pause))
     }
 

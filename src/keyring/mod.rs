@@ -239,8 +239,15 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`]: the keys stay published and are retired the next time.
     pub fn sweep(&self) -> Result<Vec<Kid>, KeyringError> {
+        self.sweep_until(self.clock.now())
+    }
+    /// As [`Keyring::sweep`], for a caller who knows better what has expired than our clock, which may have leapt.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn sweep_until(&self, expired_by: Timestamp) -> Result<Vec<Kid>, KeyringError> {
         let mut writer = self.writer();
-        let ring = self.current.load().ring.sweep(self.clock.now());
+        let ring = self.current.load().ring.sweep(expired_by);
         self.retire_all(&mut writer, ring)
     }
     /// A key that has been denied leaves the JWKS, whatever its schedule was; its private half is destroyed. Nothing

@@ -138,7 +138,7 @@ pub struct Tail {
     pub first_page: u64,
     /// The issuer's time, in milliseconds. What expired by then has left the log.
     pub now: Timestamp,
-    /// For how many milliseconds the request had been waiting when this was signed.
+    /// For how many milliseconds the request had been waiting when the log was read for this.
     pub waited: u64,
     /// Above the cap on waiting followers: how many milliseconds to let pass before asking again.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ use crate::{
         audit::{Draft, Origin},
         family::{Lifetimes, Standing},
     },
-    store::{Backend, FamilyStore},
+    store::{Backend, DenyStore, FamilyStore},
     verifier::{Checker, MAX_LEEWAY, Verifier},
 };
 
@@ -180,9 +180,9 @@ impl Service {
 
     /// Done every second or so: retires keys whose last token has expired.
     pub async fn housekeep(&self) {
-        let keyring = self.keyring.clone();
+        let (keyring, expired_by) = (self.keyring.clone(), self.store.expired_by());
         // It may write to disk, which must not hold up requests.
-        match tokio::task::spawn_blocking(move || keyring.sweep()).await {
+        match tokio::task::spawn_blocking(move || keyring.sweep_until(expired_by)).await {
             Ok(Ok(retired)) if retired.is_empty() => {}
             Ok(Ok(retired)) => self.keys_retired(&retired).await,
             Ok(Err(error)) => tracing::error!(%error, "keys could not be retired; they verify a little longer"),

@@ -224,6 +224,8 @@ pub trait DenyStore: Send + Sync + 'static {
     /// Waits until the log ends elsewhere than at `position`, and says where. Whoever is told so finds it in
     /// [`DenyStore::tail`].
     fn appended(&self, position: u64) -> impl Future<Output = u64> + Send;
+    /// What expires by then has expired. Now, unless the clock has leapt ahead, which is doubted for a while.
+    fn expired_by(&self) -> Timestamp;
     /// The instant for a client's own token: later than any cut-off that applies to it.
     fn stamp(
         &self,

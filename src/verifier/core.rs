@@ -74,7 +74,7 @@ impl Core {
         // still there when it is asked below.
         let boottime = self.clock.boottime();
         self.check_available(boottime)?;
-        let verified = authentic.map_err(|rejection| self.unless_behind(rejection))?;
+        let verified = authentic.or_else(|rejection| self.look_again(token, rejection))?;
         // A clock of ours that is slow must not revive what the feed has dropped as expired.
         let now = self.clock.now().max(self.replica.issuer_now(boottime));
         self.checker.policy.check(&verified, now)?;
@@ -97,15 +97,19 @@ impl Core {
         }
     }
 
-    /// A key that is unknown here may be known to the issuer by now.
-    fn unless_behind(&self, rejection: Rejection) -> Refused {
+    /// A key that is unknown here may be known to the issuer by now, or have come to us since we looked.
+    fn look_again(&self, token: &str, rejection: Rejection) -> Result<Verified<Claims>, Refused> {
         if rejection != Rejection::KeyUnknown {
-            return rejection.into();
+            return Err(rejection.into());
         }
         if let Some(tell) = self.keys_state.on_unknown.get() {
             tell();
         }
-        if self.keys_state.behind.load(Ordering::Acquire) { Unavailable::Keys.into() } else { rejection.into() }
+        if self.keys_state.behind.load(Ordering::Acquire) {
+            return Err(Unavailable::Keys.into());
+        }
+        // The keys were here before it was said that we are not behind: who does not find his now has none.
+        Ok(self.checker.authentic(token)?)
     }
 
     pub(super) fn health(&self) -> Health {

@@ -125,7 +125,7 @@ impl Verifier {
     }
 
     /// From now on these keys are the issuer's: for keys that come by hand. Verifications under way end with the keys
-    /// that they began with.
+    /// that they began with, unless they found no key there.
     pub fn set_keys(&self, keys: JwkSet) {
         self.core.checker.set_keys(keys);
     }

@@ -213,7 +213,8 @@ impl Step<'_> {
         let target = Target::Session(id);
         let now = self.moment.now;
         let (feed_until, kept_until) = self.until(&target, Ends::Sessions, now, expires, retention);
-        if feed_until <= now {
+        // Not by `now`: a clock that is ahead for a moment must not let a live token slip through.
+        if feed_until <= self.expired_by {
             return Ok(None);
         }
         let new = NewEntry { target, ends: Ends::Sessions, before: now, feed_until, kept_until, reason };

@@ -79,7 +79,8 @@ impl Step<'_> {
     }
 
     /// Removes what has expired, `at_most` so many.
-    pub(super) fn expire(&mut self, at_most: usize, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn expire(&mut self, at_most: usize) -> Result<(), StoreError> {
+        let now = self.expired_by;
         self.moment.now = now;
         let end = due_key(now, Due::Feed(u64::MAX));
         let mut passed = Vec::new();

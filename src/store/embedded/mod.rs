@@ -23,7 +23,7 @@ use self::{
     start::{Start, prepare},
     tables::{Noted, Step, failed},
     witness::{Witness, sync_directory_of},
-    writer::{Job, ServedClock, Shared, Writer, head_of, open_database},
+    writer::{Job, ServedClock, Shared, SweepClock, Writer, head_of, open_database},
 };
 use super::StoreError;
 use crate::{
@@ -119,12 +119,13 @@ impl EmbeddedStore {
         let (database, fence) = open_database(&bytes, &options.on_sync_failure, options.cache).map_err(damaged)?;
         let retention = options.retention;
         let Start { character, progress, standing } = prepare(&database, &options, &*clock, random)?;
+        let longest_access = retention.access.max(character.older_until.since(clock.now()));
         let head = head_of(&database).map_err(|e| OpenError::Damaged(e.to_string()))?;
         let shared = Arc::new(Shared {
             bytes,
             database: ArcSwapOption::from_pointee(database),
             served: Mutex::new(ServedClock::default()),
-            sweep: Mutex::default(),
+            sweep: Mutex::new(SweepClock::new(longest_access)),
             head: watch::Sender::new(head),
             character,
             on_sync_failure: options.on_sync_failure,

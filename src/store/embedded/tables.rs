@@ -119,6 +119,8 @@ pub(super) struct Step<'t> {
     pub(super) denied: Table<'t, Bytes, Bytes>,
     pub(super) audit: Table<'t, u64, Bytes>,
     pub(super) moment: Moment,
+    /// What expires by then has expired; `moment.now` may be ahead of it by a leap that is doubted.
+    pub(super) expired_by: Timestamp,
     pub(super) progress: Progress,
     pub(super) character: Character,
     pub(super) audit_cap: u64,
@@ -154,6 +156,7 @@ impl<'t> Step<'t> {
             denied: txn.open_table(DENIED).map_err(failed)?,
             audit: txn.open_table(AUDIT).map_err(failed)?,
             moment,
+            expired_by: moment.now,
             progress,
             character,
             audit_cap,

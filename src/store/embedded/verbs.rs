@@ -187,6 +187,10 @@ impl DenyStore for EmbeddedStore {
         }
     }
 
+    fn expired_by(&self) -> Timestamp {
+        self.shared.sweep_time()
+    }
+
     async fn stamp(&self, subject: SubjectRef, client: ClientId, audit: Draft) -> Result<Timestamp, StoreError> {
         self.whole()?;
         self.step(move |step| {

@@ -27,6 +27,7 @@ use crate::{
     clock::Clock,
     model::{
         SessionId, Timestamp,
+        denial::LEEWAY_AND_MARGIN,
         family::{Generation, Moment, Served},
     },
     store::StoreError,
@@ -42,9 +43,10 @@ const TICK: Duration = Duration::from_secs(1);
 const HEARTBEATS_FOR: Duration = Duration::from_secs(600);
 /// How much of it a crash may forget.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A wall clock that runs ahead of the monotonic one by more than this has leapt.
-const LEAP: Duration = Duration::from_secs(60);
-/// How long such a leap is doubted before it is believed.
+/// A wall clock that runs ahead of the monotonic one by more than this has leapt. Less than the margin with which
+/// entries outlive the greatest leeway: what a smaller leap deletes too early is needed no more.
+const LEAP: Duration = Duration::from_secs(3);
+/// How long such a leap is doubted at least before it is believed.
 const DOUBTED_FOR: Duration = Duration::from_secs(900);
 /// How many rotations are remembered whose answers did not leave. Beyond it their windows count from the rotation.
 const UNANSWERED_CAP: usize = 8192;
@@ -85,20 +87,27 @@ impl ServedClock {
 
 /// The time by which things expire for good. A wall clock that leaps ahead is doubted for a while: an entry that is
 /// deleted by mistake does not come back when the clock is set right.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SweepClock {
     anchor: Option<(Timestamp, Duration)>,
     doubted_since: Option<Duration>,
+    doubted_for: Duration,
 }
 
 impl SweepClock {
+    /// For tokens that live so long: when a leap is believed, those from before it have expired by any clock.
+    pub(super) fn new(access: Duration) -> Self {
+        let doubted_for = DOUBTED_FOR.max(access.saturating_add(LEEWAY_AND_MARGIN));
+        Self { anchor: None, doubted_since: None, doubted_for }
+    }
+
     fn read(&mut self, clock: &dyn Clock) -> Timestamp {
         let (wall, mono) = (clock.now(), clock.monotonic());
         let (from, since) = *self.anchor.get_or_insert((wall, mono));
         let expected = from.plus(mono.saturating_sub(since));
         let leaps = wall.since(expected) > LEAP;
-        let doubted_for = mono.saturating_sub(*self.doubted_since.get_or_insert(mono));
-        if leaps && doubted_for < DOUBTED_FOR {
+        let doubted = mono.saturating_sub(*self.doubted_since.get_or_insert(mono));
+        if leaps && doubted < self.doubted_for {
             return expected;
         }
         (self.anchor, self.doubted_since) = (Some((wall, mono)), None);
@@ -253,6 +262,7 @@ impl Writer {
         let sweep = if jobs.is_empty() { WHEN_IDLE } else { PER_BATCH + PER_JOB * jobs.len() };
         let sweep_now = shared.sweep_time();
         let mut step = Step::begin(&txn, shared.character, shared.moment(), shared.audit_cap, &mut self.noted)?;
+        step.expired_by = sweep_now;
         for (id, head) in &self.unanswered {
             step.unanswered(*id, *head)?;
         }
@@ -270,7 +280,7 @@ impl Writer {
         step.moment = shared.moment();
         step.dirty = false;
         if !self.frozen {
-            step.expire(sweep, sweep_now)?;
+            step.expire(sweep)?;
         }
         changed |= step.dirty || step.progress.stamped > stamped;
         if self.frozen || (!changed && !must_write) {

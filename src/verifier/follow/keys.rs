@@ -14,7 +14,11 @@ use super::{
     http::{FetchError, good},
 };
 use crate::{
-    model::{JwkSet, feed::KeysVersion},
+    clock::{SystemRandom, random_bytes},
+    model::{
+        JwkSet,
+        feed::{KeysVersion, Nonce},
+    },
     verifier::MAX_SET,
 };
 
@@ -86,7 +90,11 @@ impl Driver {
 
     /// Fetches the key set, and says for how long it is good.
     async fn fetch_keys(&self, fetches: &mut Fetches) -> Result<Duration, StepError> {
-        let url = self.places(false).await?.jwks.clone();
+        let mut url = self.places(false).await?.jwks.clone();
+        // Caches of content networks heed no `no-cache` of a request. To them this is another document.
+        if self.is_behind() && fetches.failures > 0 {
+            url.query_pairs_mut().append_pair("again", &Nonce(random_bytes(&SystemRandom)).to_string());
+        }
         let mut request = self.web.get(url.clone());
         // A cache on the way may hold an older set; it has to ask.
         if self.is_behind() {

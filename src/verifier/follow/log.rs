@@ -50,7 +50,12 @@ impl Driver {
             };
             let pause = match stepped {
                 Ok(pause) => {
-                    (failures, look_again) = (0, false);
+                    look_again = false;
+                    // While history is not to be had, the tails in between are no success: with them alone, the service
+                    // would be asked for both again and again and never less often.
+                    if !follower.begins_again() {
+                        failures = 0;
+                    }
                     pause
                 }
                 Err(error) => {
@@ -127,7 +132,8 @@ impl Driver {
             status.last_error = None;
         }
         self.stirred();
-        Ok(heard.pause)
+        // However full the service is: who stays away for longer than that is no longer available.
+        Ok(heard.pause.map(|pause| pause.min(pace.wait)))
     }
 
     async fn ask_page(

@@ -104,6 +104,11 @@ impl Follower {
         self.again = true;
     }
 
+    /// Whether pages failed us since we last arrived.
+    pub(crate) fn begins_again(&self) -> bool {
+        self.again
+    }
+
     pub(crate) fn hear_tail(
         &mut self,
         question: &Question,
@@ -199,5 +204,7 @@ impl Follower {
     }
 }
 
+#[cfg(all(test, feature = "server"))]
+mod store_tests;
 #[cfg(test)]
 mod tests;
