@@ -153,6 +153,32 @@ async fn a_token_from_an_hour_ahead_can_be_handed_back() {
     assert!(!node.active(token).await, "200 said that it was revoked");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expired_by_a_clock_that_was_set_back_does_not_come_alive() {
+    let node = Harness::start().await;
+    node.clock.jump(secs(120));
+    // Believed by then.
+    node.clock.advance(secs(20 * 60));
+    let opened = node.open("alice").await;
+    let token = text(&opened, "access_token");
+    let what = json!({"kind": "token", "id": claim(token, "jti")});
+    assert_eq!(node.post("/v1/revocations", APP, &what).await.0, 201);
+    node.clock.advance(secs(366));
+    // Each step takes some of what has expired along.
+    node.open("bob").await;
+    // Right again: by this clock the token has a minute to live.
+    node.clock.jump_back(secs(120));
+    soon(async {
+        while node.active(token).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let (status, refreshed) = node.refresh(text(&opened, "refresh_token"), APP).await;
+    assert_eq!(status, 200, "sessions go on");
+    assert!(node.active(text(&refreshed, "access_token")).await, "what is minted from now on is not hit");
+}
+
 struct World {
     node: Harness,
     relay: Relay,

@@ -1,16 +1,24 @@
 //! Expiry without scans: a queue of what must be looked at again, and when. A family has exactly one place in it,
 //! which using the family does not move: when its time comes and the family has been used since, it is queued anew.
 
+use std::time::Duration;
+
 use redb::ReadableTable;
 
-use super::tables::{Step, decode, failed, subject_key};
+use super::tables::{Step, decode, encode, failed, subject_key};
 use crate::{
     model::{
         SessionId, Timestamp,
-        denial::{Entry, LEEWAY_AND_MARGIN},
+        audit::Draft,
+        denial::{Ends, Entry, LEEWAY_AND_MARGIN, Retention, Target},
     },
-    store::{Family, StoreError},
+    store::{Denial, Family, StoreError},
 };
+
+/// Where [`super::tables::META`] holds the time by which something last left the feed as expired.
+const FORGOTTEN_BY: &str = "forgotten_by";
+/// By how much less than that the clock may show: the margin that entries are kept for beyond all leeway.
+const SET_BACK: Duration = Duration::from_secs(3);
 
 /// How many a batch looks at when there is other work, besides [`PER_JOB`] for each job that it carries: a job puts at
 /// most three things into the queue (a family, an entry, its place in the feed), so the queue cannot outgrow what is
@@ -82,6 +90,8 @@ impl Step<'_> {
     pub(super) fn expire(&mut self, at_most: usize) -> Result<(), StoreError> {
         let now = self.expired_by;
         self.moment.now = now;
+        self.make_up_for_the_clock(now)?;
+        let feed_ended = self.feed_left;
         let end = due_key(now, Due::Feed(u64::MAX));
         let mut passed = Vec::new();
         for item in self.due.range(..=end).map_err(failed)?.take(at_most) {
@@ -102,6 +112,41 @@ impl Step<'_> {
             }
             self.dirty = true;
         }
+        if self.feed_left > feed_ended {
+            self.meta.insert(FORGOTTEN_BY, &encode(&now)[..]).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// A clock that ran ahead has let entries expire, and was set back: what they denied may live again. All tokens of
+    /// that time are ended; their clients fetch new ones. What is stamped from now on is not hit.
+    pub(super) fn make_up_for_the_clock(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let row = self.meta.get(FORGOTTEN_BY).map_err(failed)?.map(|bytes| bytes.value().to_vec());
+        let Some(row) = row else { return Ok(()) };
+        let forgotten: Timestamp = decode(&row, "time")?;
+        if now.plus(SET_BACK) >= forgotten {
+            return Ok(());
+        }
+        tracing::error!(
+            seconds = forgotten.since(now).as_secs(),
+            "the clock was set back: all access tokens are ended"
+        );
+        let lives = |millis| Duration::from_millis(millis);
+        let retention =
+            Retention { access: lives(self.character.access_millis), session: lives(self.character.session_millis) };
+        // What was forgotten had expired by `forgotten`, leeway and margin included.
+        let before = forgotten.minus(LEEWAY_AND_MARGIN).min(now);
+        let denial = Denial {
+            target: Target::All,
+            ends: Ends::Tokens,
+            before: Some(before),
+            expires: None,
+            reason: Some("the clock was set back after revocations had expired by it".into()),
+            audit: Draft::default(),
+        };
+        self.deny(denial, retention)?;
+        self.meta.insert(FORGOTTEN_BY, &encode(&now)[..]).map_err(failed)?;
+        self.dirty = true;
         Ok(())
     }
 

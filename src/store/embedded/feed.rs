@@ -115,6 +115,7 @@ impl Step<'_> {
         if self.feed.remove(position).map_err(failed)?.is_none() {
             return Ok(());
         }
+        self.feed_left += 1;
         let (page, last) = (page_of(position), head_position(&self.meta)? / PAGE);
         for seal in [page, page + 1] {
             let serves = seal == last || self.has_rows(seal)? || (seal > 0 && self.has_rows(seal - 1)?);

@@ -108,6 +108,7 @@ pub(super) fn prepare(
         if accept {
             accept_loss(&mut step, options).map_err(damaged)?;
         }
+        step.make_up_for_the_clock(now).map_err(damaged)?;
         step.meta.insert("schema", &encode(&SCHEMA)[..]).map_err(|e| redb_damaged(e.into()))?;
         step.meta.insert("character", &encode(&character)[..]).map_err(|e| redb_damaged(e.into()))?;
         let progress = step.finish().map_err(damaged)?;

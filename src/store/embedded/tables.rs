@@ -126,6 +126,8 @@ pub(super) struct Step<'t> {
     pub(super) audit_cap: u64,
     pub(super) noted: &'t mut Noted,
     pub(super) dirty: bool,
+    /// How many entries have left the feed in this transaction.
+    pub(super) feed_left: usize,
     /// The successor that the answer of the job at hand would be the first to carry, if there is one.
     pub(super) first_answer: Option<(SessionId, Generation)>,
     /// The position that was given out last, if this step gave out any.
@@ -162,6 +164,7 @@ impl<'t> Step<'t> {
             audit_cap,
             noted,
             dirty: false,
+            feed_left: 0,
             first_answer: None,
             head: None,
         })
