@@ -74,3 +74,58 @@ impl Requirement {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{SubjectRef, TokenId};
+
+    fn claims(acr: Option<&str>, auth_time: Option<u64>) -> Claims {
+        Claims {
+            issuer: "i".into(),
+            subject: "alice".parse().unwrap(),
+            subject_ref: SubjectRef([0; 16]),
+            audience: vec!["api".parse().unwrap()],
+            expires: Timestamp::from_seconds(1300),
+            issued: Timestamp::from_seconds(1000),
+            not_before: Timestamp::from_seconds(1000),
+            token: TokenId::new(Timestamp::from_seconds(1000), &[0; 10]),
+            client: "app".parse().unwrap(),
+            session: None,
+            scope: "read write".parse().unwrap(),
+            auth_time: auth_time.map(Timestamp::from_seconds),
+            acr: acr.map(Into::into),
+            amr: Vec::new(),
+            custom: serde_json::Map::new(),
+        }
+    }
+
+    #[test]
+    fn an_authentication_is_recent_up_to_its_last_second_and_must_be_known() {
+        let asked = Requirement::none().max_age(Duration::from_secs(100));
+        let check = |auth_time, now| asked.check(&claims(None, auth_time), Timestamp::from_seconds(now));
+        assert_eq!(check(Some(1000), 1100), Ok(()));
+        assert_eq!(check(Some(1000), 1101), Err(Rejection::InsufficientAuthentication));
+        assert_eq!(check(None, 1000), Err(Rejection::InsufficientAuthentication), "nobody says when it was");
+    }
+
+    #[test]
+    fn an_authentication_is_strong_by_one_of_the_values_that_are_asked() {
+        let asked = Requirement::none().acr(["gold", "silver"]).unwrap();
+        let check = |acr| asked.check(&claims(acr, None), Timestamp::from_seconds(1000));
+        assert_eq!((check(Some("gold")), check(Some("silver"))), (Ok(()), Ok(())));
+        for weak in [Some("bronze"), Some("gold silver"), Some(""), None] {
+            assert_eq!(check(weak), Err(Rejection::InsufficientAuthentication), "{weak:?}");
+        }
+    }
+
+    #[test]
+    fn every_scope_that_is_asked_is_there() {
+        let check = |scope: &str| {
+            let asked = Requirement::none().scope(scope).unwrap();
+            asked.check(&claims(None, None), Timestamp::from_seconds(1000))
+        };
+        assert_eq!((check("read"), check("write read")), (Ok(()), Ok(())));
+        assert_eq!(check("read delete"), Err(Rejection::InsufficientScope));
+    }
+}

@@ -254,6 +254,53 @@ fn pages_of_another_log_do_not_join() {
 }
 
 #[test]
+fn pages_join_one_another_and_not_only_the_ends() {
+    let log = Log::of(3 * PAGE + 5);
+    let other = Log { key: Key(log.key.0.clone()), epoch: EPOCH, items: log.items.clone(), salt: 1 };
+    let mut b = Bench::new(&log);
+    b.follow(&log, 3 * PAGE, log.head()).unwrap();
+    b.read(&log, &log.page(0, 1)).unwrap();
+    let middle = Page { to: log.mark(2 * PAGE), ..other.page(1, 2) };
+    assert_eq!(b.read(&log, &middle), Err(FeedError::Discontinuous));
+    assert!(!b.is_fresh());
+}
+
+#[test]
+fn only_a_true_page_is_read() {
+    let log = Log::of(2 * PAGE + 5);
+    let page = log.page(0, 1);
+    let many = (0..=PAGE).map(|n| Item { position: n + 1, ..page.entries[0].clone() }).collect();
+    for (name, bad) in [
+        ("another issuer's", Page { issuer: "https://issuer.tes".into(), ..page.clone() }),
+        ("it ends within a page", Page { to: log.mark(PAGE + 1), ..page.clone() }),
+        ("it begins within a page", Page { from: log.mark(1), ..log.page(0, 1) }),
+        ("it spans nothing", Page { to: page.from, entries: vec![], ..page.clone() }),
+        ("more entries than any answer holds", Page { to: log.mark(2 * PAGE), entries: many, ..page.clone() }),
+        ("out of order", Page { entries: page.entries.iter().rev().cloned().collect(), ..page.clone() }),
+    ] {
+        let mut b = Bench::new(&log);
+        b.follow(&log, 2 * PAGE, log.head()).unwrap();
+        assert!(b.read(&log, &bad).is_err(), "{name}");
+        assert!(!b.is_fresh(), "{name}");
+    }
+}
+
+#[test]
+fn caches_are_passed_by_once_they_have_misled_and_not_for_ever() {
+    let log = Log::of(PAGE + 5);
+    let mut b = Bench::new(&log);
+    b.follow(&log, PAGE, log.head()).unwrap();
+    b.follower.begin_again();
+    b.follow(&log, PAGE, log.head()).unwrap();
+    assert_eq!(b.follower.next(), Next::Page { epoch: EPOCH, page: 0, again: true });
+    b.read(&log, &log.page(0, 1)).unwrap();
+    assert!(b.is_fresh());
+    let again = Log { key: Key(log.key.0.clone()), epoch: Epoch([2; 16]), items: log.items.clone(), salt: 0 };
+    b.follow(&again, PAGE, again.head()).unwrap();
+    assert_eq!(b.follower.next(), Next::Page { epoch: again.epoch, page: 0, again: false });
+}
+
+#[test]
 fn a_page_that_spans_more_than_the_tail_must_be_joined_by_the_next_one() {
     let mut log = Log::of(2 * PAGE + 5);
     let mut b = Bench::new(&log);

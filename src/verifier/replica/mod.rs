@@ -195,3 +195,6 @@ fn expiry(until: Timestamp) -> u32 {
     }
     u32::try_from(until.millis().div_ceil(1000)).unwrap_or(u32::MAX - 1)
 }
+
+#[cfg(test)]
+mod tests;

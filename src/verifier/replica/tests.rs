@@ -1,0 +1,120 @@
+//! Each kind of entry denies what it names, for as long as it must, and no other entry makes it weaker.
+
+use super::*;
+use crate::model::{ClientId, Kid, SessionId, TokenId};
+
+const fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
+}
+
+/// Opened at 1000 s, minted at 2000 s.
+fn bearer() -> Bearer {
+    Bearer {
+        token: TokenId::new(at(2000), &[1; 10]),
+        session: Some(SessionId::new(at(1000), &[2; 10])),
+        subject: SubjectRef([3; 16]),
+        client: "app".parse::<ClientId>().unwrap(),
+        key: "key".parse::<Kid>().unwrap(),
+    }
+}
+
+fn item(target: Target, ends: Ends, before: Timestamp, until: Timestamp) -> Item {
+    Item { position: 1, target, ends, before, until }
+}
+
+fn cut_offs() -> [Target; 3] {
+    let b = bearer();
+    [Target::Subject(b.subject), Target::Client(b.client), Target::All]
+}
+
+fn denies(items: &[Item]) -> bool {
+    let replica = Replica::new(100);
+    items.iter().for_each(|item| replica.merge(std::slice::from_ref(item), at(0)).unwrap());
+    replica.denies(&bearer())
+}
+
+#[test]
+fn what_is_named_is_denied_and_nothing_else() {
+    let b = bearer();
+    let one = |target| item(target, Ends::default(), at(0), at(9000));
+    assert!(denies(&[one(Target::Token(b.token))]) && !denies(&[one(Target::Token(TokenId::new(at(2000), &[9; 10])))]));
+    assert!(denies(&[one(Target::Session(b.session.unwrap()))]));
+    assert!(!denies(&[one(Target::Session(SessionId::new(at(1000), &[9; 10])))]));
+    assert!(denies(&[one(Target::Key(b.key))]) && !denies(&[one(Target::Key("other".parse().unwrap()))]));
+}
+
+#[test]
+fn a_cut_off_ends_what_is_stamped_before_it_to_the_millisecond() {
+    for target in cut_offs() {
+        for (ends, stamp) in [(Ends::Sessions, 1_000_000), (Ends::Tokens, 2_000_000)] {
+            let cut = |millis| [item(target.clone(), ends, Timestamp::from_millis(millis), at(9000))];
+            assert!(denies(&cut(stamp + 1)), "{target:?} {ends:?}");
+            assert!(!denies(&cut(stamp)), "{target:?} {ends:?}: what is stamped at it is not hit");
+        }
+    }
+    let other = item(Target::Client("other".parse().unwrap()), Ends::Tokens, at(5000), at(9000));
+    assert!(!denies(&[other, item(Target::Subject(SubjectRef([4; 16])), Ends::Tokens, at(5000), at(9000))]));
+}
+
+#[test]
+fn an_earlier_cut_off_that_comes_later_weakens_none() {
+    for target in cut_offs() {
+        for ends in [Ends::Sessions, Ends::Tokens] {
+            let cut = |before, until| item(target.clone(), ends, at(before), at(until));
+            let both = [cut(5000, 9000), cut(10, 8000)];
+            assert!(denies(&both), "{target:?}");
+            let replica = Replica::new(100);
+            replica.merge(&both, at(0)).unwrap();
+            replica.sweep(at(8999));
+            assert!(replica.denies(&bearer()), "{target:?}: its end was brought forward");
+        }
+    }
+}
+
+#[test]
+fn an_entry_leaves_when_it_has_expired_and_takes_no_other_along() {
+    let b = bearer();
+    let ids = [Target::Token(b.token), Target::Session(b.session.unwrap()), Target::Key(b.key.clone())];
+    for target in ids.into_iter().chain(cut_offs()) {
+        let replica = Replica::new(100);
+        // To the millisecond above a whole second: that second must not take it away.
+        let until = Timestamp::from_millis(5_000_001);
+        let ends = Ends::Tokens;
+        let other = [Target::Key("other".parse().unwrap()), Target::Client("other".parse().unwrap()), Target::All];
+        let due = other.map(|target| item(target, Ends::Sessions, at(1), at(4000)));
+        replica.merge(&due, at(0)).unwrap();
+        replica.merge(&[item(target.clone(), ends, at(3000), until)], at(4999)).unwrap();
+        replica.sweep(at(5000));
+        assert!(replica.denies(&bearer()), "{target:?}: too early, or with what was due");
+        replica.sweep(at(5001));
+        assert!(!replica.denies(&bearer()) && replica.len() == 0, "{target:?}: it is kept for ever");
+    }
+}
+
+#[test]
+fn what_ends_a_client_two_ways_ends_it_as_long_as_each_lasts() {
+    let replica = Replica::new(100);
+    let cut = |ends, until| item(Target::Client("app".parse().unwrap()), ends, at(3000), at(until));
+    replica.merge(&[cut(Ends::Sessions, 4000), cut(Ends::Tokens, 6000)], at(0)).unwrap();
+    replica.sweep(at(4000));
+    assert!(replica.denies(&bearer()));
+    replica.sweep(at(6000));
+    assert!(!replica.denies(&bearer()));
+}
+
+#[test]
+fn at_the_cap_what_is_known_is_extended_and_the_strongest_find_room() {
+    let b = bearer();
+    let known = [Target::Token(b.token), Target::Session(b.session.unwrap()), Target::Subject(b.subject)];
+    let replica = Replica::new(known.len());
+    let with = |target: &Target, until| item(target.clone(), Ends::Tokens, at(3000), at(until));
+    replica.merge(&known.each_ref().map(|target| with(target, 4000)), at(0)).unwrap();
+    let stranger = Target::Token(TokenId::new(at(2000), &[9; 10]));
+    assert_eq!(replica.merge(&[with(&stranger, 9000)], at(0)), Err(Full));
+    replica.merge(&known.each_ref().map(|target| with(target, 9000)), at(0)).unwrap();
+    replica.sweep(at(4000));
+    assert_eq!(replica.len(), known.len(), "extended");
+    let strong = [Target::Key("other".parse().unwrap()), Target::All];
+    replica.merge(&strong.each_ref().map(|target| with(target, 9000)), at(0)).unwrap();
+    assert_eq!(replica.len(), known.len() + 2);
+}
