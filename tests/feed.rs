@@ -445,3 +445,36 @@ async fn a_thousand_followers_hear_of_one_revocation() {
         assert_eq!(tail["entries"][0]["sid"], id);
     }
 }
+
+#[tokio::test]
+async fn keys_that_changed_before_the_request_came_are_news() {
+    let harness = Harness::start().await;
+    let reader = Reader::new(&harness).await;
+    let at = reader.tail(None, 0).await;
+    let url = |keys: &str| {
+        let place = format!("epoch={}&position={}&digest={}", at.epoch, at.to.position, at.to.digest);
+        format!("{}/v1/feed?nonce={}&wait=10000&keys={keys}&{place}", harness.base, Nonce([7; 16]))
+    };
+    let other = "A".repeat(43);
+    let told = harness.http.get(url(&other)).send();
+    // Half of what it was allowed to wait.
+    let told = tokio::time::timeout(Duration::from_secs(5), told).await.expect("it waits, and the keys are others");
+    assert_eq!(told.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_digest_stands_for_all_that_came_before() {
+    let mut digests = Vec::new();
+    for first in [1, 2] {
+        let harness = Harness::start().await;
+        let expires = Some(harness.clock.now().plus(Duration::from_secs(60)));
+        for id in [first, 3] {
+            let target = Target::Token(TokenId::new(harness.clock.now(), &[id; 10]));
+            let denial =
+                Denial { target, ends: Ends::Tokens, before: None, expires, reason: None, audit: Draft::default() };
+            harness.store.deny(denial).await.unwrap();
+        }
+        digests.push(harness.store.tail(None, PAGE).await.unwrap().to.digest);
+    }
+    assert_ne!(digests[0], digests[1], "the last entries are the same, the first ones are not");
+}

@@ -471,7 +471,12 @@ async fn keys_change_when_the_feed_says_so_and_old_ones_go() {
 /// Whatever the key endpoint says, the set that is known stays, and a token of an unknown key is "cannot tell" while the
 /// feed says that there are others.
 async fn keeps_its_keys(fate: Fate) {
+    keeps_its_keys_in(|_| fate).await;
+}
+
+async fn keeps_its_keys_in(fate: impl FnOnce(&World) -> Fate) {
     let w = World::new().await;
+    let fate = fate(&w);
     let verifier = w.verifier().await;
     w.relay.set(Kind::Keys, fate.clone());
     w.node.clock.advance(Duration::from_secs(21 * 60));
@@ -528,8 +533,18 @@ async fn keys_never_end() {
     keeps_its_keys(Fate::Endless).await;
 }
 #[tokio::test]
-async fn keys_redirect() {
-    keeps_its_keys(Fate::Say(302, "Location: http://127.0.0.1:1/".into(), Vec::new())).await;
+async fn keys_redirect_to_where_they_really_are() {
+    let elsewhere = Relay::start().await;
+    keeps_its_keys_in(|w| {
+        elsewhere.to(&w.node.base);
+        Fate::Say(302, format!("Location: {}/.well-known/jwks.json", elsewhere.url), Vec::new())
+    })
+    .await;
+    assert_eq!(elsewhere.asked(Kind::Keys), 0, "it went there");
+}
+#[tokio::test]
+async fn keys_come_with_an_error() {
+    keeps_its_keys(Fate::Status(500)).await;
 }
 #[tokio::test]
 async fn keys_come_from_an_older_cache() {
@@ -690,6 +705,20 @@ async fn issuers_side_by_side_share_nothing() {
     assert_eq!(refused(&nobody), Some(Rejection::Issuer.into()));
     let twice = Verifiers::new([a.builder().follow().unwrap(), a.builder().follow().unwrap()]);
     assert_eq!(twice.err(), Some(Misuse::IssuerTwice));
+}
+
+#[tokio::test]
+async fn new_keys_of_everything_are_found_by_the_metadata() {
+    let w = World::with(Setup { on_disk: true, ..Setup::default() }).await;
+    let verifier = w.verifier().await;
+    let w = w
+        .restart(|setup, path| {
+            std::fs::remove_dir_all(path.unwrap().join("keys")).unwrap();
+            setup.acceptance = rescind::store::embedded::Acceptance::EndSessions;
+        })
+        .await;
+    let token = w.token("alice").await;
+    until("the feed's new key is known", || verifier.verify(&token).is_ok()).await;
 }
 
 #[tokio::test]

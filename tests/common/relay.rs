@@ -36,6 +36,8 @@ pub enum Fate {
     Cache,
     /// This is answered instead.
     Say(u16, String, Vec<u8>),
+    /// The true answer under another status.
+    Status(u16),
     /// Bytes without end.
     Endless,
     /// The true answer, changed: `(what, by what)` in its text.
@@ -155,7 +157,7 @@ async fn carry(mut client: TcpStream, state: Arc<Mutex<State>>, carried: Arc<Ato
                 }
             }
             Fate::Cache if let Some(kept) = kept(&state, &target) => kept,
-            Fate::Pass | Fate::Drip | Fate::Change(..) | Fate::Cache => {
+            Fate::Pass | Fate::Drip | Fate::Change(..) | Fate::Cache | Fate::Status(_) => {
                 let Some(backend) = backend else { return Ok(()) };
                 let answer = exchange(backend, &head).await?;
                 if answer.starts_with(b"HTTP/1.1 200") {
@@ -173,6 +175,10 @@ async fn carry(mut client: TcpStream, state: Arc<Mutex<State>>, carried: Arc<Ato
                     client.write_all(&[*byte]).await?;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
+            }
+            Fate::Status(status) => {
+                let text = String::from_utf8_lossy(&answer).replacen(" 200 ", &format!(" {status} "), 1);
+                client.write_all(text.as_bytes()).await?;
             }
             Fate::Change(what, by) => {
                 let (head, body) = split(&answer);
