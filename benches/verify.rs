@@ -11,14 +11,56 @@ use ed25519_dalek::Signature;
 use forge::{AUDIENCE, At, Forge, ISSUER};
 use rescind::{
     clock::{Clock, SystemClock},
-    model::{PreparedKey, Timestamp},
+    model::{
+        PreparedKey, Timestamp, TokenId,
+        denial::{Ends, Target},
+        feed::{Digest, Epoch, Item, Mark, PAGE, PAGE_TYPE, Page},
+    },
     verifier::Verifier,
 };
+use sha2::Digest as _;
 
 /// A token of about 600 bytes: the required claims, a session, a scope, when its subject logged in.
 fn token(f: &Forge) -> String {
     let claims = ["acr", "amr", "role"].into_iter().fold(f.claims(), forge::Members::without);
     f.mint(&f.header(), &claims)
+}
+
+/// A verifier by the machine's clock that has seen 10,000 tokens, and to which a million others are denied.
+fn remembering() -> (Verifier, Vec<String>) {
+    let f = Forge::new(SystemClock::default().now().seconds());
+    let verifier = Verifier::builder(ISSUER).audience(AUDIENCE).keys(f.jwks()).feed_keys(f.jwks());
+    let verifier = verifier.dangerous_allow_stale().build().expect("it is set up");
+    let id = |n: u64| TokenId::new(Timestamp::from_seconds(f.now), &random_of(n));
+    let until = Timestamp::from_seconds(f.now + 3600);
+    for page in 0..1_000_000 / PAGE {
+        let mark = |position| Mark { position, digest: Digest([0; 32]) };
+        let item = |position| Item {
+            position,
+            target: Target::Token(id(position)),
+            ends: Ends::default(),
+            before: Timestamp::default(),
+            until,
+        };
+        let (from, to) = (page * PAGE, (page + 1) * PAGE);
+        let entries = (from + 1..=to).map(item).collect();
+        let page = Page { issuer: ISSUER.into(), epoch: Epoch([0; 16]), from: mark(from), to: mark(to), entries };
+        let header = f.header().text("typ", PAGE_TYPE);
+        let read = verifier.merge(&f.mint_raw(&header.json(), serde_json::to_vec(&page).expect("it serialises")));
+        assert_eq!(read, Ok(1000));
+    }
+    assert_eq!(verifier.health().entries, 1_000_000);
+    let claims = ["acr", "amr", "role"].into_iter().fold(f.claims(), forge::Members::without);
+    let mint = |n: u64| f.mint(&f.header(), &claims.clone().text("jti", &id(2_000_000 + n).to_string()));
+    let tokens: Vec<_> = (0..10_000).map(mint).collect();
+    assert!(tokens.iter().all(|token| verifier.verify(token).is_ok()));
+    (verifier, tokens)
+}
+
+/// As random as what a UUID of version 7 is filled with, and the same each time.
+fn random_of(n: u64) -> [u8; 10] {
+    let digest = sha2::Sha256::digest(n.to_be_bytes());
+    digest[..10].try_into().expect("10 of 32 bytes")
 }
 
 #[expect(clippy::print_stdout, reason = "a bench reports")]
@@ -31,13 +73,19 @@ fn verify(c: &mut Criterion) {
         Verifier::builder(ISSUER).audience(AUDIENCE).keys(f.jwks()).clock(clock).dangerous_allow_stale()
     };
     let verifier = builder().without_seen_before().build().expect("it is set up");
-    let remembering = builder().build().expect("it is set up");
     let (input, _) = token.rsplit_once('.').expect("three segments");
     let (key, signature) = (f.key.verifying_key(), f.sign(input));
 
     let mut group = c.benchmark_group("verify");
     group.bench_function("first_sight", |b| b.iter(|| verifier.verify(black_box(&token)).expect("it is good")));
-    group.bench_function("seen_before", |b| b.iter(|| remembering.verify(black_box(&token)).expect("it is good")));
+    let (remembering, seen) = remembering();
+    let mut next = 0;
+    group.bench_function("seen_before", |b| {
+        b.iter(|| {
+            next = (next + 1) % seen.len();
+            remembering.verify(black_box(&seen[next])).expect("it is good")
+        })
+    });
     group.bench_function("prepare_key", |b| b.iter(|| PreparedKey::new(black_box(f.public()))));
     group.bench_function("bare_strict", |b| {
         b.iter(|| key.verify_strict(black_box(input).as_bytes(), &Signature::from_bytes(black_box(&signature))))

@@ -72,8 +72,9 @@ const MAX_STALENESS: Duration = Duration::from_secs(30);
 const STALENESS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 /// How many entries are held, unless it is said: about 200 MiB of them.
 const MAX_ENTRIES: usize = 5_000_000;
-/// How many tokens are remembered whose signatures were checked.
-const SEEN: usize = 16_384;
+/// How many tokens are remembered whose signatures were checked. A set holds eight, and with a third of this in use hardly
+/// one runs over.
+const SEEN: usize = 32_768;
 /// How long keys are believed that nobody has confirmed.
 #[cfg(feature = "follow")]
 const MAX_KEY_AGE: Duration = Duration::from_secs(3600);
@@ -168,7 +169,7 @@ impl Builder {
         self.max_entries = max;
         self
     }
-    /// How many tokens it remembers whose signatures it has checked: 16,384 by default. Everything else about them is
+    /// How many tokens it remembers whose signatures it has checked: 32,768 by default. Everything else about them is
     /// asked anew each time.
     #[must_use]
     pub fn seen_before(mut self, tokens: usize) -> Self {
