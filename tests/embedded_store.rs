@@ -156,6 +156,8 @@ async fn a_store_from_before_the_feed_gets_one_with_all_that_is_denied() {
     }
     // It goes on from there, and forgets in time.
     let store = file(&path, &clock, options()).unwrap();
+    let head = tokio::time::timeout(secs(5), store.appended(0)).await;
+    assert_eq!(head, Ok(live.head), "who has read nothing need not wait for the next entry");
     let at = store.tail(None, PAGE).await.unwrap();
     clock.advance(millis(1));
     let next = store.deny(denial(Target::Session(common::session(START, 1)), Ends::Tokens)).await.unwrap().unwrap();

@@ -266,6 +266,17 @@ async fn whoever_waits_is_told_of_other_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn waiting_ends_before_the_time_of_a_request_does() {
+    let mut setup = Setup::default();
+    setup.limits.request_timeout = Duration::from_millis(300);
+    let harness = Harness::with(setup).await;
+    let reader = Reader::new(&harness).await;
+    let at = reader.tail(None, 0).await;
+    let quiet = reader.tail(Some((at.epoch, at.to)), 10_000).await;
+    assert_eq!((quiet.to, quiet.entries), (at.to, vec![]), "an answer, and no 503");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_in_another_log_is_answered_from_the_last_page_at_once() {
     let harness = Harness::start().await;
     let reader = Reader::new(&harness).await;

@@ -22,12 +22,12 @@ use relay::{Fate, Kind, Relay};
 use rescind::{
     clock::{Clock, ManualClock, SystemClock},
     model::{
-        Timestamp, TokenId,
+        SubjectRef, Timestamp, TokenId,
         audit::Draft,
         denial::{Ends, Target},
     },
     store::{Denial, DenyStore},
-    verifier::{Builder, Misuse, Refused, Rejection, Unavailable, Verifier, Verifiers},
+    verifier::{Builder, MAX_SET, Misuse, Refused, Rejection, Unavailable, Verifier, Verifiers},
 };
 use serde_json::{Value, json};
 
@@ -222,20 +222,32 @@ async fn deny_some(node: &Harness, numbers: std::ops::Range<u64>, expires: Optio
 #[tokio::test]
 async fn a_page_that_a_cache_kept_too_long_is_passed_by() {
     let w = World::new().await;
-    let later = Some(w.node.clock.now().plus(Duration::from_secs(3600)));
-    // Pages 0 and 2 hold one entry each that lives for an hour; all else is gone in minutes.
-    deny_some(&w.node, 0..1, later).await;
-    deny_some(&w.node, 1..2_000, None).await;
-    deny_some(&w.node, 2_000..2_001, later).await;
-    deny_some(&w.node, 2_001..3_001, None).await;
+    let store = &w.node.store;
+    let in_seconds = |seconds| Some(w.node.clock.now().plus(Duration::from_secs(seconds)));
+    // Pages 0 and 3 hold one entry each that lives for an hour, page 2 is gone before, and all else before that.
+    deny_some(&w.node, 0..1, in_seconds(3600)).await;
+    deny_some(&w.node, 1..2_000, in_seconds(0)).await;
+    deny_some(&w.node, 2_000..3_000, in_seconds(600)).await;
+    deny_some(&w.node, 3_000..3_001, in_seconds(3600)).await;
+    deny_some(&w.node, 3_001..4_001, in_seconds(0)).await;
+    let sweep = async || {
+        w.node.clock.advance(Duration::from_secs(400));
+        for _ in 0..60 {
+            let nobody = "nobody".parse().unwrap();
+            store.stamp(SubjectRef([0; 16]), nobody, Draft::default()).await.unwrap();
+        }
+    };
+    sweep().await;
     w.relay.set(Kind::Page, Fate::Cache);
-    w.verifier().await;
-    w.node.clock.advance(Duration::from_secs(600));
-    until("page 1 is gone", || w.node.store.queue_depth() == 0).await;
+    let epoch = store.tail(None, 0).await.unwrap().epoch;
+    let kept = w.node.http.get(format!("{}/v1/feed/{epoch}/0", w.relay.url)).send().await.unwrap();
+    assert_eq!((kept.status().as_u16(), store.page(0).await.unwrap().unwrap().to.position), (200, 2_000));
+    sweep().await;
+    assert_eq!(store.page(2).await.unwrap(), None, "what the cache says comes next");
     let asked = w.relay.asked(Kind::Page);
     let verifier = w.verifier().await;
     assert_eq!(verifier.health().entries, 2);
-    assert!(w.relay.asked(Kind::Page) > asked + 2, "the cache was of no use, and was asked");
+    assert_eq!(w.relay.asked(Kind::Page) - asked, 4, "0 of the cache, 2 in vain, 0 and 3 past the cache");
 }
 
 /// Whatever is wrong with the way to the feed: within `max_staleness` nothing is accepted any more, revoked or not, and
@@ -340,6 +352,7 @@ async fn boots_while_the_service_is_down() {
     let verifier = w.builder().follow().unwrap();
     until("an error is told", || verifier.health().last_error.is_some()).await;
     assert_eq!(unavailable(&verifier, &token), Some(Unavailable::NotSynced));
+    assert!(!verifier.health().keys_current, "it has none");
     w.relay.to(&w.node.base);
     soon(verifier.ready()).await;
     assert!(verifier.verify(&token).is_ok());
@@ -355,6 +368,18 @@ async fn a_suspended_machine_wakes_up_in_the_dark() {
     // Half a minute: the token itself is good for longer than that.
     w.node.clock.suspend(Duration::from_secs(30));
     assert_eq!(unavailable(&verifier, &token), Some(Unavailable::Stale));
+}
+
+#[tokio::test]
+async fn a_machine_that_wakes_up_does_not_wait_for_news() {
+    let w = World::new().await;
+    let verifier = w.verifier().await;
+    w.node.clock.suspend(Duration::from_secs(30));
+    assert_eq!(verifier.health().available, Err(Unavailable::Stale));
+    // Ends the question from before the sleep, of which nobody knows when it was answered.
+    w.stir().await;
+    let soon = tokio::time::timeout(Duration::from_secs(5), verifier.ready());
+    soon.await.expect("the next question is answered at once");
 }
 
 #[tokio::test]
@@ -556,6 +581,22 @@ async fn keys_are_said_to_be_unchanged() {
 }
 
 #[tokio::test]
+async fn keys_that_could_not_be_had_are_asked_for_again_without_being_told_to() {
+    for fate in [Fate::Say(304, String::new(), Vec::new()), Fate::Say(500, String::new(), Vec::new()), Fate::Replay] {
+        let w = World::new().await;
+        let verifier = w.verifier().await;
+        let asked = w.relay.asked(Kind::Keys);
+        w.relay.set(Kind::Keys, fate.clone());
+        w.node.clock.advance(Duration::from_secs(21 * 60));
+        assert_eq!(w.node.post("/v1/keys/rotate", APP, &json!({})).await.0, 200);
+        until("asked in vain", || w.relay.asked(Kind::Keys) > asked && !verifier.health().keys_current).await;
+        w.relay.set(Kind::Keys, Fate::Pass);
+        // No token of an unknown key comes by, and the feed has nothing new to say.
+        until(&format!("{fate:?}"), || verifier.health().keys_current).await;
+    }
+}
+
+#[tokio::test]
 async fn keys_of_other_types_beside_ours_are_passed_over() {
     let w = World::new().await;
     let rsa = r#"{"keys":[{"kty":"RSA","kid":"r","n":"AQAB","e":"AQAB"},"#;
@@ -741,6 +782,7 @@ async fn metadata_that_sends_us_elsewhere_is_not_followed() {
         ("keys elsewhere", format!("{own}/.well-known/jwks.json"), "http://127.0.0.1:1/jwks.json".to_owned()),
         ("feed elsewhere", format!("{own}/v1/feed"), "http://127.0.0.1:1/v1/feed".to_owned()),
         ("no feed", "rescind_feed_uri".to_owned(), "other".to_owned()),
+        ("longer than it may be", "\"issuer\"".to_owned(), format!("{}\"issuer\"", " ".repeat(MAX_SET))),
     ] {
         w.relay.set(Kind::Metadata, Fate::Change(from, to));
         let verifier = w.builder().follow().unwrap();
@@ -797,4 +839,30 @@ async fn what_was_carried_by_hand_is_refused_and_makes_nothing_available() {
     assert!(revoked(&by_hand, &token) && revoked(&following, &token));
     let stranger = builder().feed_keys(set(&keys)).build().unwrap();
     assert!(stranger.merge(jws).is_err(), "a key of tokens signs no feed");
+}
+
+#[tokio::test]
+async fn what_was_carried_by_hand_tells_the_time_and_never_takes_it_back() {
+    let w = World::new().await;
+    let token = w.token("alice").await;
+    w.revoke(json!({"kind": "token", "id": claim(&token, "jti")})).await;
+    let carry = async || {
+        let tail = format!("{}/v1/feed?nonce={}", w.node.base, "A".repeat(22));
+        w.node.http.get(tail).send().await.unwrap().text().await.unwrap()
+    };
+    let ours = Arc::new(ManualClock::new(w.node.clock.now()));
+    let early = carry().await;
+    w.node.clock.advance(Duration::from_secs(600));
+    let late = carry().await;
+    let (_, metadata) = w.node.get("/.well-known/oauth-authorization-server").await;
+    let (_, keys) = w.node.get("/.well-known/jwks.json").await;
+    let set = |v: &Value| rescind::model::JwkSet::parse(v.to_string().as_bytes()).unwrap();
+    let builder = w.builder().clock(ours).keys(set(&keys)).feed_keys(set(&metadata["rescind_feed_jwks"]));
+    let by_hand = builder.dangerous_allow_stale().build().unwrap();
+    by_hand.merge(&early).unwrap();
+    assert!(revoked(&by_hand, &token));
+    by_hand.merge(&late).unwrap();
+    assert_eq!(by_hand.health().entries, 0, "its token has expired by the issuer's clock");
+    by_hand.merge(&early).unwrap();
+    assert_eq!(by_hand.verify(&token).err(), Some(Rejection::Expired.into()), "by our own clock it lives");
 }

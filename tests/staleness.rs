@@ -250,6 +250,8 @@ async fn a_full_service_makes_no_verifier_unavailable() {
         assert_eq!(verifier.health().available, Ok(()), "after {:?}", clock.monotonic());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // A third of its `max_staleness` between them.
+    assert!(w.relay.asked(Kind::Tail) <= 20, "asked {} times in 4 s", w.relay.asked(Kind::Tail));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,6 +125,7 @@ contract! { InMemory as in_memory, OnFile as on_file; {
     the_feed_forgets_a_cut_off_of_sessions_before_the_issuer_does,
     a_follower_at_the_head_keeps_its_place_when_all_expires,
     a_clock_that_leaps_takes_nothing_out_of_the_feed,
+    the_end_of_a_page_is_known_while_something_on_it_lives,
     whoever_waits_is_told_of_the_next_entry,
     an_expired_family_is_swept_with_its_index,
     use_postpones_the_sweeping,
@@ -770,6 +771,21 @@ async fn a_clock_that_leaps_takes_nothing_out_of_the_feed(p: impl Place) {
     nudge(&*store).await;
     let tail = store.tail(None, PAGE).await.unwrap();
     assert_eq!((tail.now, tail.entries), (START, vec![Item::from(&entry)]));
+}
+
+async fn the_end_of_a_page_is_known_while_something_on_it_lives(p: impl Place) {
+    let store = p.store();
+    deny(&*store, Target::Key(kid("k1")), Ends::Tokens).await;
+    deny_many(&store, PAGE - 1, START, 1).await;
+    let end = store.tail(None, PAGE).await.unwrap();
+    assert_eq!(end.to.position, PAGE);
+    deny_many(&store, PAGE + 5, START, 2).await;
+    p.clock().advance(secs(600));
+    for _ in 0..50 {
+        nudge(&*store).await;
+    }
+    let tail = store.tail(Some((end.epoch, end.to)), PAGE).await.unwrap();
+    assert_eq!((tail.from, tail.entries), (end.to, Vec::new()), "whoever stands there need not read page 0 again");
 }
 
 async fn whoever_waits_is_told_of_the_next_entry(p: impl Place) {

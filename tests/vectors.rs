@@ -181,6 +181,18 @@ fn keys_are_replaced_while_others_verify() {
 }
 
 #[test]
+fn a_token_seen_before_is_good_by_the_very_key_that_it_was_checked_with() {
+    let (f, other) = (forge(), forge());
+    let verifier = verifier(&f);
+    let token = f.token();
+    assert!(verifier.verify(&token).is_ok());
+    let mut keys = other.jwks();
+    keys.keys[0].kid = f.jwk().kid;
+    verifier.set_keys(keys);
+    assert_eq!(verifier.verify(&token).err(), Some(Rejection::Signature.into()), "a name is no key");
+}
+
+#[test]
 fn a_key_has_one_algorithm() {
     let f = forge();
     let verifier = verifier(&f);

@@ -1,6 +1,13 @@
 //! What a token says of itself: its signature, its claims, its times. Nothing here knows of revocation.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 
@@ -21,6 +28,8 @@ use crate::model::{Jwk, JwkSet, Kid, PreparedKey, claims::Claims, denial::Bearer
 pub struct Verified<T>(Arc<Good<T>>);
 
 struct Good<T> {
+    /// Of the key set by which it was found good.
+    generation: u64,
     value: T,
     key: Jwk,
     bearer: Bearer,
@@ -50,8 +59,8 @@ impl<T> Verified<T> {
     where
         T: Clone,
     {
-        let (key, bearer) = (self.0.key.clone(), self.0.bearer.clone());
-        Ok(Verified(Arc::new(Good { value: read(self.into_inner())?, key, bearer })))
+        let (generation, key, bearer) = (self.0.generation, self.0.key.clone(), self.0.bearer.clone());
+        Ok(Verified(Arc::new(Good { generation, value: read(self.into_inner())?, key, bearer })))
     }
 }
 
@@ -81,6 +90,8 @@ impl<T: PartialEq> PartialEq for Verified<T> {
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     pub(super) set: JwkSet,
+    /// Another one for each set: what was found good by this very set need not be looked up in it.
+    generation: u64,
     /// In the order of the set.
     prepared: Box<[PreparedKey]>,
     /// Which set it is, in the feed's words; none if it was handed over.
@@ -90,7 +101,9 @@ pub(super) struct Keys {
 
 impl Keys {
     fn given(set: JwkSet) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            generation: NEXT.fetch_add(1, Ordering::Relaxed),
             prepared: set.keys.iter().map(|jwk| PreparedKey::new(jwk.key)).collect(),
             set,
             #[cfg(feature = "follow")]
@@ -104,7 +117,8 @@ pub(crate) struct Checker {
     pub(super) policy: Policy,
     /// Replaced as a whole. A reader never waits for a writer, nor sees half a set.
     pub(super) keys: ArcSwap<Keys>,
-    /// Tokens whose signatures have been checked. All else about them is asked anew each time.
+    /// Tokens whose signatures have been checked, and what of the policy holds at any hour. All else is asked anew each
+    /// time.
     seen: Seen<Verified<Claims>>,
 }
 
@@ -129,7 +143,7 @@ impl Checker {
     #[cfg(feature = "server")]
     pub(crate) fn check(&self, token: &str, now: Timestamp) -> Result<Verified<Claims>, Rejection> {
         let verified = self.authentic(token)?;
-        self.policy.check(&verified, now)?;
+        self.policy.check_now(&verified, now)?;
         Ok(verified)
     }
 
@@ -137,17 +151,17 @@ impl Checker {
     #[cfg(feature = "server")]
     pub(crate) fn check_now_or_later(&self, token: &str, now: Timestamp) -> Result<Verified<Claims>, Rejection> {
         let verified = self.authentic(token)?;
-        self.policy.check(&verified, now.max(verified.issued).max(verified.not_before))?;
+        self.policy.check_now(&verified, now.max(verified.issued).max(verified.not_before))?;
         Ok(verified)
     }
 
-    /// What the issuer has signed, whenever and for whomever.
+    /// What the issuer has signed for us, whenever.
     pub(super) fn authentic(&self, token: &str) -> Result<Verified<Claims>, Rejection> {
         let keys = self.keys.load();
         if let Some(entry) = self.seen.get(token)
-            && let key = &entry.value.0.key
+            && let Good { generation, key, .. } = &*entry.value.0
             // A key that left the set verifies nothing any more, not even what it has verified before.
-            && keys.set.keys.iter().any(|one| one == key)
+            && (*generation == keys.generation || keys.set.keys.iter().any(|one| one == key))
         {
             return Ok(entry.value.clone());
         }
@@ -158,6 +172,7 @@ impl Checker {
             return Err(Rejection::Signature);
         }
         let value = claims::parse(&jws.payload)?;
+        self.policy.check_for_good(&value)?;
         let key = key.clone();
         let bearer = Bearer {
             token: value.token,
@@ -167,7 +182,7 @@ impl Checker {
             key: key.kid.clone(),
         };
         let until = value.expires.millis();
-        let verified = Verified(Arc::new(Good { value, key, bearer }));
+        let verified = Verified(Arc::new(Good { generation: keys.generation, value, key, bearer }));
         self.seen.put(token, verified.clone(), until);
         Ok(verified)
     }

@@ -143,3 +143,25 @@ fn max_age(headers: &header::HeaderMap) -> Duration {
     let seconds = lists.flat_map(|list| list.split(',')).find_map(|d| d.trim().strip_prefix("max-age=")?.parse().ok());
     seconds.map_or(LEAST_AGE, Duration::from_secs).clamp(LEAST_AGE, GREATEST_AGE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_age_is_heeded_within_bounds() {
+        for (value, seconds) in [
+            ("max-age=300", 300),
+            ("public, max-age=300", 300),
+            ("max-age=0", 60),
+            ("max-age=31536000", 1800),
+            ("max-age=99999999999999999999", 60),
+            ("no-store", 60),
+        ] {
+            let mut headers = header::HeaderMap::new();
+            headers.insert(header::CACHE_CONTROL, value.parse().expect("a header"));
+            assert_eq!(max_age(&headers), Duration::from_secs(seconds), "{value}");
+        }
+        assert_eq!(max_age(&header::HeaderMap::new()), LEAST_AGE);
+    }
+}

@@ -138,3 +138,19 @@ fn backoff(failures: u32, most: Duration) -> Duration {
     let [random] = random_bytes::<1>(&SystemRandom);
     full.mul_f64(0.5 + f64::from(random) / 512.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_to_a_bound_and_are_scattered() {
+        let most = Duration::from_secs(2);
+        for (failures, full) in [(1, 200), (2, 400), (3, 800), (4, 1600), (5, 2000), (u32::MAX, 2000)] {
+            let full = Duration::from_millis(full);
+            let pauses: std::collections::HashSet<_> = (0..64).map(|_| backoff(failures, most)).collect();
+            assert!(pauses.iter().all(|pause| (full / 2..full).contains(pause)), "{failures}: {pauses:?}");
+            assert!(pauses.len() > 16, "{failures}: many who failed together must not come back together");
+        }
+    }
+}

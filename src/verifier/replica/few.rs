@@ -47,6 +47,10 @@ impl Few {
             || (!self.keys.is_empty() && self.keys.contains_key(&bearer.key))
             || (!self.clients.is_empty() && self.clients.get(&bearer.client).is_some_and(|both| cover(both, bearer)))
     }
+    /// Whether it has a cut-off of this client, of whichever kind: each has room for both.
+    pub(super) fn knows(&self, client: &ClientId) -> bool {
+        self.clients.contains_key(client)
+    }
     pub(super) fn client(&mut self, client: &ClientId, item: &Item) {
         self.clients.entry(client.clone()).or_default()[item.ends as usize].extend(item);
     }

@@ -133,7 +133,9 @@ impl Replica {
         let mut few: Option<Few> = None;
         let mut full = false;
         for item in items.iter().filter(|item| item.until > now) {
-            if self.len() >= self.max_entries && !self.knows(&item.target, item.ends) {
+            // Also what this answer has brought so far, which is not stored yet.
+            let few_len = few.as_ref().map_or_else(|| self.few.load().len(), Few::len);
+            if self.many_len() + few_len >= self.max_entries && !self.knows(&item.target, item.ends) {
                 full = true;
                 continue;
             }
@@ -161,7 +163,7 @@ impl Replica {
             Target::Subject(id) => self.subjects[ends as usize].before(&id.0).is_some(),
             // Few, and the strongest: there is always room.
             Target::Key(_) | Target::All => true,
-            Target::Client(_) => false,
+            Target::Client(id) => self.few.load().knows(id),
         }
     }
 
@@ -184,7 +186,11 @@ impl Replica {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ids.len() + self.subjects.iter().map(CutOffTable::len).sum::<usize>() + self.few.load().len()
+        self.many_len() + self.few.load().len()
+    }
+
+    fn many_len(&self) -> usize {
+        self.ids.len() + self.subjects.iter().map(CutOffTable::len).sum::<usize>()
     }
 }
 

@@ -118,3 +118,16 @@ fn at_the_cap_what_is_known_is_extended_and_the_strongest_find_room() {
     replica.merge(&strong.each_ref().map(|target| with(target, 9000)), at(0)).unwrap();
     assert_eq!(replica.len(), known.len() + 2);
 }
+
+#[test]
+fn clients_count_like_everything_else_and_each_once() {
+    let replica = Replica::new(2);
+    let cut = |id: &str, until| item(Target::Client(id.parse().unwrap()), Ends::Tokens, at(3000), at(until));
+    replica.merge(&[cut("app", 4000), cut("web", 4000)], at(0)).unwrap();
+    // As when the log is read once more.
+    assert_eq!(replica.merge(&[cut("app", 9000), cut("web", 9000)], at(0)), Ok(()), "known, and takes no more room");
+    replica.sweep(at(4000));
+    assert!(replica.denies(&bearer()), "for longer, as it was said later");
+    let crowd = ["a", "b", "c"].map(|id| cut(id, 4000));
+    assert_eq!(Replica::new(2).merge(&crowd, at(0)), Err(Full), "three in one answer");
+}
