@@ -135,7 +135,8 @@ def surprises(answers):
 
 def page(vectors, answers):
     node = json.loads((HERE / "package.json").read_text())["dependencies"]
-    versions = {name: version(name) for name in ("PyJWT", "joserfc", "Authlib")} | node
+    versions = {name: version(name) for name in ("PyJWT", "joserfc", "Authlib")}
+    versions |= {name: node[name] for name in ("jose", "oauth4webapi")}
     rows = differing(vectors, answers)
     return (HERE / "verifiers.md.in").read_text().format(
         count=sum(1 for vector in vectors["vectors"] if vector["expect_code"] != "accepted"),
