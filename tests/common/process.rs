@@ -68,6 +68,20 @@ impl Dev {
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
+        // A signal that has been sent has not arrived yet in every thread.
+        while signal == "-STOP" && !self.stands_still() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let stopped = |thread: std::fs::DirEntry| {
+            let status = std::fs::read_to_string(thread.path().join("status"));
+            // One that has gone does nothing either.
+            status.map_or(true, |text| text.contains("State:\tT"))
+        };
+        threads.map(Result::unwrap).all(stopped)
     }
 
     /// Asks it to stop, waits, and gives all that it said after its first line.
