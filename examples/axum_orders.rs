@@ -43,8 +43,9 @@ async fn main() -> anyhow::Result<()> {
     let issuer = argument("--issuer").ok_or_else(|| anyhow::anyhow!("usage: axum_orders --issuer URL"))?;
     let audience = argument("--audience").unwrap_or_else(|| "api".into());
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:0".into());
-    // Until it has read the issuer's feed, and whenever it has not heard of it for 30 seconds, the answer is 503.
-    let verifier = Verifier::builder(issuer).audience(audience).follow()?;
+    let max_staleness = argument("--max-staleness").unwrap_or_else(|| "30".into()).parse().map(Duration::from_secs)?;
+    // Until it has read the issuer's feed, and whenever it has not heard of it for so long, the answer is 503.
+    let verifier = Verifier::builder(issuer).audience(audience).max_staleness(max_staleness).follow()?;
     let listener = tokio::net::TcpListener::bind(listen).await?;
     writeln!(std::io::stdout(), "http://{}", listener.local_addr()?)?;
     axum::serve(listener, orders(verifier)).await?;

@@ -20,8 +20,9 @@ mod samples {
 use samples::{
     backend::Backend,
     site::{Site, spare_port},
-    stage::Stage,
+    stage::{START, Stage},
     story,
+    wire::{send, until},
 };
 
 #[test]
@@ -69,6 +70,29 @@ fn nginx_with_underscores_on_still_passes_no_forged_identity() {
     let (stage, backend) = (Stage::start(), Backend::start());
     let site = Site::nginx_with_underscores(stage.sidecar(), &backend.address());
     story::no_identity_is_forged(&stage, &site);
+}
+
+#[test]
+fn axum_refuses_the_revoked_and_says_503_when_it_cannot_tell() {
+    let stage = Stage::start();
+    let site = Site::axum(stage.issuer(), "api");
+    let good = stage.open("alice", Some("orders:read orders:write"));
+    until(200, &[503], START, || site.orders(&good));
+    story::good_is_told_from_bad(&stage, &site);
+    story::two_tokens_are_none(&stage, &site);
+    story::revoked_is_refused(&stage, &site);
+    assert_eq!(site.orders(&stage.open("alice", Some("other"))).status, 403, "without the scope");
+    assert_eq!(story::post(&site, &good, "").status, 200);
+    let reader = stage.open("alice", Some("orders:read"));
+    assert_eq!(story::post(&site, &reader, "").status, 403, "each route asks for its own");
+    let delete = send(&site.base, "DELETE /orders", &[("Authorization", &format!("Bearer {good}"))], "").unwrap();
+    let challenge = delete.header("www-authenticate").unwrap_or_default();
+    // RFC 9470 section 3: the stage's sessions do not say when their subject authenticated.
+    assert_eq!(delete.status, 401, "{delete:?}");
+    assert!(challenge.contains("insufficient_user_authentication") && challenge.contains("max_age"), "{challenge}");
+    let elsewhere = Site::axum(stage.issuer(), "reports");
+    until(401, &[503], START, || elsewhere.orders(&good));
+    story::outage_is_503_here(stage, &site);
 }
 
 /// Checks signatures by a library of its own, and asks the sidecar about the rest.

@@ -1,4 +1,4 @@
-//! What a token says of itself: its signature, its claims, its times. Nothing here knows of revocation.
+//! What a token says of itself: its signature, its claims, its times. Nothing here asks about revocation.
 
 use std::{
     fmt,
@@ -15,7 +15,8 @@ use super::{
     Rejection, claims,
     jws::{self, Header, Jws, MAX_TOKEN},
     policy::Policy,
-    seen::Seen,
+    replica::Clear,
+    seen::{OfToken, Seen},
 };
 #[cfg(feature = "server")]
 use crate::model::Timestamp;
@@ -27,12 +28,26 @@ use crate::model::{Jwk, JwkSet, Kid, PreparedKey, claims::Claims, denial::Bearer
 /// Cheap to clone.
 pub struct Verified<T>(Arc<Good<T>>);
 
+/// In the order in which a token that was seen before is asked about: what is asked lies side by side.
+#[repr(C)]
 struct Good<T> {
+    /// The token itself, to recognise it by.
+    token: Box<str>,
     /// Of the key set by which it was found good.
     generation: u64,
+    clear: Clear,
+    bearer: Bearer,
     value: T,
     key: Jwk,
-    bearer: Bearer,
+}
+
+impl OfToken for Good<Claims> {
+    fn token(&self) -> &str {
+        &self.token
+    }
+    fn expires(&self) -> u64 {
+        self.value.expires.millis()
+    }
 }
 
 impl<T> Verified<T> {
@@ -45,6 +60,10 @@ impl<T> Verified<T> {
     #[must_use]
     pub fn bearer(&self) -> &Bearer {
         &self.0.bearer
+    }
+    /// What is remembered of the answer.
+    pub(super) fn clear(&self) -> &Clear {
+        &self.0.clear
     }
     /// What was found good, now no longer known to be.
     #[must_use]
@@ -60,7 +79,16 @@ impl<T> Verified<T> {
         T: Clone,
     {
         let (generation, key, bearer) = (self.0.generation, self.0.key.clone(), self.0.bearer.clone());
-        Ok(Verified(Arc::new(Good { generation, value: read(self.into_inner())?, key, bearer })))
+        // Nobody looks for this one: what is remembered is what was read from the token.
+        let token = Box::default();
+        Ok(Verified(Arc::new(Good {
+            token,
+            generation,
+            clear: Clear::default(),
+            bearer,
+            value: read(self.into_inner())?,
+            key,
+        })))
     }
 }
 
@@ -119,7 +147,7 @@ pub(crate) struct Checker {
     pub(super) keys: ArcSwap<Keys>,
     /// Tokens whose signatures have been checked, and what of the policy holds at any hour. All else is asked anew each
     /// time.
-    seen: Seen<Verified<Claims>>,
+    seen: Seen<Good<Claims>>,
 }
 
 impl Checker {
@@ -158,12 +186,11 @@ impl Checker {
     /// What the issuer has signed for us, whenever.
     pub(super) fn authentic(&self, token: &str) -> Result<Verified<Claims>, Rejection> {
         let keys = self.keys.load();
-        if let Some(entry) = self.seen.get(token)
-            && let Good { generation, key, .. } = &*entry.value.0
+        if let Some(good) = self.seen.get(token)
             // A key that left the set verifies nothing any more, not even what it has verified before.
-            && (*generation == keys.generation || keys.set.keys.iter().any(|one| one == key))
+            && (good.generation == keys.generation || keys.set.keys.contains(&good.key))
         {
-            return Ok(entry.value.clone());
+            return Ok(Verified(good));
         }
         let jws = Jws::parse(token, MAX_TOKEN)?;
         let header = Header::parse(&jws.header, jws::is_access_token)?;
@@ -181,9 +208,9 @@ impl Checker {
             client: value.client.clone(),
             key: key.kid.clone(),
         };
-        let until = value.expires.millis();
-        let verified = Verified(Arc::new(Good { generation: keys.generation, value, key, bearer }));
-        self.seen.put(token, verified.clone(), until);
-        Ok(verified)
+        let clear = Clear::default();
+        let good = Arc::new(Good { token: token.into(), generation: keys.generation, clear, bearer, value, key });
+        self.seen.put(Arc::clone(&good));
+        Ok(Verified(good))
     }
 }

@@ -8,7 +8,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -16,16 +16,17 @@ use arc_swap::{ArcSwapOption, Guard};
 
 /// Longer tokens are not remembered: with the values made from them, that bounds the memory.
 const LONGEST: usize = 4096;
-/// Where a token may lie: anywhere in one set. Its tags fill a line of the processor's cache.
-const WAYS: usize = 8;
+/// Where a token may lie: anywhere in one set. So many, with their tags, fill a line of the processor's cache.
+const WAYS: usize = 6;
 /// The tag of a place that nobody has taken yet.
-const EMPTY: u64 = 0;
+const EMPTY: u16 = 0;
 
-/// One token and what was made of it.
-pub(super) struct Entry<V> {
-    token: Box<str>,
-    expires: u64,
-    pub(super) value: V,
+/// What was made of a token. The token lies with it, so that whoever has found the one has the other at hand.
+pub(super) trait OfToken {
+    /// The token, every byte of it.
+    fn token(&self) -> &str;
+    /// When it expires, in whatever unit: it is only compared.
+    fn expires(&self) -> u64;
 }
 
 /// A cache of bounded size that forgets what it has no room for.
@@ -37,19 +38,16 @@ pub(super) struct Seen<V> {
     turn: AtomicUsize,
 }
 
+#[repr(align(64))]
 struct Set<V> {
-    tags: Tags,
-    entries: [ArcSwapOption<Entry<V>>; WAYS],
+    tags: [AtomicU16; WAYS],
+    values: [ArcSwapOption<V>; WAYS],
 }
 
-#[derive(Default)]
-#[repr(align(64))]
-struct Tags([AtomicU64; WAYS]);
-
-impl<V> Seen<V> {
+impl<V: OfToken> Seen<V> {
     /// With room for so many tokens, rounded up to whole sets; with zero it remembers none.
     pub(super) fn new(capacity: usize) -> Self {
-        let set = |_| Set { tags: Tags::default(), entries: array::from_fn(|_| ArcSwapOption::empty()) };
+        let set = |_| Set { tags: Default::default(), values: array::from_fn(|_| ArcSwapOption::empty()) };
         let random = RandomState::new();
         Self {
             sets: (0..capacity.div_ceil(WAYS)).map(set).collect(),
@@ -59,26 +57,26 @@ impl<V> Seen<V> {
     }
 
     /// What was made of this token, if it is remembered.
-    pub(super) fn get(&self, token: &str) -> Option<Arc<Entry<V>>> {
+    pub(super) fn get(&self, token: &str) -> Option<Arc<V>> {
         let (tag, set) = self.place(token)?;
         // Not in constant time: who gets as far as to be compared knows most of S, for the tag is made of that.
-        let ways = set.tags.0.iter().zip(&set.entries).filter(|(found, _)| found.load(Relaxed) == tag);
-        ways.map(|(_, entry)| entry.load())
-            .find(|entry| entry.as_ref().is_some_and(|entry| *entry.token == *token))
+        let ways = set.tags.iter().zip(&set.values).filter(|(found, _)| found.load(Relaxed) == tag);
+        ways.map(|(_, value)| value.load())
+            .find(|value| value.as_ref().is_some_and(|value| value.token() == token))
             .and_then(Guard::into_inner)
     }
 
-    /// Remembers what was made of a token that expires then, in whatever unit: it is only compared.
-    pub(super) fn put(&self, token: &str, value: V, expires: u64) {
-        if let Some((tag, set)) = self.place(token) {
+    /// Remembers what was made of a token.
+    pub(super) fn put(&self, value: Arc<V>) {
+        if let Some((tag, set)) = self.place(value.token()) {
             let way = set.way_of(tag).or_else(|| set.way_of(EMPTY)).unwrap_or_else(|| self.victim(set));
-            set.entries[way].store(Some(Arc::new(Entry { token: token.into(), expires, value })));
-            set.tags.0[way].store(tag, Relaxed);
+            set.values[way].store(Some(value));
+            set.tags[way].store(tag, Relaxed);
         }
     }
 
     /// The tag of a token and the set where it would be. None if it is not for us.
-    fn place(&self, token: &str) -> Option<(u64, &Set<V>)> {
+    fn place(&self, token: &str) -> Option<(u16, &Set<V>)> {
         if token.len() > LONGEST || self.sets.is_empty() {
             return None;
         }
@@ -89,7 +87,8 @@ impl<V> Seen<V> {
         let product = u128::from(a ^ self.seeds[0]) * u128::from(b ^ self.seeds[1]);
         let hash = (product >> 64) as u64 ^ product as u64;
         let set = (u128::from(hash) * self.sets.len() as u128) >> 64;
-        Some((hash | 1, &self.sets[set as usize]))
+        // Other bits than those that chose the set.
+        Some((hash as u16 | 1, &self.sets[set as usize]))
     }
 
     /// Of two ways, each time two others, the one whose token expires sooner.
@@ -101,12 +100,12 @@ impl<V> Seen<V> {
     }
 }
 
-impl<V> Set<V> {
-    fn way_of(&self, tag: u64) -> Option<usize> {
-        self.tags.0.iter().position(|found| found.load(Relaxed) == tag)
+impl<V: OfToken> Set<V> {
+    fn way_of(&self, tag: u16) -> Option<usize> {
+        self.tags.iter().position(|found| found.load(Relaxed) == tag)
     }
     fn expires(&self, way: usize) -> u64 {
-        self.entries[way].load().as_ref().map_or(0, |entry| entry.expires)
+        self.values[way].load().as_ref().map_or(0, |value| value.expires())
     }
 }
 
@@ -125,6 +124,25 @@ mod tests {
 
     use super::*;
 
+    struct Made<T> {
+        token: String,
+        value: T,
+        expires: u64,
+    }
+
+    impl<T> OfToken for Made<T> {
+        fn token(&self) -> &str {
+            &self.token
+        }
+        fn expires(&self) -> u64 {
+            self.expires
+        }
+    }
+
+    fn put<T>(seen: &Seen<Made<T>>, token: &str, value: T, expires: u64) {
+        seen.put(Arc::new(Made { token: token.into(), value, expires }));
+    }
+
     /// As long as a token of ours, and different at both ends.
     fn token(n: u64) -> String {
         format!("{n:016x}{}{:016x}the end.", ".".repeat(550), n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -137,11 +155,11 @@ mod tests {
         let (seen, alive) = (Seen::new(CAPACITY), Arc::new(()));
         for n in 0..tokens {
             assert!(seen.get(&token(n)).is_none());
-            seen.put(&token(n), (n, Arc::clone(&alive)), n / 1000);
+            put(&seen, &token(n), (n, Arc::clone(&alive)), n / 1000);
             assert_eq!(seen.get(&token(n)).unwrap().value.0, n);
             assert!(Arc::strong_count(&alive) <= CAPACITY + 1);
             if let Some(older) = seen.get(&token(n / 2)) {
-                assert_eq!((&*older.token, older.value.0), (&*token(n / 2), n / 2));
+                assert_eq!((&older.token, older.value.0), (&token(n / 2), n / 2));
             }
         }
         assert!(Arc::strong_count(&alive) > CAPACITY * 9 / 10, "most of the room is used");
@@ -150,16 +168,16 @@ mod tests {
     #[test]
     fn tokens_with_one_tag_are_never_taken_for_each_other() {
         let token = |n: u64| format!("{n}.{:24}", "the end is the same");
-        let (seen, stop, hits) = (Seen::new(8), AtomicBool::new(false), AtomicUsize::new(0));
+        let (seen, stop, hits) = (Seen::new(WAYS), AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
             for thread in 0..4 {
                 let (seen, stop, hits) = (&seen, &stop, &hits);
                 scope.spawn(move || {
                     for n in (0..50_000_u64).map(|n| (n * 7 + thread) % 5) {
-                        seen.put(&token(n), n, n);
+                        put(seen, &token(n), n, n);
                         for other in 0..5 {
                             if let Some(entry) = seen.get(&token(other)) {
-                                assert_eq!((entry.value, &*entry.token), (other, &*token(other)));
+                                assert_eq!((entry.value, &entry.token), (other, &token(other)));
                                 hits.fetch_add(1, SeqCst);
                             }
                         }
@@ -176,29 +194,29 @@ mod tests {
 
     #[test]
     fn what_has_expired_gives_way() {
-        let seen = Seen::new(8);
-        for n in 0..8 {
-            seen.put(&token(n), n, if n == 3 { 100 } else { 200 });
+        let seen = Seen::new(WAYS);
+        for n in 0..6 {
+            put(&seen, &token(n), n, if n == 3 { 100 } else { 200 });
         }
-        for n in 8..16 {
-            seen.put(&token(n), n, 200);
+        for n in 6..12 {
+            put(&seen, &token(n), n, 200);
         }
         assert!(seen.get(&token(3)).is_none());
     }
 
     #[test]
     fn a_token_that_comes_again_takes_no_further_room() {
-        let seen = Seen::new(8);
-        for n in 0..80 {
-            seen.put(&token(n % 8), n, n);
+        let seen = Seen::new(WAYS);
+        for n in 0..60 {
+            put(&seen, &token(n % 6), n, n);
         }
-        assert!((0..8).all(|n| seen.get(&token(n)).is_some_and(|entry| entry.value == 72 + n)));
+        assert!((0..6).all(|n| seen.get(&token(n)).is_some_and(|entry| entry.value == 54 + n)));
     }
 
     #[test]
     fn without_room_nothing_is_remembered() {
         let seen = Seen::new(0);
-        seen.put(&token(1), 1, 1);
+        put(&seen, &token(1), 1, 1);
         assert!(seen.get(&token(1)).is_none());
     }
 
@@ -206,18 +224,18 @@ mod tests {
     fn tokens_that_are_too_long_or_no_tokens_are_not_remembered() {
         let seen = Seen::new(64);
         for text in ["x".repeat(LONGEST + 1), "x".repeat(23), String::new()] {
-            seen.put(&text, 1, 1);
+            put(&seen, &text, 1, 1);
             assert!(seen.get(&text).is_none(), "{} bytes", text.len());
         }
         let longest = "x".repeat(LONGEST);
-        seen.put(&longest, 1, 1);
+        put(&seen, &longest, 1, 1);
         assert!(seen.get(&longest).is_some());
     }
 
     #[test]
     fn debug_shows_no_token() {
-        let seen = Seen::new(8);
-        seen.put(&token(1), 1, 1);
-        assert_eq!(format!("{seen:?}"), "Seen { capacity: 8, .. }");
+        let seen = Seen::new(WAYS);
+        put(&seen, &token(1), 1, 1);
+        assert_eq!(format!("{seen:?}"), "Seen { capacity: 6, .. }");
     }
 }

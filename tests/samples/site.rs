@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    stage::START,
+    stage::{MAX_STALENESS, START},
     wire::{Answer, now, send},
 };
 
@@ -31,8 +31,6 @@ pub struct Site {
     pub base: String,
     /// Whom a 200 speaks of.
     subject: fn(&Answer) -> String,
-    /// Whether subjects are as the sidecar writes them in a header.
-    pub encoded: bool,
     child: Child,
     _files: TempDir,
 }
@@ -40,19 +38,32 @@ pub struct Site {
 impl Site {
     pub fn application(kind: &str, issuer: &str, sidecar: &str, audience: &str) -> Self {
         let environment = [("ISSUER", issuer), ("SIDECAR", sidecar), ("AUDIENCE", audience)];
-        Self::start(kind, false, |port, files| {
+        Self::start(kind, subject_answered, |port, files| {
             let mut command = serve_application(kind, port, files);
             command.envs(environment).env("PORT", port.to_string());
             command
         })
     }
 
+    /// The program of `examples/axum_orders.rs`, which follows the issuer by itself.
+    pub fn axum(issuer: &str, audience: &str) -> Self {
+        let staleness = MAX_STALENESS.as_secs().to_string();
+        let arguments = ["--issuer", issuer, "--audience", audience, "--max-staleness", &staleness];
+        Self::start("axum", subject_told, |port, _| {
+            let mut command = Command::new(example("axum_orders"));
+            command.args(arguments).args(["--listen", &format!("127.0.0.1:{port}")]);
+            command
+        })
+    }
+
     pub fn proxy(kind: &str, sidecar: &str, application: &str) -> Self {
-        Self::start(kind, true, |port, files| serve_proxy(kind, [port, spare_port()], sidecar, application, files))
+        Self::start(kind, subject_passed_on, |port, files| {
+            serve_proxy(kind, [port, spare_port()], sidecar, application, files)
+        })
     }
 
     pub fn nginx_with_underscores(sidecar: &str, application: &str) -> Self {
-        Self::start("nginx", true, |port, files| {
+        Self::start("nginx", subject_passed_on, |port, files| {
             let command = serve_proxy("nginx", [port, spare_port()], sidecar, application, files);
             let file = files.join("nginx.conf");
             edit(&file, "underscores_in_headers off;", "underscores_in_headers on;");
@@ -62,9 +73,8 @@ impl Site {
     }
 
     /// Again on another port, should someone else have taken the first in between.
-    fn start(kind: &str, encoded: bool, command: impl Fn(u16, &Path) -> Command) -> Self {
+    fn start(kind: &str, subject: fn(&Answer) -> String, command: impl Fn(u16, &Path) -> Command) -> Self {
         assert!(foreign(".venv/made-from").exists() && foreign("node_modules/made-from").exists(), "{HINT}");
-        let subject = if encoded { subject_passed_on } else { subject_answered };
         for _ in 0..3 {
             let (port, files) = (spare_port(), tempfile::tempdir().unwrap());
             let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-{kind}.log"));
@@ -72,7 +82,7 @@ impl Site {
             let mut command = command(port, files.path());
             command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
             let child = command.spawn().unwrap_or_else(|e| panic!("{kind}: {e}; {HINT}"));
-            let mut site = Self { base: format!("http://127.0.0.1:{port}"), subject, encoded, child, _files: files };
+            let mut site = Self { base: format!("http://127.0.0.1:{port}"), subject, child, _files: files };
             if site.serves() {
                 return site;
             }
@@ -139,8 +149,19 @@ fn subject_answered(answer: &Answer) -> String {
     body["subject"].as_str().unwrap().to_owned()
 }
 
-/// As a WSGI application reads it: a name with underscores is the name with hyphens.
+fn subject_told(answer: &Answer) -> String {
+    answer.body.strip_prefix("the orders of ").unwrap().trim_end().to_owned()
+}
+
+/// As the sidecar writes it in a header, back to what it is.
 fn subject_passed_on(answer: &Answer) -> String {
+    let encoded = subject_in_header(answer);
+    assert!(encoded.is_ascii() && !encoded.contains('+'), "{encoded}");
+    form_urlencoded::parse(encoded.as_bytes()).next().unwrap().0.into_owned()
+}
+
+/// As a WSGI application reads it: a name with underscores is the name with hyphens.
+fn subject_in_header(answer: &Answer) -> String {
     let lines = answer.body.lines().filter_map(|line| line.split_once(": "));
     let named: Vec<&str> =
         lines.filter(|(n, _)| n.replace('_', "-").eq_ignore_ascii_case("x-auth-subject")).map(|(_, v)| v).collect();
@@ -159,6 +180,14 @@ fn foreign(path: &str) -> PathBuf {
 
 fn sample(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(kind)
+}
+
+/// Built with the tests.
+fn example(name: &str) -> PathBuf {
+    let beside = Path::new(env!("CARGO_BIN_EXE_rescind")).parent().unwrap();
+    let path = beside.join("examples").join(name);
+    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
+    path
 }
 
 /// A program from the environment that `tests/foreign/setup` makes, or else of the machine.

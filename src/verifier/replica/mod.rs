@@ -37,7 +37,16 @@ pub(super) struct Replica {
     few: ArcSwap<Few>,
     max_entries: usize,
     freshness: Freshness,
+    /// Counts the times that entries came in.
+    merges: AtomicU64,
 }
+
+/// Of one token: the count of merges up to which no entry denied it. Zero: it was not asked about.
+///
+/// An entry that comes in is counted right after, and before anything is proven by it. So who finds the count as it was
+/// knows what asking again would say.
+#[derive(Debug, Default)]
+pub(crate) struct Clear(AtomicU64);
 
 /// Until when the replica is known to be complete, on the clock that runs on while the machine sleeps.
 #[derive(Debug, Default)]
@@ -62,6 +71,7 @@ impl Replica {
             few: ArcSwap::default(),
             max_entries,
             freshness: Freshness::default(),
+            merges: AtomicU64::new(1),
         }
     }
 
@@ -113,6 +123,20 @@ impl Replica {
         self.freshness.until.store(0, Ordering::Release);
     }
 
+    /// As [`Replica::denies`], for a token that was asked about before.
+    pub(super) fn denies_now(&self, bearer: &Bearer, clear: &Clear) -> bool {
+        // Acquire, and before the entries are looked at: all that is counted is seen.
+        let merges = self.merges.load(Ordering::Acquire);
+        if clear.0.load(Ordering::Relaxed) == merges {
+            return false;
+        }
+        let denied = self.denies(bearer);
+        if !denied {
+            clear.0.store(merges, Ordering::Relaxed);
+        }
+        denied
+    }
+
     /// Whether an entry denies this token.
     pub(super) fn denies(&self, bearer: &Bearer) -> bool {
         self.ids.contains(bearer.token.as_bytes())
@@ -152,6 +176,7 @@ impl Replica {
         if let Some(few) = few {
             self.few.store(few.into());
         }
+        self.merges.fetch_add(1, Ordering::Release);
         if full { Err(Full) } else { Ok(()) }
     }
 

@@ -131,3 +131,63 @@ fn clients_count_like_everything_else_and_each_once() {
     let crowd = ["a", "b", "c"].map(|id| cut(id, 4000));
     assert_eq!(Replica::new(2).merge(&crowd, at(0)), Err(Full), "three in one answer");
 }
+
+#[test]
+fn a_token_that_was_clear_is_asked_about_again_after_each_change() {
+    let b = bearer();
+    for target in
+        cut_offs().into_iter().chain([Target::Token(b.token), Target::Session(b.session.unwrap()), Target::Key(b.key)])
+    {
+        let (replica, clear) = (Replica::new(100), Clear::default());
+        let other = item(Target::Token(TokenId::new(at(2000), &[9; 10])), Ends::default(), at(0), at(9000));
+        assert!(!replica.denies_now(&bearer(), &clear) && !replica.denies_now(&bearer(), &clear));
+        replica.merge(&[other], at(0)).unwrap();
+        assert!(!replica.denies_now(&bearer(), &clear));
+        replica.merge(&[item(target.clone(), Ends::Tokens, at(3000), at(9000))], at(0)).unwrap();
+        assert!((0..3).all(|_| replica.denies_now(&bearer(), &clear)), "{target:?}");
+    }
+}
+
+#[test]
+fn what_was_clear_under_the_cap_is_denied_when_the_cap_is_reached() {
+    let (replica, clear) = (Replica::new(1), Clear::default());
+    let one = |target| item(target, Ends::default(), at(0), at(9000));
+    assert!(!replica.denies_now(&bearer(), &clear));
+    let both = [one(Target::Token(bearer().token)), one(Target::Token(TokenId::new(at(2000), &[9; 10])))];
+    assert_eq!(replica.merge(&both, at(0)), Err(Full));
+    assert!(replica.denies_now(&bearer(), &clear), "what came in counts, whatever did not");
+}
+
+/// A reader that sees the end of a merge sees what was merged, however the two interleave.
+#[test]
+fn no_reader_keeps_a_token_clear_after_the_merge_that_denies_it() {
+    use std::{sync::atomic::AtomicU64, thread};
+    const ROUNDS: u64 = 20_000;
+    let id = |n: u64| {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&n.to_be_bytes());
+        TokenId::new(at(2000), &random)
+    };
+    let (replica, done) = (Replica::new(1_000_000), AtomicU64::new(0));
+    let bearers: Vec<_> = (0..=ROUNDS).map(|n| (Bearer { token: id(n), ..bearer() }, Clear::default())).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=ROUNDS {
+                replica.merge(&[item(Target::Token(id(n)), Ends::default(), at(0), at(9000))], at(0)).unwrap();
+                done.store(n, Ordering::Release);
+            }
+        });
+        loop {
+            let n = done.load(Ordering::Acquire);
+            let (last, clear) = &bearers[n as usize];
+            assert!(n == 0 || replica.denies_now(last, clear), "acknowledged, and yet clear");
+            if n == ROUNDS {
+                return;
+            }
+            // The next ones are asked about while they are on their way in.
+            for (next, clear) in bearers.iter().skip(n as usize + 1).take(3) {
+                let _ = replica.denies_now(next, clear);
+            }
+        }
+    });
+}
