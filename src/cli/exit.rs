@@ -12,7 +12,6 @@ pub(super) enum Exit {
     /// The command line or the configuration makes no sense. Clap ends with the same number.
     Usage = 2,
     /// There is no such thing.
-    #[expect(dead_code, reason = "no command looks anything up yet; scripts may rely on the number from the start")]
     NotFound = 3,
     /// The caller may not.
     NotPermitted = 4,

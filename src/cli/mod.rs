@@ -21,6 +21,7 @@ mod feed;
 mod init;
 mod logs;
 mod node;
+mod remote;
 mod secret;
 mod serve;
 mod token;
