@@ -21,6 +21,8 @@ mod feed;
 mod init;
 mod logs;
 mod node;
+mod notify;
+mod probe;
 mod remote;
 mod secret;
 mod serve;
@@ -51,6 +53,7 @@ enum Command {
     #[command(subcommand)]
     Feed(feed::Command),
     Verifier(verifier::Args),
+    Probe(probe::Args),
 }
 
 /// Runs the command line and says how it ended.
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),
+        Command::Probe(args) => on_runtime(probe::run(args)),
     };
     outcome
         .unwrap_or_else(|failure| {

@@ -7,7 +7,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{Exit, Failure, OrExit, args::StoreUrl};
+use super::{Exit, Failure, OrExit, args::StoreUrl, notify::Notify};
 use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
     http::{self, Limits, Listeners},
@@ -110,9 +110,24 @@ impl Node {
         self.service.ready().await
     }
 
-    /// Serves until `stop`, and returns once everything that was begun is finished.
-    pub(super) async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Failure> {
+    /// Serves until `stop`, and returns once everything that was begun is finished. Meanwhile `notify` hears that it is
+    /// alive: that its threads take work, and that the store answers, whatever it answers.
+    pub(super) async fn run(
+        self,
+        stop: impl Future<Output = ()> + Send + 'static,
+        notify: Notify,
+    ) -> Result<(), Failure> {
+        let (asked, teller) = (self.service.clone(), notify.clone());
+        let alive = tokio::spawn(notify.watch(move || {
+            let service = asked.clone();
+            async move { drop(service.ready().await) }
+        }));
+        let stop = async move {
+            stop.await;
+            teller.stopping();
+        };
         let served = http::serve(self.listeners, self.service, self.limits, stop).await;
+        alive.abort();
         served.or_exit(Exit::CannotTell, "the service ended")
     }
 }
