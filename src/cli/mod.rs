@@ -22,6 +22,7 @@ mod init;
 mod logs;
 mod node;
 mod notify;
+mod owner;
 mod probe;
 mod remote;
 mod secret;

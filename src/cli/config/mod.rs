@@ -86,6 +86,7 @@ struct ClientTable {
     permissions: BTreeSet<Permission>,
     scope: Option<Scope>,
     audience: Option<Vec<Audience>>,
+    introspect_audience: Option<Vec<Audience>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,7 +104,11 @@ struct LimitsTable {
 impl Config {
     /// Reads and checks a file. Paths in it are relative to the directory that it lies in.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |e: std::io::Error| Failure::usage(format!("cannot read {}: {e}", path.display()));
+        let failed = |e: std::io::Error| {
+            let mend =
+                if e.kind() == std::io::ErrorKind::NotFound { "; `rescind init` writes one to begin with" } else { "" };
+            Failure::usage(format!("cannot read {}: {e}{mend}", path.display()))
+        };
         let text = fs::read_to_string(path).map_err(failed)?;
         let base = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, base).map_err(|what| Failure::usage(format!("{}: {what}", path.display())))
@@ -234,11 +239,12 @@ impl Config {
 
     pub(super) fn clients(&self) -> Vec<Client> {
         let client = |c: &ClientTable| Client {
-            id: c.id.clone(),
             secrets: c.secret_sha256.iter().map(|w| w.0).collect(),
             permissions: c.permissions.clone(),
             scope: c.scope.clone(),
             audience: c.audience.clone(),
+            introspect_audience: c.introspect_audience.clone(),
+            ..Client::new(c.id.clone())
         };
         self.clients.iter().map(client).collect()
     }
