@@ -206,8 +206,8 @@ impl Service {
 
     /// Whether the caller may, and whether it makes sense; then what it ends.
     pub(super) fn permit(&self, ctx: &Context, revocation: &Revocation) -> Result<Ends, Error> {
-        ctx.require(Permission::Revoke)?;
         let Revocation { target, ends, before, .. } = revocation;
+        ctx.require(Permission::to_revoke(target))?;
         if !target.is_cut_off() && before.is_some() {
             return Err(Error::request("before", "only a cut-off (subject, client, all) has an instant"));
         }

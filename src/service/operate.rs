@@ -94,7 +94,7 @@ impl Service {
     /// # Errors
     /// 503.
     pub async fn revocations(&self, ctx: &Context, after: u64, limit: usize) -> Result<RevocationPage, Error> {
-        ctx.require(Permission::Revoke)?;
+        ctx.require(Permission::RevocationsRead)?;
         Ok(self.denylist.entries(after, limit).await?)
     }
 
