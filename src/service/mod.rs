@@ -19,17 +19,21 @@ use crate::{
 };
 
 mod clients;
+mod ending;
 mod error;
 mod feed;
 mod grants;
+mod impact;
 mod introspect;
 mod metrics;
 mod operate;
 mod sessions;
 
 pub use clients::{Caller, Client, Clients, Credentials, Permission, SecretHash};
+pub use ending::{Ended, Ending};
 pub use error::Error;
 pub use grants::Tokens;
+pub use impact::{Effect, Impact};
 pub use introspect::Introspection;
 pub use metrics::Metrics;
 pub use operate::{Revocation, RevocationPage};
