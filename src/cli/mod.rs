@@ -12,6 +12,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 mod args;
+mod backup;
 mod client;
 mod config;
 mod demo;
@@ -22,8 +23,10 @@ mod init;
 mod logs;
 mod node;
 mod remote;
+mod restore;
 mod secret;
 mod serve;
+mod store;
 mod token;
 mod verifier;
 
@@ -46,6 +49,10 @@ enum Command {
     Dev(dev::Args),
     Serve(serve::Args),
     Init(init::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    #[command(subcommand)]
+    Store(store::Command),
     #[command(subcommand)]
     Token(token::Command),
     #[command(subcommand)]
@@ -61,6 +68,9 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => on_runtime(dev::run(args)),
         Command::Serve(args) => on_runtime(serve::run(args)),
         Command::Init(args) => init::run(&args),
+        Command::Backup(args) => on_runtime(backup::run(args)),
+        Command::Restore(args) => restore::run(&args),
+        Command::Store(command) => on_runtime(store::run(command)),
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),

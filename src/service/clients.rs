@@ -36,11 +36,15 @@ pub enum Permission {
     KeysRotate,
     /// Read the audit log.
     AuditRead,
+    /// Fetch a backup of the store.
+    Backup,
+    /// Say what the store has come back as.
+    StoreRestore,
 }
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::SessionsOpen,
         Self::SessionsRead,
         Self::SessionsAmend,
@@ -51,6 +55,8 @@ impl Permission {
         Self::KeysRead,
         Self::KeysRotate,
         Self::AuditRead,
+        Self::Backup,
+        Self::StoreRestore,
     ];
 
     /// Its name in a configuration.
@@ -67,6 +73,8 @@ impl Permission {
             Self::KeysRead => "keys:read",
             Self::KeysRotate => "keys:rotate",
             Self::AuditRead => "audit:read",
+            Self::Backup => "backup",
+            Self::StoreRestore => "store:restore",
         }
     }
 }
