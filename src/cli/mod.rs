@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 mod args;
 mod audit_log;
+mod backup;
 mod client;
 mod completions;
 mod config;
@@ -29,10 +30,12 @@ mod logs;
 mod node;
 mod output;
 mod remote;
+mod restore;
 mod revoke;
 mod secret;
 mod serve;
 mod session;
+mod store;
 mod token;
 mod verifier;
 
@@ -55,6 +58,10 @@ enum Command {
     Dev(dev::Args),
     Serve(serve::Args),
     Init(init::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    #[command(subcommand)]
+    Store(store::Command),
     #[command(subcommand)]
     Token(token::Command),
     #[command(subcommand)]
@@ -87,6 +94,9 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => on_runtime(dev::run(args)),
         Command::Serve(args) => on_runtime(serve::run(args)),
         Command::Init(args) => init::run(&args),
+        Command::Backup(args) => on_runtime(backup::run(args)),
+        Command::Restore(args) => restore::run(&args),
+        Command::Store(command) => on_runtime(store::run(command)),
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),

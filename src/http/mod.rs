@@ -27,6 +27,7 @@ mod operate;
 mod operations;
 mod server;
 mod sessions;
+mod store;
 mod wellknown;
 
 pub(crate) use error::bare_problem;
@@ -105,6 +106,9 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/keys", get(operate::keys))
         .route("/v1/keys/rotate", post(operate::rotate))
         .route("/v1/audit", get(operate::audit))
+        .route("/v1/backup", get(store::backup))
+        .route("/v1/store", get(store::store))
+        .route("/v1/store/restored", post(store::restored))
         .route(FEED, get(feed::tail))
         .route("/v1/feed/{epoch}/{page}", get(feed::page))
         .route("/openapi.json", get(openapi));
@@ -141,6 +145,7 @@ pub(crate) fn operations_router(app: &App) -> Router {
         effect::end_sessions,
         operate::revoke, operate::revocations, operate::keys, operate::rotate, operate::audit,
         feed::tail, feed::page,
+        store::backup, store::store, store::restored,
     ),
     modifiers(&ClientAuthentication)
 )]
