@@ -11,14 +11,18 @@ use std::{
 
 use rescind::{
     clock::{Clock, ManualClock, Random, SystemRandom},
-    http::{Limits, Listeners, serve},
+    http::{Limits, Listeners, edge, serve_with},
     keyring::{Keyring, Settings as KeySettings, schedule::Timing},
     model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes},
     service::{Client, Clients, Permission, SecretHash, Service, Settings},
     store::embedded::{Acceptance, EmbeddedStore, Options},
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 /// The same after a restart, whatever the port.
 pub const ISSUER: &str = "https://issuer.test";
@@ -64,6 +68,7 @@ pub struct Setup {
     pub limits: Limits,
     pub on_disk: bool,
     pub audit_cap: u64,
+    pub edge: edge::Settings,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
 }
@@ -81,6 +86,7 @@ impl Default for Setup {
             limits: Limits::default(),
             on_disk: false,
             audit_cap: 1_000_000,
+            edge: edge::Settings::default(),
             issuer: None,
         }
     }
@@ -157,9 +163,11 @@ impl Harness {
         let service = Arc::new(service.unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let listeners = Listeners { public, operations: Some(operations) };
-        let served = tokio::spawn(serve(listeners, service.clone(), setup.limits, async {
+        let (limits, edge) = (setup.limits, setup.edge.clone());
+        let served = serve_with(listeners, service.clone(), limits, edge, watch::channel(()).1, async {
             let _ = stopped.await;
-        }));
+        });
+        let served = tokio::spawn(served);
         Self {
             base,
             operations: operations_base,
