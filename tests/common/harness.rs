@@ -69,6 +69,7 @@ pub struct Setup {
     pub on_disk: bool,
     pub audit_cap: u64,
     pub edge: edge::Settings,
+    pub listen: std::net::IpAddr,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
 }
@@ -87,6 +88,7 @@ impl Default for Setup {
             on_disk: false,
             audit_cap: 1_000_000,
             edge: edge::Settings::default(),
+            listen: std::net::Ipv4Addr::LOCALHOST.into(),
             issuer: None,
         }
     }
@@ -142,7 +144,7 @@ impl Harness {
             }
             None => EmbeddedStore::in_memory(options, clock.clone(), &*random),
         };
-        let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let public = TcpListener::bind((setup.listen, 0)).await.unwrap();
         let operations = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", public.local_addr().unwrap());
         let operations_base = format!("http://{}", operations.local_addr().unwrap());
