@@ -11,7 +11,8 @@ use super::{Exit, Failure, OrExit};
 /// Gives `made`, and what lies in it, to the owner of `home`, where that is another than the one who made it. Only what
 /// was just made by this process belongs here: nobody else has had the time to put something in its place.
 pub(super) fn hand_over(made: &Path, home: &Path) -> Result<(), Failure> {
-    hand(made, home).or_exit(Exit::NotPermitted, format!("cannot give {} to the owner of {}", made.display(), home.display()))
+    hand(made, home)
+        .or_exit(Exit::NotPermitted, format!("cannot give {} to the owner of {}", made.display(), home.display()))
 }
 
 fn hand(made: &Path, home: &Path) -> io::Result<()> {

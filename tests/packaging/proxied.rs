@@ -43,7 +43,8 @@ impl Site {
         write_nginx(dir.path(), &front, &listen);
         let serve = command(PROGRAM).args(["serve", "--config"]).arg(etc.join("rescind.toml")).spawn().unwrap();
         let mut site = Self { dir, base, children: vec![serve] };
-        let nginx = Command::new("sh").arg("-c").arg("PATH=$PATH:/usr/sbin exec nginx -c \"$0\" -e stderr -g 'daemon off;'");
+        let mut nginx = Command::new("sh");
+        nginx.args(["-c", "PATH=$PATH:/usr/sbin exec nginx -c \"$0\" -e stderr -g 'daemon off;'"]);
         site.children.push(nginx.arg(site.dir.path().join("nginx.conf")).spawn().unwrap());
         until("both serve", || site.ask("/.well-known/jwks.json", &[]).0 == "200");
         Some(site)
@@ -146,5 +147,8 @@ fn a_service_that_is_away_is_a_503_with_a_time() {
     service.wait().unwrap();
     let (status, answer) = site.ask("/oauth2/token", &["--data", "grant_type=refresh_token"]);
     assert_eq!(status, "503", "{answer}");
-    assert!(answer.to_lowercase().contains("\r\nretry-after: 2\r\n") && answer.contains("temporarily_unavailable"), "{answer}");
+    assert!(
+        answer.to_lowercase().contains("\r\nretry-after: 2\r\n") && answer.contains("temporarily_unavailable"),
+        "{answer}"
+    );
 }
