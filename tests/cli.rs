@@ -6,7 +6,11 @@
 mod cli {
     pub mod demo;
     pub mod dev;
+    pub mod doctor;
     pub mod feed;
+    pub mod mask;
+    pub mod operate;
+    pub mod refused;
     pub mod serve;
     pub mod support;
     pub mod token;

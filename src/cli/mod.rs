@@ -28,6 +28,8 @@ mod keys;
 mod logs;
 mod node;
 mod output;
+#[cfg(test)]
+pub(crate) mod reference;
 mod remote;
 mod revoke;
 mod secret;

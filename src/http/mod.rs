@@ -25,6 +25,8 @@ mod layers;
 mod oauth;
 mod operate;
 mod operations;
+#[cfg(test)]
+mod reference;
 mod server;
 mod sessions;
 mod wellknown;
