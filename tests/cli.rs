@@ -12,6 +12,7 @@ mod cli {
     pub mod operate;
     pub mod refused;
     pub mod serve;
+    pub mod store;
     pub mod support;
     pub mod token;
     pub mod transcripts;

@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 mod args;
 mod audit_log;
+mod backup;
 mod client;
 mod completions;
 mod config;
@@ -27,14 +28,18 @@ mod init;
 mod keys;
 mod logs;
 mod node;
+mod notify;
 mod output;
+mod probe;
 #[cfg(test)]
 pub(crate) mod reference;
 mod remote;
+mod restore;
 mod revoke;
 mod secret;
 mod serve;
 mod session;
+mod store;
 mod token;
 mod verifier;
 
@@ -57,11 +62,16 @@ enum Command {
     Dev(dev::Args),
     Serve(serve::Args),
     Init(init::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    #[command(subcommand)]
+    Store(store::Command),
     #[command(subcommand)]
     Token(token::Command),
     #[command(subcommand)]
     Feed(feed::Command),
     Verifier(verifier::Args),
+    Probe(probe::Args),
     #[command(subcommand)]
     Session(session::Command),
     Revoke(revoke::Args),
@@ -89,9 +99,13 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => on_runtime(dev::run(args)),
         Command::Serve(args) => on_runtime(serve::run(args)),
         Command::Init(args) => init::run(&args),
+        Command::Backup(args) => on_runtime(backup::run(args)),
+        Command::Restore(args) => restore::run(&args),
+        Command::Store(command) => on_runtime(store::run(command)),
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),
+        Command::Probe(args) => on_runtime(probe::run(args)),
         Command::Session(command) => on_runtime(session::run(command)),
         Command::Revoke(args) => on_runtime(revoke::run(args)),
         Command::Audit(Audit::List(args)) => on_runtime(audit_log::list(args)),

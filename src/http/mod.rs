@@ -14,9 +14,11 @@ use axum::{
 use tokio::sync::watch;
 use utoipa::OpenApi;
 
+use self::edge::Edge;
 use crate::service::{Error, Service};
 
 mod caller;
+pub mod edge;
 mod effect;
 mod error;
 mod feed;
@@ -29,11 +31,12 @@ mod operations;
 mod reference;
 mod server;
 mod sessions;
+mod store;
 mod wellknown;
 
 pub(crate) use error::bare_problem;
 pub(crate) use server::listen;
-pub use server::{Listeners, serve};
+pub use server::{Listeners, serve, serve_with};
 
 /// What a request may cost.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +79,7 @@ impl Default for Limits {
 pub(crate) struct App {
     pub(crate) service: Arc<Service>,
     pub(crate) limits: Limits,
+    pub(crate) edge: Arc<Edge>,
     /// True once the node is to stop: what has begun is finished, and nothing is waited for.
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -107,6 +111,9 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/keys", get(operate::keys))
         .route("/v1/keys/rotate", post(operate::rotate))
         .route("/v1/audit", get(operate::audit))
+        .route("/v1/backup", get(store::backup))
+        .route("/v1/store", get(store::store))
+        .route("/v1/store/restored", post(store::restored))
         .route(FEED, get(feed::tail))
         .route("/v1/feed/{epoch}/{page}", get(feed::page))
         .route("/openapi.json", get(openapi));
@@ -121,7 +128,9 @@ pub(crate) fn router(app: &App) -> Router {
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
         .layer(middleware::from_fn_with_state(app.clone(), layers::around))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::cors))
         .with_state(app.clone())
 }
 
@@ -143,6 +152,7 @@ pub(crate) fn operations_router(app: &App) -> Router {
         effect::end_sessions,
         operate::revoke, operate::revocations, operate::keys, operate::rotate, operate::audit,
         feed::tail, feed::page,
+        store::backup, store::store, store::restored,
     ),
     modifiers(&ClientAuthentication)
 )]
