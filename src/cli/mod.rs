@@ -30,6 +30,7 @@ mod logs;
 mod node;
 mod notify;
 mod output;
+mod owner;
 mod probe;
 #[cfg(test)]
 pub(crate) mod reference;
