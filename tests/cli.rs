@@ -14,6 +14,7 @@ mod cli {
     pub mod serve;
     pub mod store;
     pub mod support;
+    pub mod tls;
     pub mod token;
     pub mod transcripts;
     pub mod verifier;
