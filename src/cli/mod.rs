@@ -32,6 +32,8 @@ mod notify;
 mod output;
 mod owner;
 mod probe;
+#[cfg(test)]
+pub(crate) mod reference;
 mod remote;
 mod restore;
 mod revoke;
