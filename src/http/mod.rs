@@ -14,9 +14,11 @@ use axum::{
 use tokio::sync::watch;
 use utoipa::OpenApi;
 
+use self::edge::Edge;
 use crate::service::{Error, Service};
 
 mod caller;
+pub mod edge;
 mod effect;
 mod error;
 mod feed;
@@ -32,7 +34,7 @@ mod wellknown;
 
 pub(crate) use error::bare_problem;
 pub(crate) use server::listen;
-pub use server::{Listeners, serve};
+pub use server::{Listeners, serve, serve_with};
 
 /// What a request may cost.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +77,7 @@ impl Default for Limits {
 pub(crate) struct App {
     pub(crate) service: Arc<Service>,
     pub(crate) limits: Limits,
+    pub(crate) edge: Arc<Edge>,
     /// True once the node is to stop: what has begun is finished, and nothing is waited for.
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -123,7 +126,9 @@ pub(crate) fn router(app: &App) -> Router {
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
         .layer(middleware::from_fn_with_state(app.clone(), layers::around))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::cors))
         .with_state(app.clone())
 }
 
