@@ -15,7 +15,8 @@ fn every_command_in_a_document_is_one_of_ours() {
         let scripts = document.blocks().into_iter().filter(|b| ["sh", "bash"].contains(&&*b.language));
         let scripts = scripts.map(|b| (b.line, b.text));
         // In prose a command may stand for a family of them: what follows `…` is left to the reader.
-        let spans = document.spans().into_iter().filter(|s| s.starts_with("rescind ")).map(|s| (0, s));
+        let spans = document.spans().into_iter().filter(|s| s.starts_with("rescind ") && !s.starts_with("rescind = "));
+        let spans = spans.map(|s| (0, s));
         for (line, script) in scripts.chain(spans) {
             for command in commands(&script) {
                 let Some(arguments) = ours(&command) else { continue };
@@ -33,7 +34,12 @@ fn every_command_in_a_document_is_one_of_ours() {
 /// clap reads arguments in their order and answers `--help` when it comes to it, so all before it was understood.
 /// What it asks for only at the end (an argument that is missing, two that exclude each other) is not seen here.
 fn parses(arguments: &[String]) -> Result<(), String> {
-    let arguments: Vec<&String> = arguments.iter().take_while(|a| !a.contains('…')).collect();
+    let mut said: Vec<&String> = arguments.iter().take_while(|a| !a.contains('…')).collect();
+    if said.len() < arguments.len() {
+        // `--store …`: the option whose value it is goes with it.
+        said.pop_if(|last| last.starts_with("--"));
+    }
+    let arguments = said;
     if arguments.first().is_some_and(|a| ["help", "--help", "--version"].contains(&a.as_str())) {
         return Ok(());
     }

@@ -41,6 +41,8 @@ fn stand_in(name: &str) -> &'static str {
         _ if holds(&["ISSUER", "SERVER", "URL"]) => "https://issuer.example",
         _ if holds(&["KID", "KEY"]) => "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
         _ if holds(&["SINCE", "BEFORE", "UNTIL"]) => "2026-01-31T12:00:00Z",
+        // `"$@"`: as many as there are, here none.
+        "@" | "*" => "",
         _ => "x",
     }
 }
@@ -73,7 +75,7 @@ impl<I: Iterator<Item = char>> Reader<I> {
                     let word = self.word();
                     // `2>`: a number just before a redirection belongs to it.
                     let descriptor = word.chars().all(|c| c.is_ascii_digit());
-                    if !(descriptor && self.chars.peek().is_some_and(|c| "<>".contains(*c))) {
+                    if !word.is_empty() && !(descriptor && self.chars.peek().is_some_and(|c| "<>".contains(*c))) {
                         words.push(word);
                     }
                 }
