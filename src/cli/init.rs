@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Exit, Failure, OrExit, config::Config, say, secret, serve::passphrase, tell};
+use super::{Exit, Failure, OrExit, config::Config, owner, say, secret, serve::passphrase, tell};
 use crate::{
     clock::{SystemClock, SystemRandom},
     keyring::Keyring,
@@ -71,6 +71,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let (clock, random) = (Arc::<SystemClock>::default(), Arc::new(SystemRandom));
     Keyring::open(&keys, passphrase, config.key_settings(), clock, random).or_exit(Exit::Usage, "cannot make keys")?;
+    if args.state_dir.is_some() {
+        owner::hand_over(&keys, state)?;
+    }
     write_new(&file, &text, if args.state_dir.is_some() { 0o640 } else { 0o600 })?;
     if args.secret_file.is_none() {
         say(credentials);
