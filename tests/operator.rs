@@ -5,10 +5,13 @@
 #![allow(missing_docs, unreachable_pub, reason = "a test has no public face")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "documents/markdown.rs"]
+mod markdown;
 #[path = "cli/support.rs"]
 #[allow(dead_code, reason = "a helper of several tests; each uses a part")]
 mod support;
 mod operator {
+    pub mod runbook;
     pub mod site;
     pub mod story;
 }

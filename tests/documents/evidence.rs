@@ -62,7 +62,8 @@ fn every_file_that_a_document_names_exists() {
     let mut missing = Vec::new();
     for document in documents().iter().filter(|d| !d.name().starts_with("CHANGELOG")) {
         for span in document.spans() {
-            let path = ["src/", "tests/", "benches/", "docs/", "deploy/", "examples/"].iter().any(|d| span.starts_with(d));
+            let path =
+                ["src/", "tests/", "benches/", "docs/", "deploy/", "examples/"].iter().any(|d| span.starts_with(d));
             let plain = span.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
             if path && plain && !root().join(&span).exists() {
                 missing.push(format!("{}: {span}", document.name()));

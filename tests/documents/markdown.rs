@@ -1,5 +1,7 @@
 //! As much of Markdown as our documents use: fenced blocks, code spans, links, headings.
 
+#![allow(dead_code, reason = "a helper of several tests; each uses a part")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,6 +16,8 @@ pub struct Document {
 /// A fenced block.
 pub struct Block {
     pub language: String,
+    /// Under which heading.
+    pub heading: String,
     pub text: String,
     /// Where it begins, for messages.
     pub line: usize,
@@ -52,26 +56,29 @@ impl Document {
         self.path.strip_prefix(root()).unwrap().display().to_string()
     }
 
-    /// The fenced blocks, in order.
+    /// The fenced blocks, in order. One in a list is indented; its lines are not.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks: Vec<Block> = Vec::new();
-        let mut open = false;
+        let (mut heading, mut open) = (String::new(), None);
         for (at, line) in self.text.lines().enumerate() {
-            match line.strip_prefix("```") {
-                Some(_) if open => open = false,
-                Some(language) => {
-                    open = true;
-                    blocks.push(Block { language: language.trim().into(), text: String::new(), line: at + 1 });
+            let indent = line.len() - line.trim_start().len();
+            match (line.trim_start().strip_prefix("```"), open) {
+                (Some(_), Some(_)) => open = None,
+                (Some(language), None) => {
+                    open = Some(indent);
+                    let (language, heading) = (language.trim().into(), heading.clone());
+                    blocks.push(Block { language, heading, text: String::new(), line: at + 1 });
                 }
-                None if open => {
+                (None, Some(outer)) => {
                     let block = blocks.last_mut().unwrap();
-                    block.text += line;
+                    block.text += &line[outer.min(indent)..];
                     block.text.push('\n');
                 }
-                None => {}
+                (None, None) if line.starts_with('#') => heading = line.trim_start_matches('#').trim().to_owned(),
+                (None, None) => {}
             }
         }
-        assert!(!open, "{}: a fenced block has no end", self.name());
+        assert!(open.is_none(), "{}: a fenced block has no end", self.name());
         blocks
     }
 
@@ -80,7 +87,7 @@ impl Document {
         let mut inside = false;
         let mut prose = String::new();
         for line in self.text.lines() {
-            if line.starts_with("```") {
+            if line.trim_start().starts_with("```") {
                 inside = !inside;
             } else if !inside {
                 prose += line;

@@ -20,7 +20,9 @@ pub fn ours(words: &[String]) -> Option<&[String]> {
         let (first, after) = rest.split_first()?;
         match first.as_str() {
             "rescind" => return Some(after),
-            "sudo" | "exec" | "time" | "nohup" | "env" | "if" | "while" | "until" | "do" | "then" | "!" | "{" => rest = after,
+            "sudo" | "exec" | "time" | "nohup" | "env" | "if" | "while" | "until" | "do" | "then" | "!" | "{" => {
+                rest = after
+            }
             // `sudo -u NAME`
             "-u" => rest = after.get(1..)?,
             _ if first.split_once('=').is_some_and(|(name, _)| is_name(name)) => rest = after,
@@ -75,7 +77,8 @@ impl<I: Iterator<Item = char>> Reader<I> {
                     let word = self.word();
                     // `2>`: a number just before a redirection belongs to it.
                     let descriptor = word.chars().all(|c| c.is_ascii_digit());
-                    if !word.is_empty() && !(descriptor && self.chars.peek().is_some_and(|c| "<>".contains(*c))) {
+                    let redirects = descriptor && self.chars.peek().is_some_and(|c| "<>".contains(*c));
+                    if !word.is_empty() && !redirects {
                         words.push(word);
                     }
                 }

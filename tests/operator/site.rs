@@ -29,16 +29,26 @@ pub struct Site {
 impl Site {
     /// As docs/how-to/install.md and docs/how-to/behind-nginx.md have it.
     pub fn set_up() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same, after something was done to the configuration.
+    pub fn with(change: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [front, listen, operations] = addresses();
         let issuer = format!("https://{front}");
         init(dir.path(), &issuer, &listen, &operations);
         add_clients(dir.path());
+        change(&dir.path().join("node/rescind.toml"));
         authority(dir.path(), &front);
         let nginx = nginx(dir.path(), &front, &listen);
         let mut site = Self { dir, issuer, operations: format!("http://{operations}"), nginx, service: None };
         site.start();
         site
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -98,7 +108,8 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.nginx), rustix::process::Signal::TERM);
+        let _ =
+            rustix::process::kill_process(rustix::process::Pid::from_child(&self.nginx), rustix::process::Signal::TERM);
         let _ = self.nginx.wait();
     }
 }

@@ -30,7 +30,7 @@ fn a_new_operator_cuts_one_session_off_and_restores_a_backup_and_the_log_says_wh
 }
 
 /// The login application opens a session for the public client `app`.
-fn log_in(site: &Site, subject: &str, device: &str) -> Value {
+pub fn log_in(site: &Site, subject: &str, device: &str) -> Value {
     let file = site.path(&format!("{subject}-{device}.json")).display().to_string();
     let opening = ["session", "open", subject, "--audience", "api", "--scope", "orders:read", "--for-client", "app"];
     let ended = site.run("login", &[&opening[..], &["--device", device, "--tokens-file", &file]].concat());
@@ -38,7 +38,7 @@ fn log_in(site: &Site, subject: &str, device: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
-fn member<'a>(value: &'a Value, name: &str) -> &'a str {
+pub fn member<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
 }
 
@@ -70,13 +70,13 @@ fn is_refused(site: &Site, sidecar: &Sidecar, session: &Value) {
     assert_eq!(refreshed(site, session).as_deref(), Some("invalid_grant"));
 }
 
-fn introspected(site: &Site, session: &Value) -> bool {
+pub fn introspected(site: &Site, session: &Value) -> bool {
     let by = format!("operator:{}", site.secret("operator"));
     site.form("/oauth2/introspect", &["-u", &by], member(session, "access_token"))["active"].as_bool().unwrap()
 }
 
 /// None: it was; else the error.
-fn refreshed(site: &Site, session: &Value) -> Option<String> {
+pub fn refreshed(site: &Site, session: &Value) -> Option<String> {
     let form = ["-d", "grant_type=refresh_token", "-d", "client_id=app"];
     let answer = site.form("/oauth2/token", &form, member(session, "refresh_token"));
     answer["error"].as_str().map(str::to_owned)
@@ -134,10 +134,12 @@ struct Sidecar {
 
 impl Sidecar {
     fn start(site: &Site) -> Self {
-        let arguments = ["verifier", "--issuer", &site.issuer, "--audience", "api", "--listen", "127.0.0.1:0", "--json"];
+        let arguments =
+            ["verifier", "--issuer", &site.issuer, "--audience", "api", "--listen", "127.0.0.1:0", "--json"];
         let mut server = Server::start(&mut site.command("operator", &arguments));
         let line = server.line();
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}: {}", server.ended().stderr));
+        let said: Value =
+            serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}: {}", server.ended().stderr));
         Self { at: member(&said, "listen").to_owned(), _server: server }
     }
 
@@ -145,7 +147,8 @@ impl Sidecar {
     fn ask(&self, session: &Value) -> u16 {
         let mut stream = connect(&self.at);
         let bearer = member(session, "access_token");
-        let head = format!("GET /orders HTTP/1.1\r\nHost: api\r\nConnection: close\r\nAuthorization: Bearer {bearer}\r\n\r\n");
+        let head =
+            format!("GET /orders HTTP/1.1\r\nHost: api\r\nConnection: close\r\nAuthorization: Bearer {bearer}\r\n\r\n");
         std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
         crate::support::answer(stream).0
     }
