@@ -67,7 +67,7 @@ pub(super) struct EntryBody {
     reason: Option<Box<str>>,
 }
 
-fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
+pub(super) fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
     let cut_off = entry.target.is_cut_off();
     let (id, subject_ref) = match &entry.target {
         Target::Token(id) => (Some(id.to_string()), None),
@@ -159,7 +159,7 @@ fn instant(field: &'static str, text: &str) -> Result<Timestamp, Error> {
         .ok_or_else(|| Error::request(field, "an RFC 3339 instant, such as 2026-01-31T12:00:00Z"))
 }
 
-fn reason(text: String) -> Result<Box<str>, Error> {
+pub(super) fn reason(text: String) -> Result<Box<str>, Error> {
     if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
         return Err(Error::request("reason", "1 to 256 bytes without control characters"));
     }

@@ -33,6 +33,14 @@ pub enum Event {
     KeyRetired,
     /// An operator accepted what the store has lost.
     StoreAccepted,
+    /// A client was disabled: refused everywhere from then on.
+    ClientDisabled,
+    /// It was enabled again.
+    ClientEnabled,
+    /// A client got a new secret.
+    ClientSecretRotated,
+    /// A secret of a client was dropped.
+    ClientSecretDropped,
 }
 
 /// How it ended.

@@ -64,6 +64,8 @@ pub struct Setup {
     pub limits: Limits,
     pub on_disk: bool,
     pub audit_cap: u64,
+    /// Clients besides those that are always there.
+    pub clients: Vec<Client>,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
 }
@@ -81,6 +83,7 @@ impl Default for Setup {
             limits: Limits::default(),
             on_disk: false,
             audit_cap: 1_000_000,
+            clients: Vec::new(),
             issuer: None,
         }
     }
@@ -148,7 +151,7 @@ impl Harness {
         };
         let service = Service::new(
             settings,
-            clients(&secret),
+            clients(&secret, &setup.clients),
             Arc::new(keyring.unwrap()),
             store.clone(),
             clock.clone() as Arc<dyn Clock>,
@@ -260,7 +263,7 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-fn clients(secret: &str) -> Clients {
+pub fn clients(secret: &str, more: &[Client]) -> Clients {
     let hash = || vec![SecretHash::of(secret)];
     let client = |id: &str, secrets, permissions: &[Permission]| Client {
         secrets,
@@ -268,13 +271,14 @@ fn clients(secret: &str) -> Clients {
         audience: Some(vec!["api".parse().unwrap(), "billing".parse().unwrap()]),
         ..Client::new(id.parse().unwrap())
     };
-    Clients::new([
+    let always = [
         client(APP, hash(), Permission::ALL),
         client(OTHER, hash(), Permission::ALL),
         client(POWERLESS, hash(), &[]),
         client(PUBLIC, Vec::new(), &[]),
         client(OTHER_PUBLIC, Vec::new(), &[]),
-    ])
+    ];
+    Clients::new(always.into_iter().chain(more.iter().cloned()))
 }
 
 pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {

@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod backing;
+mod clients;
 mod denials;
 mod expiry;
 mod families;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Raised whenever the layout changes; an older one is upgraded or refused, a newer one refused.
-pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA: u32 = 3;
 
 pub(super) type Bytes = &'static [u8];
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
@@ -35,6 +35,9 @@ pub(super) const SEALS: TableDefinition<'_, u64, [u8; 32]> = TableDefinition::ne
 pub(super) const DENIED: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("denied");
 /// Sequence to audit record.
 pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
+
+/// Assertion of a client that has been used, to when it is of no more use.
+pub(super) const ASSERTIONS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("assertions");
 
 /// How far the store has come; written by every commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -118,6 +121,7 @@ pub(super) struct Step<'t> {
     pub(super) seals: Table<'t, u64, [u8; 32]>,
     pub(super) denied: Table<'t, Bytes, Bytes>,
     pub(super) audit: Table<'t, u64, Bytes>,
+    pub(super) assertions: Table<'t, [u8; 16], u64>,
     pub(super) moment: Moment,
     /// What expires by then has expired; `moment.now` may be ahead of it by a leap that is doubted.
     pub(super) expired_by: Timestamp,
@@ -157,6 +161,7 @@ impl<'t> Step<'t> {
             seals: txn.open_table(SEALS).map_err(failed)?,
             denied: txn.open_table(DENIED).map_err(failed)?,
             audit: txn.open_table(AUDIT).map_err(failed)?,
+            assertions: txn.open_table(ASSERTIONS).map_err(failed)?,
             moment,
             expired_by: moment.now,
             progress,
