@@ -150,6 +150,7 @@ fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Resul
         custom_claims: None,
         clients: vec![everything(CLIENT, Some(secret)), everything(PUBLIC_CLIENT, None)],
         limits: Limits::default(),
+        edge: crate::http::edge::Settings::default(),
     };
     Node::open(blueprint, bound, options)
 }

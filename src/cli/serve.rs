@@ -3,6 +3,11 @@
 use std::{env, fs, path::PathBuf};
 
 use clap::ValueEnum;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
 
 use super::{
     Exit, Failure, OrExit,
@@ -11,7 +16,12 @@ use super::{
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
 };
-use crate::{keyring::Passphrase, store::embedded::Acceptance};
+use crate::{
+    clock::{Clock, SystemClock},
+    http::edge::Settings as Edge,
+    keyring::Passphrase,
+    store::embedded::Acceptance,
+};
 
 /// The passphrase of the keys, by its environment variable. There is no argument for it: arguments are public.
 const PASSPHRASE: &str = "RESCIND_KEYS_PASSPHRASE";
@@ -59,19 +69,33 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let passphrase = passphrase(args.keys_passphrase_file.as_ref().or(config.keys.passphrase_file.as_ref()))?;
     let stop = stop_signal()?;
     let bound = Bound::at(config.listen.0, config.operations_listen.as_ref().map(|at| at.0)).await?;
-    let (listen, operations) = (bound.public_url()?, bound.operations_url()?);
     let mut options = config.store_options(store_options(&config.lives()));
     options.acceptance = args.accept_store_loss.into();
-    let node = Node::open(blueprint(&config, passphrase), bound, options)?;
+    let edge = config.edge(SystemClock::default().now())?;
+    let url = |url: String, tls: bool| if tls { url.replacen("http:", "https:", 1) } else { url };
+    let listen = url(bound.public_url()?, edge.tls.is_some());
+    let operations = bound.operations_url()?.map(|at| url(at, edge.operations_tls.is_some()));
+    let node = Node::open(blueprint(&config, passphrase, edge), bound, options)?;
     if let Err(why) = node.ready().await {
         tracing::error!(why, "serving 503 until an operator decides");
     }
+    let _on_hangup = read_certificates_on_hangup(node.certificates())?;
     tracing::info!(issuer = config.issuer, listen, operations, "serving");
     node.run(stop).await?;
     Ok(Exit::Yes)
 }
 
-fn blueprint(config: &Config, passphrase: Option<Passphrase>) -> Blueprint {
+/// SIGHUP, as whoever renews certificates sends it. In force until the task is aborted, with the process.
+fn read_certificates_on_hangup(certificates: watch::Sender<()>) -> Result<JoinHandle<()>, Failure> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            certificates.send_replace(());
+        }
+    }))
+}
+
+fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Blueprint {
     Blueprint {
         issuer: Some(config.issuer.clone()),
         keys: Keys::Dir(config.keys.dir.clone(), passphrase),
@@ -81,6 +105,7 @@ fn blueprint(config: &Config, passphrase: Option<Passphrase>) -> Blueprint {
         custom_claims: config.custom_claims.clone(),
         clients: config.clients(),
         limits: config.limits(),
+        edge,
     }
 }
 

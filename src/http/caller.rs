@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     App, credentials,
+    edge::{Room, Visit},
     error::{ApiError, OAuthError},
     form::Form,
 };
@@ -29,6 +30,7 @@ pub(super) struct Peer(pub(super) SocketAddr);
 /// A request to an OAuth endpoint: its form, and who sent it.
 pub(super) struct OAuthCall {
     pub(super) form: Form,
+    pub(super) visit: Visit,
     pub(super) ctx: Context,
 }
 
@@ -40,12 +42,13 @@ impl FromRequest<App> for OAuthCall {
         if !is_type(&parts.headers, "application/x-www-form-urlencoded") {
             return Err(Error::request("Content-Type", "must be application/x-www-form-urlencoded").into());
         }
-        let body = read_body(body, app.limits.body, app.limits.body_timeout).await?;
+        let body = read_body(&parts, body, app).await?;
         let mut form = Form::read(&body)?;
         let credentials = credentials::of_form(&parts.headers, &mut form)?;
-        let origin = origin(&parts);
-        let caller = app.service.authenticate(&credentials, &origin).await?;
-        Ok(Self { form, ctx: Context { caller, origin } })
+        let (visit, origin) = (visit(&parts), origin(&parts));
+        let authenticated = app.service.authenticate(&credentials, &origin).await;
+        let caller = app.edge.admit(visit, authenticated, &*app.service.clock)?;
+        Ok(Self { form, visit, ctx: Context { caller, origin } })
     }
 }
 
@@ -58,7 +61,8 @@ impl FromRequestParts<App> for ApiCall {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let credentials = credentials::of_headers(&parts.headers)?;
         let origin = origin(parts);
-        let caller = app.service.authenticate(&credentials, &origin).await?;
+        let authenticated = app.service.authenticate(&credentials, &origin).await;
+        let caller = app.edge.admit(visit(parts), authenticated, &*app.service.clock)?;
         Ok(Self(Context { caller, origin }))
     }
 }
@@ -74,7 +78,7 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
         if !is_type(&parts.headers, "application/json") {
             return Err(Error::request("Content-Type", "must be application/json").into());
         }
-        let body = read_body(body, app.limits.body, app.limits.body_timeout).await?;
+        let body = read_body(&parts, body, app).await?;
         let value = serde_json::from_slice(&body).map_err(|e| Error::request("body", json_hint(&e)))?;
         Ok(Self(value))
     }
@@ -157,16 +161,22 @@ fn is_type(headers: &HeaderMap, expected: &str) -> bool {
     value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(expected))
 }
 
-async fn read_body(body: axum::body::Body, limit: usize, within: std::time::Duration) -> Result<Bytes, Error> {
-    match tokio::time::timeout(within, axum::body::to_bytes(body, limit)).await {
+async fn read_body(parts: &Parts, body: axum::body::Body, app: &App) -> Result<Bytes, Error> {
+    let (limit, within) = (app.limits.body, app.limits.body_timeout);
+    let room: &Room = parts.extensions.get().expect("the gate puts it there");
+    match room.outside(tokio::time::timeout(within, axum::body::to_bytes(body, limit))).await? {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(Error::request("body", format!("is longer than {limit} bytes, or broke off"))),
         Err(_) => Err(Error::request("body", "came too slowly")),
     }
 }
 
+fn visit(parts: &Parts) -> Visit {
+    *parts.extensions.get().expect("the gate puts it there")
+}
+
 fn origin(parts: &Parts) -> Origin {
-    let ip = parts.extensions.get::<Peer>().map(|p| p.0.ip().to_canonical().to_string().into());
+    let ip = Some(visit(parts).address.to_string().into());
     let agent = parts.headers.get(header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let user_agent = agent.map(|a| a.chars().filter(|c| !c.is_control()).take(256).collect::<String>().into());
     Origin { ip, user_agent }

@@ -112,6 +112,7 @@ fn blueprint(place: &std::path::Path, login_secret: &str) -> Blueprint {
         custom_claims: None,
         clients: vec![dev::everything(LOGIN, Some(login_secret)), dev::everything(PHONE, None)],
         limits: Limits::default(),
+        edge: crate::http::edge::Settings::default(),
     }
 }
 
