@@ -11,7 +11,7 @@ fn transcript(shown: &str, command: &mut Command, dir: &Path) -> String {
     text.replace(&*dir.to_string_lossy(), "DIR")
 }
 
-fn check(name: &str, text: &str) {
+pub fn check(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("transcripts");
     settings.set_prepend_module_to_snapshot(false);
