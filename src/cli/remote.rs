@@ -159,6 +159,10 @@ impl Remote {
         json(self.send(self.request(Method::POST, path).json(body)).await?).await
     }
 
+    pub(super) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
+        json(self.send(self.request(Method::DELETE, path)).await?).await
+    }
+
     /// Sends it; whatever is not a 2xx is the failure that a script can tell apart by its exit code.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let answer = request.send().await.map_err(|e| unreachable(&self.base, &e))?;

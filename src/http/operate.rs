@@ -142,9 +142,13 @@ pub(super) async fn revoke(
         return Ok(Json(ImpactBody::from(impact)).into_response());
     }
     let entry = app.service.revoke(&ctx, revocation).await?;
+    Ok((StatusCode::CREATED, Json(revoked_body(&app, entry))).into_response())
+}
+
+/// What is denied now, and from when on for whom.
+pub(super) fn revoked_body(app: &App, entry: Entry) -> RevokedBody {
     let effect = app.service.effect(&entry).into();
-    let entry = entry_body(app.service.epoch(), entry);
-    Ok((StatusCode::CREATED, Json(RevokedBody { entry, effect })).into_response())
+    RevokedBody { entry: entry_body(app.service.epoch(), entry), effect }
 }
 
 /// What is denied; a subject also by its name.
