@@ -106,6 +106,7 @@ fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Blu
         clients: config.clients(),
         limits: config.limits(),
         edge,
+        sessions: None,
     }
 }
 

@@ -41,13 +41,13 @@ pub(super) fn prepare(
         let stored =
             |name: &str| meta.get(name).map(|v| v.map(|b| b.value().to_vec())).map_err(|e| redb_damaged(e.into()));
         let fresh = stored("character")?.is_none();
-        let mut before_feed = fresh;
+        let (mut before_feed, mut before_open) = (fresh, false);
         if let Some(schema) = stored("schema")? {
             let found = decode(&schema, "schema").map_err(damaged)?;
             if !(1..=SCHEMA).contains(&found) {
                 return Err(OpenError::Schema { found });
             }
-            before_feed = found < 2;
+            (before_feed, before_open) = (found < 2, found < 3);
         }
         let access_millis = u64::try_from(options.retention.access.as_millis()).unwrap_or(u64::MAX);
         let session_millis = u64::try_from(options.retention.session.as_millis()).unwrap_or(u64::MAX);
@@ -100,10 +100,13 @@ pub(super) fn prepare(
             // count of commits would catch up with the witness's.
             return Ok(Start { character, progress, standing });
         }
-        let mut noted = Noted::new();
+        let mut noted = Noted::default();
         let mut step = Step::begin(&txn, character, moment, options.audit_cap, &mut noted).map_err(damaged)?;
         if before_feed {
             step.lay_feed().map_err(damaged)?;
+        }
+        if before_open {
+            step.lay_open().map_err(damaged)?;
         }
         if accept {
             accept_loss(&mut step, options).map_err(damaged)?;
@@ -134,7 +137,7 @@ fn accept_loss(step: &mut Step<'_>, options: &Options) -> Result<(), StoreError>
         reason: Some("the store came back without acknowledged writes".into()),
         audit: Draft::default(),
     };
-    step.deny(denial, options.retention)?;
+    step.deny(denial, None, options.retention)?;
     let cause = if keep { "sessions kept" } else { "sessions ended" };
     step.note(
         Draft::default(),
