@@ -172,6 +172,7 @@ async fn a_family_opens_and_is_found(p: impl Place) {
 async fn a_taken_name_is_never_overwritten(p: impl Place) {
     let store = p.store();
     let first = store.open(rescind::store::Opening { random: [7; 10], ..opening(subject(1)) }).await.unwrap();
+    let first = first.family().unwrap();
     show(&*store, &first, 0).await;
     assert!(store.open(rescind::store::Opening { random: [7; 10], ..opening(subject(2)) }).await.is_err());
     let kept = store.find(first.id).await.unwrap().unwrap();
@@ -846,6 +847,7 @@ async fn every_change_leaves_one_audit_record(p: impl Place) {
     let store = p.store();
     let audit = || draft("alice");
     let family = store.open(rescind::store::Opening { audit: audit(), ..opening(subject(1)) }).await.unwrap();
+    let family = family.family().unwrap();
     let ask = |generation| Presentation { audit: audit(), ..showing(&family, generation) };
     store.present(ask(0)).await.unwrap();
     store.present(ask(0)).await.unwrap();
@@ -908,7 +910,7 @@ async fn the_audit_log_is_read_by_page_subject_session_and_time(p: impl Place) {
     for n in 0..30_u8 {
         let audit = draft(if n % 3 == 0 { "alice" } else { "bob" });
         let asked = rescind::store::Opening { audit, ..opening(subject(n % 3)) };
-        families.push(store.open(asked).await.unwrap());
+        families.push(store.open(asked).await.unwrap().family().unwrap());
         p.clock().advance(millis(1));
     }
     let alice = AuditQuery { subject: draft("alice").subject, limit: 4, ..AuditQuery::default() };
@@ -1036,7 +1038,7 @@ async fn openings_racing_a_cut_off_are_before_it_or_after_it(p: impl Place) {
                 if n == 4 {
                     return Err(store.deny(denial(Target::All, Ends::Sessions)).await.unwrap().unwrap());
                 }
-                Ok(store.open(opening(subject(1))).await.unwrap())
+                Ok(store.open(opening(subject(1))).await.unwrap().family().unwrap())
             }
         });
         let results = all(racers).await;

@@ -163,7 +163,7 @@ pub(super) fn store_options(lives: &Lifetimes) -> Options {
 }
 
 /// A lock or a disk may be free again the next time; what is written in the file will not change by itself.
-fn exit_of(error: &OpenError) -> Exit {
+pub(super) fn exit_of(error: &OpenError) -> Exit {
     match error {
         OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => Exit::NotPermitted,
         OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::Usage,
