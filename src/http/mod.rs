@@ -18,8 +18,8 @@ use self::edge::Edge;
 use crate::service::{Error, Service};
 
 mod caller;
-pub mod edge;
 mod effect;
+pub mod edge;
 mod error;
 mod feed;
 mod form;
