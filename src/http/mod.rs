@@ -18,8 +18,8 @@ use self::edge::Edge;
 use crate::service::{Error, Service};
 
 mod caller;
-mod effect;
 pub mod edge;
+mod effect;
 mod error;
 mod feed;
 mod form;
