@@ -19,6 +19,7 @@ use super::{
     args::{StoreUrl, access_life, retry_window},
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
+    notify::Notify,
     say, secret,
 };
 use crate::{
@@ -115,7 +116,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     } else {
         say(banner(&announcement));
     }
-    node.run(stop).await?;
+    node.run(stop, Notify::default()).await?;
     Ok(Exit::Yes)
 }
 

@@ -28,7 +28,10 @@ mod init;
 mod keys;
 mod logs;
 mod node;
+mod notify;
 mod output;
+mod owner;
+mod probe;
 mod remote;
 mod restore;
 mod revoke;
@@ -67,6 +70,7 @@ enum Command {
     #[command(subcommand)]
     Feed(feed::Command),
     Verifier(verifier::Args),
+    Probe(probe::Args),
     #[command(subcommand)]
     Session(session::Command),
     Revoke(revoke::Args),
@@ -100,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),
+        Command::Probe(args) => on_runtime(probe::run(args)),
         Command::Session(command) => on_runtime(session::run(command)),
         Command::Revoke(args) => on_runtime(revoke::run(args)),
         Command::Audit(Audit::List(args)) => on_runtime(audit_log::list(args)),

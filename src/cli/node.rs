@@ -8,7 +8,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Exit, Failure, OrExit, args::StoreUrl};
+use super::{Exit, Failure, OrExit, args::StoreUrl, notify::Notify};
 use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
     http::{self, Limits, Listeners, edge::Settings as Edge},
@@ -131,10 +131,25 @@ impl Node {
         self.reload.clone()
     }
 
-    /// Serves until `stop`, and returns once everything that was begun is finished.
-    pub(super) async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Failure> {
+    /// Serves until `stop`, and returns once everything that was begun is finished. Meanwhile `notify` hears that it is
+    /// alive: that its threads take work, and that the store answers, whatever it answers.
+    pub(super) async fn run(
+        self,
+        stop: impl Future<Output = ()> + Send + 'static,
+        notify: Notify,
+    ) -> Result<(), Failure> {
         let Self { service, listeners, limits, edge, reload } = self;
+        let (asked, teller) = (service.clone(), notify.clone());
+        let alive = tokio::spawn(notify.watch(move || {
+            let service = asked.clone();
+            async move { drop(service.ready().await) }
+        }));
+        let stop = async move {
+            stop.await;
+            teller.stopping();
+        };
         let served = http::serve_with(listeners, service, limits, edge, reload.subscribe(), stop).await;
+        alive.abort();
         served.or_exit(Exit::CannotTell, "the service ended")
     }
 }

@@ -15,6 +15,7 @@ use super::{
     config::Config,
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
+    notify::Notify,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -29,6 +30,7 @@ const PASSPHRASE: &str = "RESCIND_KEYS_PASSPHRASE";
 /// Serve, as a configuration file says.
 ///
 /// `rescind init` writes a file to begin with. SIGTERM and SIGINT stop it after everything that was begun is finished.
+/// Where NOTIFY_SOCKET is set, as systemd sets it, it says when it serves and stops, and feeds the watchdog.
 /// Logs go to stderr as JSON; RUST_LOG says how much. The passphrase of the keys may be in the environment variable
 /// RESCIND_KEYS_PASSPHRASE.
 #[derive(Debug, clap::Args)]
@@ -76,12 +78,16 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let listen = url(bound.public_url()?, edge.tls.is_some());
     let operations = bound.operations_url()?.map(|at| url(at, edge.operations_tls.is_some()));
     let node = Node::open(blueprint(&config, passphrase, edge), bound, options)?;
-    if let Err(why) = node.ready().await {
+    let standing = node.ready().await;
+    if let Err(why) = &standing {
         tracing::error!(why, "serving 503 until an operator decides");
     }
     let _on_hangup = read_certificates_on_hangup(node.certificates())?;
     tracing::info!(issuer = config.issuer, listen, operations, "serving");
-    node.run(stop).await?;
+    let notify = Notify::from_env();
+    // Up, also where it says 503: to be started again would not help it, and its answers tell clients to come again.
+    notify.ready(&standing.map_or_else(|why| format!("503: {why}"), |()| format!("serving {}", config.issuer)));
+    node.run(stop, notify).await?;
     Ok(Exit::Yes)
 }
 

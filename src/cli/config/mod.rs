@@ -113,7 +113,11 @@ struct LimitsTable {
 impl Config {
     /// Reads and checks a file. Paths in it are relative to the directory that it lies in.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |e: std::io::Error| Failure::usage(format!("cannot read {}: {e}", path.display()));
+        let failed = |e: std::io::Error| {
+            let mend =
+                if e.kind() == std::io::ErrorKind::NotFound { "; `rescind init` writes one to begin with" } else { "" };
+            Failure::usage(format!("cannot read {}: {e}{mend}", path.display()))
+        };
         let text = fs::read_to_string(path).map_err(failed)?;
         let base = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, base).map_err(|what| Failure::usage(format!("{}: {what}", path.display())))
