@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Raised whenever the layout changes; an older one is upgraded or refused, a newer one refused.
-pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA: u32 = 3;
 
 pub(super) type Bytes = &'static [u8];
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
