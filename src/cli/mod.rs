@@ -33,6 +33,8 @@ mod notify;
 mod output;
 mod owner;
 mod probe;
+#[cfg(test)]
+pub(crate) mod reference;
 mod remote;
 mod restore;
 mod revoke;

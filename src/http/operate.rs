@@ -24,7 +24,7 @@ use crate::{
         feed::Epoch,
         ids::IdError,
     },
-    service::{Error, Revocation},
+    service::{EXAMINED, Error, Revocation},
     store::AuditQuery,
 };
 
@@ -138,7 +138,7 @@ pub(super) async fn revoke(
         reason: body.reason.map(reason).transpose()?,
     };
     if body.dry_run.unwrap_or(false) {
-        let impact = app.service.weigh(&ctx, &revocation).await?;
+        let impact = app.service.weigh(&ctx, &revocation, EXAMINED).await?;
         return Ok(Json(ImpactBody::from(impact)).into_response());
     }
     let entry = app.service.revoke(&ctx, revocation).await?;

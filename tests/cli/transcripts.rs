@@ -30,6 +30,19 @@ fn help() {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
     }
+    for shown in ["session open", "session list", "session revoke", "revoke", "audit list", "audit tail"] {
+        text += &transcript(
+            &format!("{shown} --help"),
+            rescind().args(shown.split(' ')).arg("--help"),
+            Path::new("/nowhere"),
+        );
+        text.push('\n');
+    }
+    for shown in ["keys list", "keys rotate", "doctor", "completions", "man"] {
+        let shown = format!("{shown} --help");
+        text += &transcript(&shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
+        text.push('\n');
+    }
     check("help", &text);
 }
 
