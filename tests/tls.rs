@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Harness, Setup};
+use harness::{APP, Harness, PUBLIC, Setup};
 use rcgen::{CertificateParams, KeyPair};
 use rescind::{
     http::{
@@ -22,9 +22,14 @@ use rescind::{
         edge::{Rates, Settings, Tls, TlsFiles},
     },
     model::Timestamp,
+    service::{CertificateHash, Client, Permission},
 };
 use rstest::rstest;
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -99,6 +104,26 @@ fn trusting(root: &Pair, versions: &[&'static rustls::SupportedProtocolVersion])
 fn client(config: ClientConfig) -> reqwest::Client {
     // A connection that is kept would hide which certificate a new one gets.
     reqwest::Client::builder().tls_backend_preconfigured(config).pool_max_idle_per_host(0).build().unwrap()
+}
+
+/// One that shows a certificate, whether or not it holds its key.
+fn showing(root: &Pair, shown: &Pair, key: &Pair) -> reqwest::Client {
+    #[derive(Debug)]
+    struct Shows(Arc<rustls::sign::CertifiedKey>);
+    impl rustls::client::ResolvesClientCert for Shows {
+        fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+            Some(self.0.clone())
+        }
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.key.as_bytes()).unwrap();
+    let key = ring::default_provider().key_provider.load_private_key(key).unwrap();
+    let shows = Shows(Arc::new(rustls::sign::CertifiedKey::new(vec![shown.der.clone()], key)));
+    let mut config = trusting(root, rustls::ALL_VERSIONS);
+    config.client_auth_cert_resolver = Arc::new(shows);
+    client(config)
 }
 
 async fn ready(client: &reqwest::Client, base: &str, path: &str) -> Result<u16, reqwest::Error> {
@@ -240,6 +265,70 @@ fn an_authority_that_is_none_is_refused() {
     let error = load(&place.path("key.pem")).unwrap_err().to_string();
     assert!(error.contains("key.pem holds a private key"), "{error}");
     assert!(load(&place.path("none.pem")).unwrap_err().to_string().contains("none.pem"));
+}
+
+const ROBOT: &str = "robot";
+
+/// A client that is known by this certificate.
+fn robot(pair: &Pair) -> Client {
+    use sha2::Digest;
+    Client {
+        certificates: vec![CertificateHash(sha2::Sha256::digest(&pair.der).into())],
+        permissions: Permission::ALL.iter().copied().collect(),
+        audience: Some(vec!["api".parse().unwrap()]),
+        ..Client::new(ROBOT.parse().unwrap())
+    }
+}
+
+async fn token_as(http: &reqwest::Client, base: &str, client: &str) -> Option<u16> {
+    let form = [("grant_type", "client_credentials"), ("client_id", client)];
+    let request = http.post(format!("{}/oauth2/token", base.replace("http:", "https:"))).form(&form);
+    Some(request.send().await.ok()?.status().as_u16())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_known_by_the_certificate_whose_key_it_holds() {
+    let [server, own, other] = [(); 3].map(|()| Pair::new());
+    let place = Place::with(&server);
+    let files = TlsFiles { client_certificates: true, ..place.files() };
+    let tls = Arc::new(Tls::load(files, now()).unwrap());
+    let harness = served(&tls, |setup| setup.clients = vec![robot(&own)]).await;
+    let (base, proven) = (&harness.base, showing(&server, &own, &own));
+    assert_eq!(token_as(&proven, base, ROBOT).await, Some(200));
+    assert_eq!(token_as(&proven, base, APP).await, Some(401), "its certificate is nobody else's");
+    assert_eq!(token_as(&proven, base, PUBLIC).await, Some(400), "a public client may connect with one");
+    assert_eq!(token_as(&showing(&server, &other, &other), base, ROBOT).await, Some(401));
+    assert_eq!(token_as(&client(trusting(&server, rustls::ALL_VERSIONS)), base, ROBOT).await, Some(401));
+    // A certificate is public: without its key there is not even a connection.
+    assert_eq!(token_as(&showing(&server, &own, &other), base, ROBOT).await, None);
+    // At /v1 the certificate says who it is.
+    assert_eq!(ready(&proven, base, "/v1/keys").await.unwrap(), 200);
+    assert_eq!(ready(&showing(&server, &other, &other), base, "/v1/keys").await.unwrap(), 401);
+    let metadata = format!("{}/.well-known/oauth-authorization-server", base.replace("http:", "https:"));
+    let metadata = proven.get(metadata).send().await.unwrap().text().await.unwrap();
+    assert!(metadata.contains("self_signed_tls_client_auth"), "{metadata}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_an_authority_other_certificates_do_not_connect() {
+    let [server, own, other] = [(); 3].map(|()| Pair::new());
+    let place = Place::with(&server);
+    let authority = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&authority).unwrap();
+    place.put("ca.pem", &root.pem(), 0o644);
+    let key = KeyPair::from_pem(&own.key).unwrap();
+    let issuer = rcgen::Issuer::new(params, authority);
+    let vouched = CertificateParams::new(["robot".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let own = Pair { cert: vouched.pem(), der: vouched.der().clone(), ..own };
+    let files = TlsFiles { client_ca: Some(place.path("ca.pem")), ..place.files() };
+    let tls = Arc::new(Tls::load(files, now()).unwrap());
+    let harness = served(&tls, |setup| setup.clients = vec![robot(&own)]).await;
+    assert_eq!(token_as(&showing(&server, &own, &own), &harness.base, ROBOT).await, Some(200));
+    assert_eq!(token_as(&showing(&server, &other, &other), &harness.base, ROBOT).await, None);
+    let without = client(trusting(&server, rustls::ALL_VERSIONS));
+    assert_eq!(ready(&without, &harness.base, JWKS).await.unwrap(), 200, "who has none may go on without");
 }
 
 #[tokio::test(flavor = "multi_thread")]
