@@ -42,7 +42,7 @@ pub use clients::{
 pub use ending::{Ended, Ending};
 pub use error::Error;
 pub use grants::Tokens;
-pub use impact::{Effect, Impact};
+pub use impact::{EXAMINED, Effect, Impact};
 pub use introspect::Introspection;
 pub use metrics::Metrics;
 pub use operate::{Revocation, RevocationPage};

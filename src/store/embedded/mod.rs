@@ -50,6 +50,7 @@ mod rooms;
 mod singles;
 mod start;
 mod tables;
+mod upgrade;
 mod verbs;
 mod witness;
 mod writer;
@@ -93,8 +94,8 @@ impl EmbeddedStore {
     pub fn open(path: &Path, options: Options, clock: Arc<dyn Clock>, random: &dyn Random) -> Result<Self, OpenError> {
         let file_error = |source| OpenError::File { path: path.into(), source };
         let file = hold(path, true)?;
-        let bytes = Arc::new(FileBacking(file.try_clone().map_err(file_error)?));
-        let mut store = Self::with_backing(bytes, options, clock, random)?;
+        let bytes: Arc<dyn Backing> = Arc::new(FileBacking(file.try_clone().map_err(file_error)?));
+        let mut store = Self::on(bytes, Some(path), options, clock, random)?;
         store._lock = Some(file);
         Ok(store)
     }
@@ -117,8 +118,22 @@ impl EmbeddedStore {
         clock: Arc<dyn Clock>,
         random: &dyn Random,
     ) -> Result<Self, OpenError> {
+        Self::on(bytes, None, options, clock, random)
+    }
+
+    fn on(
+        bytes: Arc<dyn Backing>,
+        path: Option<&Path>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<Self, OpenError> {
         let damaged = |e: redb::DatabaseError| OpenError::Damaged(e.to_string());
-        let (database, fence) = open_database(&bytes, &options.on_sync_failure, options.cache).map_err(damaged)?;
+        let open = || open_database(&bytes, &options.on_sync_failure, options.cache).map_err(damaged);
+        let (database, fence) = match path {
+            Some(path) => upgrade::keep_older(path, open()?, open)?,
+            None => open()?,
+        };
         let retention = options.retention;
         let Start { character, progress, standing } = prepare(&database, &options, &*clock, random, &Draft::default())?;
         let longest_access = retention.access.max(character.older_until.since(clock.now()));
