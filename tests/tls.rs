@@ -359,3 +359,110 @@ async fn handshakes_that_do_not_end_starve_nobody() {
     let mut ended = [0; 1];
     assert_eq!(tokio::time::timeout(Duration::from_secs(8), silent[0].read(&mut ended)).await.unwrap().unwrap_or(0), 0);
 }
+
+// ---- the real program
+
+/// A directory as `rescind init` writes it, for a server that ends TLS itself.
+struct Node {
+    place: Place,
+    file: PathBuf,
+    base: String,
+    running: Option<std::process::Child>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.running {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Node {
+    fn with(pair: &Pair, table: &str) -> Self {
+        let place = Place::with(pair);
+        let [listen, operations] = [(); 2]
+            .map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+            .map(|bound| bound.local_addr().unwrap().to_string());
+        let init = Self::command()
+            .arg("init")
+            .arg(place.path("node"))
+            .args(["--listen", &listen])
+            .args(["--operations-listen", &operations, "--issuer", &format!("https://{listen}")])
+            .output()
+            .unwrap();
+        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        let file = place.path("node/rescind.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}\n{table}\n")).unwrap();
+        Self { place, file, base: format!("https://{listen}"), running: None }
+    }
+
+    fn command() -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rescind"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RESCIND_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn serve(&self) -> std::process::Command {
+        let mut command = Self::command();
+        command.arg("serve").arg("--config").arg(&self.file);
+        command
+    }
+
+    fn start(&mut self) {
+        let null = std::process::Stdio::null;
+        self.running = Some(self.serve().stdout(null()).stderr(null()).spawn().unwrap());
+    }
+
+    fn hang_up(&self) {
+        let id = self.running.as_ref().unwrap().id().to_string();
+        assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+}
+
+async fn eventually(client: &reqwest::Client, base: &str) {
+    for _ in 0..600 {
+        if ready(client, base, JWKS).await.is_ok_and(|status| status == 200) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("waited in vain for {base}");
+}
+
+const TABLE: &str = "[tls]\ncert = \"../cert.pem\"\nkey = \"../key.pem\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_has_the_running_server_take_over_a_new_certificate() {
+    let (first, second) = (Pair::new(), Pair::new());
+    let mut node = Node::with(&first, TABLE);
+    node.start();
+    let [old, new] = [&first, &second].map(|pair| client(trusting(pair, rustls::ALL_VERSIONS)));
+    eventually(&old, &node.base).await;
+    node.place.put("cert.pem", &second.cert, 0o644);
+    node.place.put("key.pem", &second.key, 0o600);
+    node.hang_up();
+    eventually(&new, &node.base).await;
+    assert!(ready(&old, &node.base, JWKS).await.is_err());
+    // Broken: it goes on, with what it has.
+    node.place.put("key.pem", &first.key, 0o600);
+    node.hang_up();
+    for _ in 0..5 {
+        assert_eq!(ready(&new, &node.base, JWKS).await.unwrap(), 200);
+    }
+}
+
+#[test]
+fn a_start_with_a_broken_certificate_ends_with_one_message_and_exit_code_2() {
+    let node = Node::with(&Pair::new(), TABLE);
+    node.place.put("key.pem", &Pair::new().key, 0o600);
+    let ended = node.serve().output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("tls") && said.contains("key.pem is not the key of"), "{said}");
+    assert!(!node.place.path("node/store").exists(), "nothing is half begun: {said}");
+}
