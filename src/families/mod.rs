@@ -14,6 +14,8 @@ use crate::{
     store::{Amended, ClosedFamily, Family, FamilyStore, HeldBack, Opening, Presentation, StoreError},
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod token;
 
 use token::Parsed;

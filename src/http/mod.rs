@@ -20,6 +20,8 @@ mod caller;
 mod error;
 mod feed;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod layers;
 mod oauth;
 mod operate;

@@ -32,6 +32,8 @@ mod check;
 mod claims;
 mod core;
 mod feed;
+#[cfg(all(feature = "server", any(test, fuzzing)))]
+pub(crate) mod fuzz;
 #[cfg(feature = "follow")]
 pub(crate) mod follow;
 #[cfg(feature = "follow")]
