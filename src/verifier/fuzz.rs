@@ -73,7 +73,8 @@ pub(crate) fn feed_page(bytes: &[u8]) {
     }
     if let Ok(page) = serde_json::from_slice::<Page>(bytes) {
         ordered(feed::in_order(page.from, page.to, &page.entries).is_ok(), &page.entries);
-        let again: Page = serde_json::from_value(serde_json::to_value(&page).expect("it serialises")).expect("and back");
+        let again: Page =
+            serde_json::from_value(serde_json::to_value(&page).expect("it serialises")).expect("and back");
         assert_eq!(again, page);
     }
     if let Ok(tail) = serde_json::from_slice::<Tail>(bytes) {

@@ -32,12 +32,12 @@ mod check;
 mod claims;
 mod core;
 mod feed;
-#[cfg(all(feature = "server", any(test, fuzzing)))]
-pub(crate) mod fuzz;
 #[cfg(feature = "follow")]
 pub(crate) mod follow;
 #[cfg(feature = "follow")]
 mod follower;
+#[cfg(all(feature = "server", any(test, fuzzing)))]
+pub(crate) mod fuzz;
 mod health;
 mod json;
 mod jwks;
