@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::{
     keyring::{KeyState, Keyring},
     model::{
-        Timestamp,
+        Kid, Timestamp,
         audit::Draft,
         claims::Claims,
-        denial::{Bearer, Ends, Entry, Target},
+        denial::{Bearer, Ends, Entry, SINGLES_PER_CLIENT, SINGLES_PER_SUBJECT, Target},
     },
     store::{Denial, DenyStore, Page, StoreError},
 };
@@ -53,14 +53,22 @@ impl<S: DenyStore> Denylist<S> {
     /// [`DenyError`].
     pub async fn deny(&self, denial: Denial) -> Result<Entry, DenyError> {
         if let Target::Key(kid) = &denial.target {
-            match self.keyring.state_of(kid) {
-                None => return Err(DenyError::UnknownKey),
-                Some(KeyState::Active) => return Err(DenyError::ActiveKey),
-                Some(KeyState::Pending) => return Err(DenyError::StandbyKey),
-                Some(_) => {}
-            }
+            self.permits_key(kid)?;
         }
         self.store.deny(denial).await?.ok_or(DenyError::Future)
+    }
+
+    /// Whether a key can be denied.
+    ///
+    /// # Errors
+    /// [`DenyError`].
+    pub fn permits_key(&self, kid: &Kid) -> Result<(), DenyError> {
+        match self.keyring.state_of(kid) {
+            None => Err(DenyError::UnknownKey),
+            Some(KeyState::Active) => Err(DenyError::ActiveKey),
+            Some(KeyState::Pending) => Err(DenyError::StandbyKey),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Denies one token that its client hands back (RFC 7009).
@@ -70,7 +78,9 @@ impl<S: DenyStore> Denylist<S> {
     pub async fn revoke_token(&self, claims: &Claims, audit: Draft) -> Result<Entry, DenyError> {
         let target = Target::Token(claims.token);
         let expires = Some(claims.expires);
-        self.deny(Denial { target, ends: Ends::Tokens, before: None, expires, reason: None, audit }).await
+        let most = if claims.session.is_some() { SINGLES_PER_SUBJECT } else { SINGLES_PER_CLIENT };
+        let denial = Denial { target, ends: Ends::Tokens, before: None, expires, reason: None, audit };
+        self.store.deny_of(claims.subject_ref, most, denial).await?.ok_or(DenyError::Future)
     }
 
     /// Whether a token whose signature has been checked is denied.

@@ -12,20 +12,35 @@ use std::{
 use clap::{Parser, Subcommand};
 
 mod args;
+mod audit_log;
 mod backup;
 mod client;
+mod clients;
+mod completions;
 mod config;
+mod consent;
 mod demo;
 mod dev;
+mod doctor;
+mod effect;
 mod exit;
 mod feed;
 mod init;
+mod keys;
 mod logs;
 mod node;
+mod notify;
+mod output;
+mod owner;
+mod probe;
+#[cfg(test)]
+pub(crate) mod reference;
 mod remote;
 mod restore;
+mod revoke;
 mod secret;
 mod serve;
+mod session;
 mod store;
 mod token;
 mod verifier;
@@ -58,6 +73,26 @@ enum Command {
     #[command(subcommand)]
     Feed(feed::Command),
     Verifier(verifier::Args),
+    Probe(probe::Args),
+    #[command(subcommand)]
+    Session(session::Command),
+    Revoke(revoke::Args),
+    #[command(subcommand)]
+    Audit(Audit),
+    #[command(subcommand)]
+    Keys(keys::Command),
+    #[command(subcommand)]
+    Client(clients::Command),
+    Doctor(doctor::Args),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
+}
+
+/// Look at the audit log: who had access and when, and who took it away.
+#[derive(Debug, Subcommand)]
+enum Audit {
+    List(audit_log::ListArgs),
+    Tail(audit_log::TailArgs),
 }
 
 /// Runs the command line and says how it ended.
@@ -74,6 +109,16 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),
+        Command::Probe(args) => on_runtime(probe::run(args)),
+        Command::Session(command) => on_runtime(session::run(command)),
+        Command::Revoke(args) => on_runtime(revoke::run(args)),
+        Command::Audit(Audit::List(args)) => on_runtime(audit_log::list(args)),
+        Command::Audit(Audit::Tail(args)) => on_runtime(audit_log::tail(args)),
+        Command::Keys(command) => on_runtime(keys::run(command)),
+        Command::Client(command) => on_runtime(clients::run(command)),
+        Command::Doctor(args) => on_runtime(doctor::run(args)),
+        Command::Completions(args) => Ok(completions::completions(&args)),
+        Command::Man(args) => completions::man(&args),
     };
     outcome
         .unwrap_or_else(|failure| {

@@ -9,9 +9,12 @@ use crate::{
         ClientId, Scope, SessionId, Subject, SubjectRef, Timestamp,
         audit::Draft,
         family::{Closure, Doubt, Facts, Holder, Lifetimes, Lineage, Refusal, Secret, Verdict, judge},
-        session::Identity,
+        session::{Identity, SessionCap},
     },
-    store::{Amended, ClosedFamily, Family, FamilyStore, HeldBack, Opening, Presentation, StoreError},
+    store::{
+        Amended, ClosedFamily, ClosedOthers, Family, FamilyStore, HeldBack, Opened, Opening, Others, Presentation,
+        StoreError,
+    },
 };
 
 #[cfg(any(test, fuzzing))]
@@ -21,8 +24,22 @@ mod token;
 use token::Parsed;
 pub use token::{PREFIX, RefreshToken};
 
+/// How many sessions one step closes at most: others wait for it.
+const CLOSED_PER_STEP: usize = 128;
 /// How often an exchange that met an amendment looks again.
 const STALE_TRIES: usize = 4;
+
+/// Why a session was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The subject has as many as it may.
+    #[error("the subject has as many sessions as it may")]
+    Full,
+    /// We could not tell: 503.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Why a presented refresh token gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -95,19 +112,26 @@ pub struct Families<S> {
     keyring: Arc<Keyring>,
     random: Arc<dyn Random>,
     lives: Lifetimes,
+    cap: Option<SessionCap>,
 }
 
 impl<S: FamilyStore> Families<S> {
     /// On this store, with these keys.
     pub fn new(store: Arc<S>, keyring: Arc<Keyring>, random: Arc<dyn Random>, lives: Lifetimes) -> Self {
-        Self { store, keyring, random, lives }
+        Self { store, keyring, random, lives, cap: None }
+    }
+
+    /// So many sessions for each subject.
+    #[must_use]
+    pub fn capped(self, cap: Option<SessionCap>) -> Self {
+        Self { cap, ..self }
     }
 
     /// Opens a session. `identity.nonce` and `identity.absolute_until` are set here, whatever they were.
     ///
     /// # Errors
-    /// [`StoreError`]: the session may exist, but nobody holds a token of it.
-    pub async fn open(&self, mut identity: Identity, audit: Draft) -> Result<Grant, StoreError> {
+    /// [`OpenError`]. If we could not tell, the session may exist, but nobody holds a token of it.
+    pub async fn open(&self, mut identity: Identity, audit: Draft) -> Result<Grant, OpenError> {
         identity.nonce = random_bytes(&*self.random);
         let key = self.keyring.current_derivation();
         let subject = self.refer(&identity.subject);
@@ -121,10 +145,11 @@ impl<S: FamilyStore> Families<S> {
             subject,
             client: identity.client.clone(),
             lives: self.lives,
+            cap: self.cap,
             seal: Box::new(seal),
             audit,
         };
-        let family = self.store.open(opening).await?;
+        let Opened::Family(family) = self.store.open(opening).await? else { return Err(OpenError::Full) };
         identity.absolute_until = family.lineage.absolute_until;
         let at = family.id.stamp();
         Ok(self.grant(&family, identity, at, &key, Verdict::Rotate))
@@ -265,6 +290,54 @@ impl<S: FamilyStore> Families<S> {
         audit: Draft,
     ) -> Result<ClosedFamily, StoreError> {
         self.store.close(id, Closure::Revoked, reason, audit).await
+    }
+
+    /// Closes a subject's sessions but one: those that were opened before this.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some may be closed; asking again closes the rest.
+    pub async fn close_others(
+        &self,
+        subject: &Subject,
+        keep: SessionId,
+        reason: Option<Box<str>>,
+        audit: Draft,
+    ) -> Result<ClosedOthers, StoreError> {
+        let (subject, limit) = (self.refer(subject), CLOSED_PER_STEP);
+        let mut others = Others { subject, keep, after: None, until: None, limit, reason, audit };
+        let mut all = ClosedOthers::default();
+        loop {
+            let done = self.store.close_others(others.clone()).await?;
+            all.closed += done.closed;
+            all.feed_until = all.feed_until.max(done.feed_until);
+            if done.next.is_none() {
+                return Ok(all);
+            }
+            (others.after, others.until) = (done.next, done.until);
+        }
+    }
+
+    /// All sessions in the order of their opening, those that cannot be read left out: the part after `after`, and
+    /// where to go on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn all(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<(Vec<Session>, Option<SessionId>), StoreError> {
+        let families = self.store.all(after, limit).await?;
+        let next = families.last().map(|family| family.id).filter(|_| families.len() == limit);
+        let mut sessions = Vec::new();
+        for family in families {
+            match self.session(family).await {
+                Ok(session) => sessions.push(session),
+                Err(StoreError::Damaged(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok((sessions, next))
     }
 
     /// The opaque reference that stands for a subject.

@@ -9,14 +9,19 @@ use axum::{
     http::StatusCode,
     middleware,
     response::IntoResponse,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use tokio::sync::watch;
 use utoipa::OpenApi;
 
+use self::edge::Edge;
 use crate::service::{Error, Service};
 
 mod caller;
+mod clients;
+mod credentials;
+pub mod edge;
+mod effect;
 mod error;
 mod feed;
 mod form;
@@ -26,6 +31,8 @@ mod layers;
 mod oauth;
 mod operate;
 mod operations;
+#[cfg(test)]
+mod reference;
 mod server;
 mod sessions;
 mod store;
@@ -33,7 +40,7 @@ mod wellknown;
 
 pub(crate) use error::bare_problem;
 pub(crate) use server::listen;
-pub use server::{Listeners, serve};
+pub use server::{Listeners, serve, serve_with};
 
 /// What a request may cost.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +83,7 @@ impl Default for Limits {
 pub(crate) struct App {
     pub(crate) service: Arc<Service>,
     pub(crate) limits: Limits,
+    pub(crate) edge: Arc<Edge>,
     /// True once the node is to stop: what has begun is finished, and nothing is waited for.
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -102,10 +110,17 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/.well-known/jwks.json", get(wellknown::jwks))
         .route("/v1/sessions", get(sessions::list).post(sessions::open))
         .route("/v1/sessions/{session_id}", get(sessions::show).patch(sessions::amend).delete(sessions::end))
+        .route("/v1/sessions/{session_id}/revoke", post(effect::end_sessions))
         .route("/v1/revocations", get(operate::revocations).post(operate::revoke))
         .route("/v1/keys", get(operate::keys))
         .route("/v1/keys/rotate", post(operate::rotate))
         .route("/v1/audit", get(operate::audit))
+        .route("/v1/clients", get(clients::list))
+        .route("/v1/clients/{client_id}", get(clients::show))
+        .route("/v1/clients/{client_id}/disable", post(clients::disable))
+        .route("/v1/clients/{client_id}/enable", post(clients::enable))
+        .route("/v1/clients/{client_id}/secrets", post(clients::rotate_secret))
+        .route("/v1/clients/{client_id}/secrets/{secret_id}", delete(clients::drop_secret))
         .route("/v1/backup", get(store::backup))
         .route("/v1/store", get(store::store))
         .route("/v1/store/restored", post(store::restored))
@@ -123,7 +138,9 @@ pub(crate) fn router(app: &App) -> Router {
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
         .layer(middleware::from_fn_with_state(app.clone(), layers::around))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::cors))
         .with_state(app.clone())
 }
 
@@ -142,7 +159,9 @@ pub(crate) fn operations_router(app: &App) -> Router {
     paths(
         oauth::token, oauth::revoke, oauth::introspect, wellknown::metadata, wellknown::jwks,
         sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
+        effect::end_sessions,
         operate::revoke, operate::revocations, operate::keys, operate::rotate, operate::audit,
+        clients::list, clients::show, clients::disable, clients::enable, clients::rotate_secret, clients::drop_secret,
         feed::tail, feed::page,
         store::backup, store::store, store::restored,
     ),
@@ -156,7 +175,8 @@ impl utoipa::Modify for ClientAuthentication {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Basic));
-        openapi.components.get_or_insert_default().add_security_scheme("client", scheme);
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("client", scheme);
     }
 }
 

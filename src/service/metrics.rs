@@ -160,6 +160,11 @@ impl Metrics {
         self.feed_entries.inc_by(entries as u64);
     }
 
+    /// Adds what others count.
+    pub(crate) fn extend(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// The text exposition (OpenMetrics 1.0).
     #[must_use]
     pub fn render(&self) -> String {

@@ -9,9 +9,13 @@ use crate::model::{
     denial::{Bearer, Ends, Entry, Target},
     family::{Closure, Generation, Holder, Lifetimes, Lineage, Moment, Secret, Standing, Verdict},
     feed::{Epoch, Item, Mark},
+    session::SessionCap,
 };
 
+mod clients;
 pub mod embedded;
+
+pub use clients::{ASSERTION_LIFE, ASSERTIONS, AssertionUse, BookChange, BookChanged, ClientStore};
 
 /// We could not tell. The write may or may not have happened, unless the variant says otherwise.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -58,10 +62,29 @@ pub struct Opening {
     pub client: ClientId,
     /// How long it may live.
     pub lives: Lifetimes,
+    /// How many the subject may have.
+    pub cap: Option<SessionCap>,
     /// Seals the identity once name and absolute end are known. Called once, inside the step.
     pub seal: Box<dyn FnOnce(SessionId, Timestamp) -> Vec<u8> + Send>,
     /// For the audit log.
     pub audit: Draft,
+}
+
+/// What became of an opening.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Opened {
+    /// A new family.
+    Family(Family),
+    /// The subject has as many as it may; nothing was written.
+    Full,
+}
+
+impl Opened {
+    /// The family, if there is one.
+    #[must_use]
+    pub fn family(self) -> Option<Family> {
+        if let Self::Family(family) = self { Some(family) } else { None }
+    }
 }
 
 /// Asks for the outcome of a presented refresh token. What the caller can know is in here; the rest the store looks
@@ -121,6 +144,38 @@ pub struct ClosedFamily {
     pub entry: Option<Entry>,
 }
 
+/// Asks to close a subject's families but one.
+#[derive(Clone, Debug)]
+pub struct Others {
+    /// Whose.
+    pub subject: SubjectRef,
+    /// The one that goes on.
+    pub keep: SessionId,
+    /// Those after this one only.
+    pub after: Option<SessionId>,
+    /// Those up to this one; the last that there is, if it is not said.
+    pub until: Option<SessionId>,
+    /// How many are looked at in one step, at most.
+    pub limit: usize,
+    /// Why.
+    pub reason: Option<Box<str>>,
+    /// For the audit log.
+    pub audit: Draft,
+}
+
+/// What became of that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClosedOthers {
+    /// How many were open until now.
+    pub closed: usize,
+    /// Until when the feed denies their tokens. None if none of them can be alive.
+    pub feed_until: Option<Timestamp>,
+    /// For `after` of the next step, if there is more to look at.
+    pub next: Option<SessionId>,
+    /// For `until` of the next step: what is opened meanwhile is left alone.
+    pub until: Option<SessionId>,
+}
+
 /// What became of an amendment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amended {
@@ -134,8 +189,9 @@ pub enum Amended {
 
 /// Refresh-token families. Every method is one atomic step, and durable once it returns `Ok`.
 pub trait FamilyStore: Send + Sync + 'static {
-    /// Starts a family, stamped later than any cut-off that would cover it.
-    fn open(&self, opening: Opening) -> impl Future<Output = Result<Family, StoreError>> + Send;
+    /// Starts a family, stamped later than any cut-off that would cover it. Counting those of the subject and ending the
+    /// oldest is part of the step: no race makes them more than the cap.
+    fn open(&self, opening: Opening) -> impl Future<Output = Result<Opened, StoreError>> + Send;
     /// Applies the family rule. Closing denies the family's access tokens in the same step.
     fn present(&self, presentation: Presentation) -> impl Future<Output = Result<Presented, StoreError>> + Send;
     /// Replaces the sealed identity if it still is `seen`.
@@ -155,12 +211,21 @@ pub trait FamilyStore: Send + Sync + 'static {
         reason: Option<Box<str>>,
         audit: Draft,
     ) -> impl Future<Output = Result<ClosedFamily, StoreError>> + Send;
+    /// Closes a subject's families but one, as [`FamilyStore::close`] would each, all of them in one step. Serialised
+    /// with openings: a family that was opened before the first step is closed, one opened after it is not.
+    fn close_others(&self, others: Others) -> impl Future<Output = Result<ClosedOthers, StoreError>> + Send;
     /// One family.
     fn find(&self, id: SessionId) -> impl Future<Output = Result<Option<Family>, StoreError>> + Send;
     /// A subject's families in the order of their opening, from after `after`.
     fn of_subject(
         &self,
         subject: SubjectRef,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
+    /// All families in the order of their opening, from after `after`.
+    fn all(
+        &self,
         after: Option<SessionId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
@@ -205,6 +270,14 @@ pub trait DenyStore: Send + Sync + 'static {
     /// Denies. Denying again what is denied as long gives the entry that is there. `None`: the cut-off would lie in
     /// the future.
     fn deny(&self, denial: Denial) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
+    /// As [`DenyStore::deny`] for a single token of this subject. One that has more than `most` such entries of late gets
+    /// a cut-off of its tokens instead, which takes the place of the one before.
+    fn deny_of(
+        &self,
+        subject: SubjectRef,
+        most: u32,
+        denial: Denial,
+    ) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
     /// Whether any live entry denies this token.
     fn denied(&self, bearer: Bearer) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Live entries after a position, in order.
@@ -288,7 +361,7 @@ pub trait AuditStore: Send + Sync + 'static {
         cause: Option<Box<str>>,
         audit: Draft,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Records that match, newest last.
+    /// Records that match, newest last unless asked otherwise.
     fn audit(&self, query: AuditQuery) -> impl Future<Output = Result<AuditPage, StoreError>> + Send;
 }
 
@@ -301,8 +374,10 @@ pub struct AuditQuery {
     pub session: Option<SessionId>,
     /// Not before this instant.
     pub since: Option<Timestamp>,
-    /// After this place in the log.
+    /// After this place in the log; where the newest come first, before it, and 0 is the end.
     pub after: u64,
+    /// The newest first.
+    pub newest_first: bool,
     /// How many at most.
     pub limit: usize,
 }
@@ -319,6 +394,6 @@ pub struct AuditPage {
 /// The store that this build of the service runs on.
 pub type Backend = embedded::EmbeddedStore;
 
-/// All three.
-pub trait Store: FamilyStore + DenyStore + AuditStore {}
-impl<T: FamilyStore + DenyStore + AuditStore> Store for T {}
+/// All of them.
+pub trait Store: FamilyStore + DenyStore + AuditStore + ClientStore {}
+impl<T: FamilyStore + DenyStore + AuditStore + ClientStore> Store for T {}

@@ -11,14 +11,18 @@ use std::{
 
 use rescind::{
     clock::{Clock, ManualClock, Random, SystemRandom},
-    http::{Limits, Listeners, serve},
+    http::{Limits, Listeners, edge, serve_with},
     keyring::{Keyring, Settings as KeySettings, schedule::Timing},
-    model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes},
+    model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes, session::SessionCap},
     service::{Client, Clients, Permission, SecretHash, Service, Settings},
     store::embedded::{Acceptance, EmbeddedStore, Options},
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 /// The same after a restart, whatever the port.
 pub const ISSUER: &str = "https://issuer.test";
@@ -64,6 +68,11 @@ pub struct Setup {
     pub limits: Limits,
     pub on_disk: bool,
     pub audit_cap: u64,
+    /// Clients besides those that are always there.
+    pub clients: Vec<Client>,
+    pub edge: edge::Settings,
+    pub sessions: Option<SessionCap>,
+    pub listen: std::net::IpAddr,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
 }
@@ -81,6 +90,10 @@ impl Default for Setup {
             limits: Limits::default(),
             on_disk: false,
             audit_cap: 1_000_000,
+            clients: Vec::new(),
+            edge: edge::Settings::default(),
+            sessions: None,
+            listen: std::net::Ipv4Addr::LOCALHOST.into(),
             issuer: None,
         }
     }
@@ -136,7 +149,7 @@ impl Harness {
             }
             None => EmbeddedStore::in_memory(options, clock.clone(), &*random),
         };
-        let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let public = TcpListener::bind((setup.listen, 0)).await.unwrap();
         let operations = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", public.local_addr().unwrap());
         let operations_base = format!("http://{}", operations.local_addr().unwrap());
@@ -144,11 +157,12 @@ impl Harness {
         let settings = Settings {
             issuer: setup.issuer.as_deref().unwrap_or(ISSUER).into(),
             lives: setup.lives,
+            sessions: setup.sessions,
             custom_claims: None,
         };
         let service = Service::new(
             settings,
-            clients(&secret),
+            clients(&secret, &setup.clients),
             Arc::new(keyring.unwrap()),
             store.clone(),
             clock.clone() as Arc<dyn Clock>,
@@ -157,9 +171,11 @@ impl Harness {
         let service = Arc::new(service.unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let listeners = Listeners { public, operations: Some(operations) };
-        let served = tokio::spawn(serve(listeners, service.clone(), setup.limits, async {
+        let (limits, edge) = (setup.limits, setup.edge.clone());
+        let served = serve_with(listeners, service.clone(), limits, edge, watch::channel(()).1, async {
             let _ = stopped.await;
-        }));
+        });
+        let served = tokio::spawn(served);
         Self {
             base,
             operations: operations_base,
@@ -260,7 +276,7 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-fn clients(secret: &str) -> Clients {
+pub fn clients(secret: &str, more: &[Client]) -> Clients {
     let hash = || vec![SecretHash::of(secret)];
     let client = |id: &str, secrets, permissions: &[Permission]| Client {
         secrets,
@@ -268,13 +284,14 @@ fn clients(secret: &str) -> Clients {
         audience: Some(vec!["api".parse().unwrap(), "billing".parse().unwrap()]),
         ..Client::new(id.parse().unwrap())
     };
-    Clients::new([
+    let always = [
         client(APP, hash(), Permission::ALL),
         client(OTHER, hash(), Permission::ALL),
         client(POWERLESS, hash(), &[]),
         client(PUBLIC, Vec::new(), &[]),
         client(OTHER_PUBLIC, Vec::new(), &[]),
-    ])
+    ];
+    Clients::new(always.into_iter().chain(more.iter().cloned()))
 }
 
 pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {

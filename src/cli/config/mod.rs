@@ -20,11 +20,12 @@ use super::{
 use crate::{
     http::Limits,
     keyring::{Settings, Timing},
-    model::{Algorithm, Audience, ClientId, Scope, family::Lifetimes, time::format_duration},
-    service::{Client, Permission, SecretHash},
+    model::{Algorithm, Audience, ClientId, Jwk, Scope, Timestamp, family::Lifetimes, time::format_duration},
+    service::{Client, ClientKey, Permission, SecretHash, client_keys},
     store::embedded::Options,
 };
 
+mod edge;
 mod unknown;
 mod values;
 
@@ -46,6 +47,14 @@ pub(super) struct Config {
     clients: Vec<ClientTable>,
     #[serde(default)]
     limits: LimitsTable,
+    tls: Option<edge::TlsTable>,
+    operations_tls: Option<edge::TlsTable>,
+    #[serde(default)]
+    proxies: edge::ProxiesTable,
+    #[serde(default)]
+    rates: edge::RatesTable,
+    #[serde(default)]
+    cors: edge::CorsTable,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,6 +93,15 @@ struct ClientTable {
     secret_sha256: Vec<Written<SecretHash>>,
     #[serde(default)]
     permissions: BTreeSet<Permission>,
+    /// Public keys, each a JWK: for `private_key_jwt`.
+    #[serde(default)]
+    keys: Vec<ClientKey>,
+    /// Or a file with a JWK set.
+    jwks_file: Option<PathBuf>,
+    #[serde(skip)]
+    jwks: Vec<Jwk>,
+    #[serde(default)]
+    disabled: bool,
     scope: Option<Scope>,
     audience: Option<Vec<Audience>>,
     introspect_audience: Option<Vec<Audience>>,
@@ -104,7 +122,11 @@ struct LimitsTable {
 impl Config {
     /// Reads and checks a file. Paths in it are relative to the directory that it lies in.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |e: std::io::Error| Failure::usage(format!("cannot read {}: {e}", path.display()));
+        let failed = |e: std::io::Error| {
+            let mend =
+                if e.kind() == std::io::ErrorKind::NotFound { "; `rescind init` writes one to begin with" } else { "" };
+            Failure::usage(format!("cannot read {}: {e}{mend}", path.display()))
+        };
         let text = fs::read_to_string(path).map_err(failed)?;
         let base = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, base).map_err(|what| Failure::usage(format!("{}: {what}", path.display())))
@@ -113,9 +135,13 @@ impl Config {
     /// Reads and checks a text.
     pub(super) fn parse(text: &str, base: &Path) -> Result<Self, String> {
         let mut config: Self = toml::from_str(text).map_err(|e| unknown::explain(text, &e))?;
+        for client in &mut config.clients {
+            client.read_keys(base)?;
+        }
         config.check()?;
         let KeysTable { dir, passphrase_file, .. } = &mut config.keys;
-        for path in [&mut config.store.url.0, dir].into_iter().chain(passphrase_file) {
+        let tls = config.tls.iter_mut().chain(&mut config.operations_tls).flat_map(edge::TlsTable::paths);
+        for path in [&mut config.store.url.0, dir].into_iter().chain(passphrase_file).chain(tls) {
             *path = base.join(&*path);
         }
         Ok(config)
@@ -126,6 +152,7 @@ impl Config {
         self.check_listeners()?;
         self.check_times()?;
         self.check_limits()?;
+        self.rates.check()?;
         let mut seen = BTreeSet::new();
         for client in &self.clients {
             client.check()?;
@@ -138,12 +165,21 @@ impl Config {
 
     fn check_listeners(&self) -> Result<(), String> {
         let at = self.listen.0;
-        if at.ip().is_loopback() || self.behind_tls_proxy {
+        if self.behind_tls_proxy && self.proxies.names_none() && self.rates.rates().is_some() {
+            return Err(
+                "behind_tls_proxy = true, and proxies.trusted names no network: all clients would be counted as \
+                        the proxy; write its network there, such as [proxies] trusted = [\"10.0.0.0/8\"], or say \
+                        [rates] enabled = false"
+                    .into(),
+            );
+        }
+        if at.ip().is_loopback() || self.behind_tls_proxy || self.tls.is_some() {
             return Ok(());
         }
         Err(format!(
-            "listen = \"{at}\" would send tokens and secrets in the clear; listen on 127.0.0.1 behind a TLS proxy on \
-             this machine, or, if only a TLS proxy can reach that address, say behind_tls_proxy = true"
+            "listen = \"{at}\" would send tokens and secrets in the clear; give it a certificate ([tls] cert and key), \
+             listen on 127.0.0.1 behind a TLS proxy on this machine, or, if only a TLS proxy can reach that address, say \
+             behind_tls_proxy = true"
         ))
     }
 
@@ -224,6 +260,23 @@ impl Config {
         }
     }
 
+    /// How the node meets the network. Reads certificates.
+    pub(super) fn edge(&self, now: Timestamp) -> Result<edge::Settings, Failure> {
+        let (tls, operations_tls) = (self.tls.as_ref(), self.operations_tls.as_ref());
+        let settings = edge::settings(tls, operations_tls, &self.proxies, &self.rates, &self.cors, now);
+        let settings = settings.map_err(Failure::usage)?;
+        let host = Url::parse(&self.issuer).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
+        if let (Some(tls), Some(host)) = (&settings.tls, host)
+            && !tls.names(&host)
+        {
+            tracing::warn!(
+                host,
+                "the certificate is not for the issuer's host: clients that come here by it refuse it"
+            );
+        }
+        Ok(settings)
+    }
+
     /// The store's options; what is not set stays as it is in `options`.
     pub(super) fn store_options(&self, mut options: Options) -> Options {
         options.cache = self.store.cache.as_ref().map_or(options.cache, |w| w.0.0);
@@ -236,6 +289,8 @@ impl Config {
     pub(super) fn clients(&self) -> Vec<Client> {
         let client = |c: &ClientTable| Client {
             secrets: c.secret_sha256.iter().map(|w| w.0).collect(),
+            keys: c.keys.iter().map(|key| key.0.clone()).chain(c.jwks.clone()).collect(),
+            disabled: c.disabled,
             permissions: c.permissions.clone(),
             scope: c.scope.clone(),
             audience: c.audience.clone(),
@@ -247,13 +302,30 @@ impl Config {
 }
 
 impl ClientTable {
+    fn read_keys(&mut self, base: &Path) -> Result<(), String> {
+        let (id, Some(file)) = (&self.id, &self.jwks_file) else { return Ok(()) };
+        let path = base.join(file);
+        let json = fs::read(&path).map_err(|e| format!("client `{id}`: cannot read jwks_file {}: {e}", path.display()));
+        let keys = json.and_then(|json| {
+            client_keys(&json).map_err(|e| format!("client `{id}`: jwks_file {}: {e}", path.display()))
+        });
+        self.jwks = keys?;
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), String> {
         let id = &self.id;
+        if self.keys.len() + self.jwks.len() > 2 {
+            return Err(format!("client `{id}` has more than two keys; two are enough to replace one by the other"));
+        }
         if self.secret_sha256.len() > 2 {
             return Err(format!("client `{id}` has more than two secrets; two are enough to replace one by the other"));
         }
-        if self.secret_sha256.is_empty() && !self.permissions.is_empty() {
-            return Err(format!("client `{id}` has permissions and no `secret_sha256`: anyone could use them"));
+        let proof = !self.secret_sha256.is_empty() || !self.keys.is_empty() || !self.jwks.is_empty();
+        if !proof && !self.permissions.is_empty() {
+            return Err(format!(
+                "client `{id}` has permissions and neither `secret_sha256` nor `keys`: anyone could use them"
+            ));
         }
         let own = self.permissions.contains(&Permission::ClientCredentials);
         if own && self.audience.as_ref().is_none_or(Vec::is_empty) {

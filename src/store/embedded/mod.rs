@@ -34,6 +34,7 @@ use crate::{
 
 mod backing;
 mod backup;
+mod clients;
 mod compact;
 mod declare;
 mod denials;
@@ -43,7 +44,10 @@ mod feed;
 mod following;
 mod import;
 mod options;
+mod others;
 mod restore;
+mod rooms;
+mod singles;
 mod start;
 mod tables;
 mod upgrade;
@@ -61,6 +65,8 @@ pub use restore::{Lost, Order, RestoreError, Restored, restore};
 
 /// Requests that may wait for the writer. Beyond it the answer is 503, at once.
 const QUEUE: usize = 8192;
+/// How many of them are kept free for revocations: when the disk is slow, what grants access is refused first.
+const RESERVED: usize = 2048;
 /// How far one audit query looks before it hands back a page with a continuation.
 const AUDIT_SCAN: usize = 50_000;
 
@@ -156,7 +162,7 @@ impl EmbeddedStore {
             options,
             witness,
             progress,
-            noted: Noted::new(),
+            noted: Noted::default(),
             unanswered: HashMap::new(),
             last_change: now,
             last_commit: now,
@@ -188,8 +194,20 @@ impl EmbeddedStore {
         self.shared.bytes.len()
     }
 
-    /// Queues a step and waits until it is durable. The step runs once or, if the queue is full, not at all.
+    /// Queues a step and waits until it is durable. The step runs once or, if too much is waiting, not at all.
     async fn step<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // Not exact, and need not be: revocations lose a place or two of thousands.
+        if self.queue_depth() >= QUEUE - RESERVED {
+            return Err(StoreError::Busy);
+        }
+        self.urgent_step(run).await
+    }
+
+    /// As `step`, for what takes back: it has a share of the queue that nothing else gets.
+    async fn urgent_step<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

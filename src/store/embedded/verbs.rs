@@ -8,7 +8,10 @@ use super::{
     AUDIT_SCAN, EmbeddedStore,
     denials::{Hold, Index, look_up},
     feed::head_position,
-    tables::{AUDIT, DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, failed, family_of, subject_key},
+    singles::Share,
+    tables::{
+        AUDIT, DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, decode_id, failed, family_of, subject_key,
+    },
 };
 use crate::{
     model::{
@@ -19,13 +22,13 @@ use crate::{
         feed::{Epoch, Mark},
     },
     store::{
-        Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, Denial, DenyStore, Family, FamilyStore, LogPage,
-        LogTail, Opening, Page, Presentation, Presented, StoreError,
+        Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, ClosedOthers, Denial, DenyStore, Family, FamilyStore,
+        LogPage, LogTail, Opened, Opening, Others, Page, Presentation, Presented, StoreError,
     },
 };
 
 /// A subject's part of the subject index, from after a session.
-fn keys_of(subject: SubjectRef, after: Option<SessionId>) -> (Bound<[u8; 32]>, Bound<[u8; 32]>) {
+pub(super) fn keys_of(subject: SubjectRef, after: Option<SessionId>) -> (Bound<[u8; 32]>, Bound<[u8; 32]>) {
     let end = |byte: u8| {
         let mut key = [byte; 32];
         key[..16].copy_from_slice(&subject.0);
@@ -48,9 +51,10 @@ pub(super) fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
 }
 
 impl FamilyStore for EmbeddedStore {
-    async fn open(&self, opening: Opening) -> Result<Family, StoreError> {
+    async fn open(&self, opening: Opening) -> Result<Opened, StoreError> {
         self.whole()?;
-        self.step(move |step| step.open_family(opening)).await
+        let retention = self.retention;
+        self.step(move |step| step.open_family(opening, retention)).await
     }
 
     async fn present(&self, presentation: Presentation) -> Result<Presented, StoreError> {
@@ -72,7 +76,13 @@ impl FamilyStore for EmbeddedStore {
     ) -> Result<ClosedFamily, StoreError> {
         self.whole()?;
         let retention = self.retention;
-        self.step(move |step| step.close(id, cause, reason, audit, retention)).await
+        self.urgent_step(move |step| step.close(id, cause, reason, audit, retention)).await
+    }
+
+    async fn close_others(&self, others: Others) -> Result<ClosedOthers, StoreError> {
+        self.whole()?;
+        let retention = self.retention;
+        self.urgent_step(move |step| step.close_others(others, retention)).await
     }
 
     async fn find(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
@@ -96,13 +106,26 @@ impl FamilyStore for EmbeddedStore {
         let mut found = Vec::new();
         for key in subjects.range(keys_of(subject, after)).map_err(failed)?.take(limit) {
             let key = key.map_err(failed)?.0.value();
-            let id: [u8; 16] = key[16..].try_into().map_err(|_| StoreError::Damaged("subject"))?;
-            let id = SessionId::from_bytes(id).ok_or(StoreError::Damaged("subject"))?;
+            let id = decode_id(&key)?;
             if let Some(row) = families.get(id.as_bytes()).map_err(failed)? {
                 found.push(family_of(id, row.value())?);
             }
         }
         Ok(found)
+    }
+
+    async fn all(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Family>, StoreError> {
+        self.whole()?;
+        let Some(families) = table(&self.read()?, FAMILIES)? else { return Ok(Vec::new()) };
+        let first = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
+        let rows = families.range::<[u8; 16]>((first, Bound::Unbounded)).map_err(failed)?;
+        rows.take(limit)
+            .map(|row| {
+                let (id, bytes) = row.map_err(failed)?;
+                let id = SessionId::from_bytes(id.value()).ok_or(StoreError::Damaged("family"))?;
+                family_of(id, bytes.value())
+            })
+            .collect()
     }
 
     async fn count_of_subject(&self, subject: SubjectRef, cap: usize) -> Result<usize, StoreError> {
@@ -139,7 +162,13 @@ impl DenyStore for EmbeddedStore {
     async fn deny(&self, denial: Denial) -> Result<Option<Entry>, StoreError> {
         self.whole()?;
         let retention = self.retention;
-        self.step(move |step| step.deny(denial, retention)).await
+        self.urgent_step(move |step| step.deny(denial, None, retention)).await
+    }
+
+    async fn deny_of(&self, subject: SubjectRef, most: u32, denial: Denial) -> Result<Option<Entry>, StoreError> {
+        self.whole()?;
+        let (retention, of) = (self.retention, Some(Share { subject, most }));
+        self.urgent_step(move |step| step.deny(denial, of, retention)).await
     }
 
     async fn denied(&self, bearer: Bearer) -> Result<bool, StoreError> {
@@ -228,11 +257,19 @@ impl AuditStore for EmbeddedStore {
         self.whole()?;
         let mut page = AuditPage { records: Vec::new(), next: None };
         let Some(log) = table(&self.read()?, AUDIT)? else { return Ok(page) };
-        let start = query.after.saturating_add(1).max(first_since(&log, query.since)?);
-        for (looked_at, item) in log.range(start..).map_err(failed)?.enumerate() {
+        let earliest = first_since(&log, query.since)?;
+        let (first, end) = match (query.newest_first, query.after) {
+            (false, after) => (earliest.max(after.saturating_add(1)), u64::MAX),
+            (true, 0) => (earliest, u64::MAX),
+            (true, before) => (earliest, before),
+        };
+        let range = log.range(first..end.max(first)).map_err(failed)?;
+        let range = if query.newest_first { Either::Backward(range.rev()) } else { Either::Forward(range) };
+        for (looked_at, item) in range.enumerate() {
             let (sequence, bytes) = item.map_err(failed)?;
             if page.records.len() == query.limit || looked_at == AUDIT_SCAN {
-                page.next = Some(sequence.value() - 1);
+                let place = sequence.value();
+                page.next = Some(if query.newest_first { place + 1 } else { place - 1 });
                 break;
             }
             let record: Record = decode(bytes.value(), "audit")?;
@@ -243,6 +280,22 @@ impl AuditStore for EmbeddedStore {
             }
         }
         Ok(page)
+    }
+}
+
+/// The log in one of its two directions.
+enum Either<F, B> {
+    Forward(F),
+    Backward(B),
+}
+
+impl<T, F: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Either<F, B> {
+    type Item = T;
+    fn next(&mut self) -> Option<T> {
+        match self {
+            Self::Forward(range) => range.next(),
+            Self::Backward(range) => range.next(),
+        }
     }
 }
 
