@@ -156,13 +156,12 @@ fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Resul
 
 /// A client for audience `api`. With a secret it may do everything; without one it can only refresh.
 pub(super) fn everything(id: &str, secret: Option<&str>) -> Client {
-    let permissions = if secret.is_some() { Permission::ALL.into() } else { BTreeSet::new() };
+    let permissions = if secret.is_some() { Permission::ALL.iter().copied().collect() } else { BTreeSet::new() };
     Client {
-        id: id.parse::<ClientId>().expect("the built-in names are visible ASCII"),
         secrets: secret.map(SecretHash::of).into_iter().collect(),
         permissions,
-        scope: None,
         audience: Some(vec![AUDIENCE.parse().expect("the built-in audience has no control characters")]),
+        ..Client::new(id.parse::<ClientId>().expect("the built-in names are visible ASCII"))
     }
 }
 

@@ -82,7 +82,9 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
 
 fn render(args: &Args, secret: &str) -> String {
     let issuer = args.issuer.clone().unwrap_or_else(|| format!("http://{}", args.listen));
-    let all = Permission::ALL.map(|p| format!("\n    \"{}\",", p.name())).concat();
+    // What another one includes needs no mention.
+    let all = Permission::ALL.iter().filter(|p| p.included_in().is_empty());
+    let all: String = all.map(|p| format!("\n    \"{}\",", p.name())).collect();
     include_str!("init.toml")
         .replace("{issuer}", &toml::Value::String(issuer).to_string())
         .replace("{listen}", &args.listen.to_string())

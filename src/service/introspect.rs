@@ -3,7 +3,7 @@
 use super::{Context, Error, Permission, Service};
 use crate::{
     families::{PREFIX, RefreshError, Session},
-    model::{claims::Claims, family::Closure},
+    model::{Audience, claims::Claims, family::Closure},
     store::DenyStore,
 };
 
@@ -14,6 +14,16 @@ pub enum Introspection {
     Access(Box<Claims>),
     /// A refresh token that could be exchanged now.
     Refresh(Box<Session>),
+}
+
+impl Introspection {
+    /// For whom it is.
+    fn audience(&self) -> &[Audience] {
+        match self {
+            Self::Access(claims) => &claims.audience,
+            Self::Refresh(session) => &session.identity.audience,
+        }
+    }
 }
 
 impl Service {
@@ -28,6 +38,8 @@ impl Service {
         } else {
             self.introspect_access(token).await?
         };
+        // One that is for somebody else is none of its business (RFC 7662 §4).
+        let found = found.filter(|found| ctx.caller.client.may_introspect(found.audience()));
         self.metrics.introspection(found.is_some());
         Ok(found)
     }

@@ -44,7 +44,7 @@ impl Service {
     /// What is wrong with it, 409 for the key that signs, 503.
     pub async fn revoke(self: &Arc<Self>, ctx: &Context, revocation: Revocation) -> Result<Entry, Error> {
         let Revocation { target, subject, ends, before, reason } = revocation;
-        ctx.require(Permission::Revoke)?;
+        ctx.require(Permission::to_revoke(&target))?;
         let kind = target.kind();
         if !target.is_cut_off() && before.is_some() {
             return Err(Error::request("before", "only a cut-off (subject, client, all) has an instant"));
@@ -109,7 +109,7 @@ impl Service {
     /// # Errors
     /// 503.
     pub async fn revocations(&self, ctx: &Context, after: u64, limit: usize) -> Result<RevocationPage, Error> {
-        ctx.require(Permission::Revoke)?;
+        ctx.require(Permission::RevocationsRead)?;
         Ok(self.denylist.entries(after, limit).await?)
     }
 

@@ -263,15 +263,14 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 fn clients(secret: &str) -> Clients {
     let hash = || vec![SecretHash::of(secret)];
     let client = |id: &str, secrets, permissions: &[Permission]| Client {
-        id: id.parse().unwrap(),
         secrets,
         permissions: permissions.iter().copied().collect(),
-        scope: None,
         audience: Some(vec!["api".parse().unwrap(), "billing".parse().unwrap()]),
+        ..Client::new(id.parse().unwrap())
     };
     Clients::new([
-        client(APP, hash(), &Permission::ALL),
-        client(OTHER, hash(), &Permission::ALL),
+        client(APP, hash(), Permission::ALL),
+        client(OTHER, hash(), Permission::ALL),
         client(POWERLESS, hash(), &[]),
         client(PUBLIC, Vec::new(), &[]),
         client(OTHER_PUBLIC, Vec::new(), &[]),

@@ -86,6 +86,7 @@ struct ClientTable {
     permissions: BTreeSet<Permission>,
     scope: Option<Scope>,
     audience: Option<Vec<Audience>>,
+    introspect_audience: Option<Vec<Audience>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -234,11 +235,12 @@ impl Config {
 
     pub(super) fn clients(&self) -> Vec<Client> {
         let client = |c: &ClientTable| Client {
-            id: c.id.clone(),
             secrets: c.secret_sha256.iter().map(|w| w.0).collect(),
             permissions: c.permissions.clone(),
             scope: c.scope.clone(),
             audience: c.audience.clone(),
+            introspect_audience: c.introspect_audience.clone(),
+            ..Client::new(c.id.clone())
         };
         self.clients.iter().map(client).collect()
     }

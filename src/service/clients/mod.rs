@@ -7,90 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::model::{Audience, ClientId, Scope};
 
-/// Something that a client may do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Permission {
-    /// Open sessions.
-    SessionsOpen,
-    /// Look at sessions.
-    SessionsRead,
-    /// Change what a session's next tokens say.
-    SessionsAmend,
-    /// End sessions.
-    SessionsRevoke,
-    /// Deny tokens, subjects, clients, keys, everything; read the denylist.
-    Revoke,
-    /// Introspect tokens (RFC 7662).
-    Introspect,
-    /// Fetch tokens of its own (RFC 6749 §4.4).
-    ClientCredentials,
-    /// Look at the signing keys.
-    KeysRead,
-    /// Rotate the signing keys.
-    KeysRotate,
-    /// Read the audit log.
-    AuditRead,
-}
+mod permission;
 
-impl Permission {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::SessionsOpen,
-        Self::SessionsRead,
-        Self::SessionsAmend,
-        Self::SessionsRevoke,
-        Self::Revoke,
-        Self::Introspect,
-        Self::ClientCredentials,
-        Self::KeysRead,
-        Self::KeysRotate,
-        Self::AuditRead,
-    ];
-
-    /// Its name in a configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SessionsOpen => "sessions:open",
-            Self::SessionsRead => "sessions:read",
-            Self::SessionsAmend => "sessions:amend",
-            Self::SessionsRevoke => "sessions:revoke",
-            Self::Revoke => "revoke",
-            Self::Introspect => "introspect",
-            Self::ClientCredentials => "client_credentials",
-            Self::KeysRead => "keys:read",
-            Self::KeysRotate => "keys:rotate",
-            Self::AuditRead => "audit:read",
-        }
-    }
-}
-
-impl FromStr for Permission {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = || Self::ALL.map(Self::name).join(", ");
-        Self::ALL
-            .into_iter()
-            .find(|p| p.name() == text)
-            .ok_or_else(|| format!("`{text}` is not a permission; known are {}", known()))
-    }
-}
-impl Serialize for Permission {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(self.name())
-    }
-}
-impl<'de> Deserialize<'de> for Permission {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+pub use permission::Permission;
 
 /// SHA-256 of a client secret. Secrets are 256 random bits, so a plain hash is as good as a slow one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -141,18 +65,38 @@ pub struct Client {
     pub scope: Option<Scope>,
     /// For whom they may be. None: anyone.
     pub audience: Option<Vec<Audience>>,
+    /// For whom the tokens are that it may introspect. None: anyone.
+    pub introspect_audience: Option<Vec<Audience>>,
 }
 
 impl Client {
+    /// A public client of that name, which may do nothing and is not bounded.
+    #[must_use]
+    pub const fn new(id: ClientId) -> Self {
+        Self {
+            id,
+            secrets: Vec::new(),
+            permissions: BTreeSet::new(),
+            scope: None,
+            audience: None,
+            introspect_audience: None,
+        }
+    }
     /// Whether it has no secret to prove itself with.
     #[must_use]
     pub fn is_public(&self) -> bool {
         self.secrets.is_empty()
     }
+    /// Whether it may learn what a token for this audience is worth.
+    #[must_use]
+    pub fn may_introspect(&self, audience: &[Audience]) -> bool {
+        self.introspect_audience.as_ref().is_none_or(|mine| audience.iter().any(|a| mine.contains(a)))
+    }
     /// Whether it may.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {
         self.permissions.contains(&permission)
+            || permission.included_in().iter().any(|wider| self.permissions.contains(wider))
     }
 }
 
