@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cli {
+    pub mod config;
     pub mod demo;
     pub mod dev;
     pub mod feed;

@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 mod args;
 mod client;
 mod config;
+mod configure;
 mod demo;
 mod dev;
 mod exit;
@@ -47,6 +48,8 @@ enum Command {
     Serve(serve::Args),
     Init(init::Args),
     #[command(subcommand)]
+    Config(configure::Command),
+    #[command(subcommand)]
     Token(token::Command),
     #[command(subcommand)]
     Feed(feed::Command),
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => on_runtime(dev::run(args)),
         Command::Serve(args) => on_runtime(serve::run(args)),
         Command::Init(args) => init::run(&args),
+        Command::Config(command) => configure::run(&command),
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),

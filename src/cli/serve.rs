@@ -1,34 +1,25 @@
 //! `rescind serve`: a node by its configuration.
 
-use std::{env, fs, path::PathBuf};
-
 use clap::ValueEnum;
 
 use super::{
-    Exit, Failure, OrExit,
+    Exit, Failure,
     args::StoreUrl,
-    config::Config,
+    config::{Chosen, Config, layers::failure},
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
 };
 use crate::{keyring::Passphrase, store::embedded::Acceptance};
 
-/// The passphrase of the keys, by its environment variable. There is no argument for it: arguments are public.
-const PASSPHRASE: &str = "RESCIND_KEYS_PASSPHRASE";
-
 /// Serve, as a configuration file says.
 ///
-/// `rescind init` writes a file to begin with. SIGTERM and SIGINT stop it after everything that was begun is finished.
-/// Logs go to stderr as JSON; RUST_LOG says how much. The passphrase of the keys may be in the environment variable
-/// RESCIND_KEYS_PASSPHRASE.
+/// `rescind init` writes a file to begin with. SIGTERM and SIGINT stop it after everything that was begun is finished;
+/// SIGHUP reloads the clients. Logs go to stderr as JSON; RUST_LOG says how much. The passphrase of the keys may be in a
+/// file, in the environment variable RESCIND_KEYS__PASSPHRASE, or in a systemd credential named keys.passphrase.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration, in TOML.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// A file with the passphrase of the keys; comes before the configuration's `keys.passphrase_file`.
-    #[arg(long, value_name = "FILE", env = "RESCIND_KEYS_PASSPHRASE_FILE")]
-    keys_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Go on with a store that came back empty or older than what it had acknowledged.
     #[arg(long, value_name = "HOW")]
     accept_store_loss: Option<Loss>,
@@ -55,45 +46,32 @@ impl From<Option<Loss>> for Acceptance {
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     logs::start("info", true);
-    let config = Config::read(&args.config)?;
-    let passphrase = passphrase(args.keys_passphrase_file.as_ref().or(config.keys.passphrase_file.as_ref()))?;
+    let loaded = args.chosen.load().map_err(|problems| failure(&problems))?;
+    let config = &loaded.config;
+    let passphrase = config.passphrase()?;
     let stop = stop_signal()?;
-    let bound = Bound::at(config.listen.0, config.operations_listen.as_ref().map(|at| at.0)).await?;
+    let bound = Bound::at(config.top.listen.0, config.top.operations_listen.as_ref().map(|at| at.0)).await?;
     let (listen, operations) = (bound.public_url()?, bound.operations_url()?);
     let mut options = config.store_options(store_options(&config.lives()));
     options.acceptance = args.accept_store_loss.into();
-    let node = Node::open(blueprint(&config, passphrase), bound, options)?;
+    let node = Node::open(blueprint(config, passphrase), bound, options)?;
     if let Err(why) = node.ready().await {
         tracing::error!(why, "serving 503 until an operator decides");
     }
-    tracing::info!(issuer = config.issuer, listen, operations, "serving");
+    tracing::info!(issuer = config.top.issuer, listen, operations, "serving");
     node.run(stop).await?;
     Ok(Exit::Yes)
 }
 
 fn blueprint(config: &Config, passphrase: Option<Passphrase>) -> Blueprint {
     Blueprint {
-        issuer: Some(config.issuer.clone()),
+        issuer: Some(config.top.issuer.clone()),
         keys: Keys::Dir(config.keys.dir.clone(), passphrase),
         key_settings: config.key_settings(),
         store: StoreUrl::Embedded(config.store.url.0.clone()),
         lives: config.lives(),
-        custom_claims: config.custom_claims.clone(),
+        custom_claims: config.top.custom_claims.clone(),
         clients: config.clients(),
         limits: config.limits(),
     }
-}
-
-/// From the environment, else from `file`, else none.
-pub(super) fn passphrase(file: Option<&PathBuf>) -> Result<Option<Passphrase>, Failure> {
-    let (text, from) = match (env::var(PASSPHRASE), file) {
-        (Ok(text), _) => (text, PASSPHRASE.to_owned()),
-        (Err(env::VarError::NotUnicode(_)), _) => return Err(Failure::usage(format!("{PASSPHRASE} is not UTF-8"))),
-        (Err(env::VarError::NotPresent), None) => return Ok(None),
-        (Err(env::VarError::NotPresent), Some(file)) => {
-            let from = format!("the passphrase file {}", file.display());
-            (fs::read_to_string(file).or_exit(Exit::Usage, format!("cannot read {from}"))?, from)
-        }
-    };
-    Passphrase::new(text).map(Some).or_exit(Exit::Usage, from)
 }
