@@ -2,10 +2,10 @@
 
 use std::{
     env,
-    fs::{self, OpenOptions},
+    fs::{self, OpenOptions, Permissions},
     io::Write,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -32,6 +32,10 @@ const PASSPHRASE: &str = "RESCIND_KEYS__PASSPHRASE";
 pub(super) struct Args {
     /// Where to write; made if it is not there.
     dir: PathBuf,
+    /// Where keys and store shall lie, if not beside the configuration: /var/lib/rescind for the packaged unit. The
+    /// configuration is then readable for its group, too: the service runs as another user than the one who writes it.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// The name of the service, which is in every token; `http://` and the address by default.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
@@ -50,8 +54,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let (file, keys) = (args.dir.join("rescind.toml"), args.dir.join("keys"));
-    let paths = [&file, &keys, &args.dir.join("store")];
+    let state = args.state_dir.as_ref().unwrap_or(&args.dir);
+    let (file, keys) = (args.dir.join("rescind.toml"), state.join("keys"));
+    let paths = [&file, &keys, &state.join("store")];
     for path in paths.into_iter().chain(&args.secret_file) {
         if path.symlink_metadata().is_ok() {
             return Err(Failure::usage(format!("{} is there already; nothing was changed", path.display())));
@@ -62,15 +67,17 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     // Read as `serve` will read it, before anything is written.
     let config = Config::parse(&text, &file)?;
     let passphrase = passphrase(args, &config)?;
-    fs::create_dir_all(&args.dir).or_exit(Exit::Usage, format!("cannot make {}", args.dir.display()))?;
+    for dir in [&args.dir, state] {
+        fs::create_dir_all(dir).or_exit(Exit::Usage, format!("cannot make {}", dir.display()))?;
+    }
     let credentials = format!("client_id={OPERATOR}\nclient_secret={}", &*secret);
     // First what nobody could tell again; the configuration last, because with it all is there.
     if let Some(path) = &args.secret_file {
-        write_new(path, &format!("{credentials}\n"))?;
+        write_new(path, &format!("{credentials}\n"), 0o600)?;
     }
     let (clock, random) = (Arc::<SystemClock>::default(), Arc::new(SystemRandom));
     Keyring::open(&keys, passphrase, config.key_settings(), clock, random).or_exit(Exit::Usage, "cannot make keys")?;
-    write_new(&file, &text)?;
+    write_new(&file, &text, if args.state_dir.is_some() { 0o640 } else { 0o600 })?;
     if args.secret_file.is_none() {
         say(credentials);
     }
@@ -78,8 +85,10 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).and_then(|mut file| {
+        // Whatever the umask is: who is to read it has been said.
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
@@ -96,20 +105,20 @@ fn passphrase(args: &Args, config: &Config) -> Result<Option<Passphrase>, Failur
 }
 
 fn render(args: &Args, secret: &str) -> Result<String, Failure> {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let issuer = args.issuer.clone().unwrap_or_else(|| format!("http://{}", args.listen));
-    let permissions = Permission::ALL.iter().map(|p| format!("\n    \"{}\",", p.name())).collect::<String>();
+    // What another one includes needs no mention.
+    let permissions = Permission::ALL.iter().filter(|p| p.included_in().is_empty());
+    let permissions: String = permissions.map(|p| format!("\n    \"{}\",", p.name())).collect();
     let mut values = vec![
         ("issuer", quoted(&issuer)),
         ("listen", quoted(&args.listen.to_string())),
         ("operations_listen", quoted(&args.operations_listen.to_string())),
-        ("store.url", quoted("embedded:store")),
-        ("keys.dir", quoted("keys")),
+        ("store.url", quoted(&format!("embedded:{}", place(args, "store")?))),
+        ("keys.dir", quoted(&place(args, "keys")?)),
     ];
     if let Some(path) = &args.keys_passphrase_file {
         // The configuration lies elsewhere: what is relative to here is not relative to it.
-        let path = std::path::absolute(path).or_exit(Exit::Usage, format!("{}", path.display()))?;
-        values.push(("keys.passphrase", quoted(&path.to_string_lossy())));
+        values.push(("keys.passphrase", quoted(&absolute(path)?)));
     }
     let client = [
         ("id", quoted(OPERATOR)),
@@ -118,4 +127,19 @@ fn render(args: &Args, secret: &str) -> Result<String, Failure> {
         ("audience", "[\"api\"]".to_owned()),
     ];
     Ok(template::render(&values, &client))
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// As the configuration names it: beside it, or wherever it lies.
+fn place(args: &Args, name: &str) -> Result<String, Failure> {
+    args.state_dir.as_ref().map_or_else(|| Ok(name.to_owned()), |dir| absolute(&dir.join(name)))
+}
+
+fn absolute(path: &Path) -> Result<String, Failure> {
+    let path = std::path::absolute(path).or_exit(Exit::Usage, format!("{}", path.display()))?;
+    let text = path.to_str().ok_or_else(|| Failure::usage(format!("{} is not UTF-8", path.display())))?;
+    Ok(text.to_owned())
 }

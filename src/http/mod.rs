@@ -14,9 +14,12 @@ use axum::{
 use tokio::sync::watch;
 use utoipa::OpenApi;
 
+use self::edge::Edge;
 use crate::service::{Error, Service};
 
 mod caller;
+pub mod edge;
+mod effect;
 mod error;
 mod feed;
 mod form;
@@ -26,11 +29,12 @@ mod operate;
 mod operations;
 mod server;
 mod sessions;
+mod store;
 mod wellknown;
 
 pub(crate) use error::bare_problem;
 pub(crate) use server::listen;
-pub use server::{Listeners, serve};
+pub use server::{Listeners, serve, serve_with};
 
 /// What a request may cost.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +77,7 @@ impl Default for Limits {
 pub(crate) struct App {
     pub(crate) service: Arc<Service>,
     pub(crate) limits: Limits,
+    pub(crate) edge: Arc<Edge>,
     /// True once the node is to stop: what has begun is finished, and nothing is waited for.
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -99,10 +104,14 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/.well-known/jwks.json", get(wellknown::jwks))
         .route("/v1/sessions", get(sessions::list).post(sessions::open))
         .route("/v1/sessions/{session_id}", get(sessions::show).patch(sessions::amend).delete(sessions::end))
+        .route("/v1/sessions/{session_id}/revoke", post(effect::end_sessions))
         .route("/v1/revocations", get(operate::revocations).post(operate::revoke))
         .route("/v1/keys", get(operate::keys))
         .route("/v1/keys/rotate", post(operate::rotate))
         .route("/v1/audit", get(operate::audit))
+        .route("/v1/backup", get(store::backup))
+        .route("/v1/store", get(store::store))
+        .route("/v1/store/restored", post(store::restored))
         .route(FEED, get(feed::tail))
         .route("/v1/feed/{epoch}/{page}", get(feed::page))
         .route("/openapi.json", get(openapi));
@@ -117,7 +126,9 @@ pub(crate) fn router(app: &App) -> Router {
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
         .layer(middleware::from_fn_with_state(app.clone(), layers::around))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::cors))
         .with_state(app.clone())
 }
 
@@ -136,8 +147,10 @@ pub(crate) fn operations_router(app: &App) -> Router {
     paths(
         oauth::token, oauth::revoke, oauth::introspect, wellknown::metadata, wellknown::jwks,
         sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
+        effect::end_sessions,
         operate::revoke, operate::revocations, operate::keys, operate::rotate, operate::audit,
         feed::tail, feed::page,
+        store::backup, store::store, store::restored,
     ),
     modifiers(&ClientAuthentication)
 )]

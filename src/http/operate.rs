@@ -1,11 +1,17 @@
 //! `/v1/revocations`, `/v1/keys` and `/v1/audit` for operators.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     App,
     caller::{ApiCall, JsonBody, OptionalJson, Query},
+    effect::{EffectBody, ImpactBody},
     error::{ApiError, Problem},
     page_size,
 };
@@ -38,6 +44,16 @@ pub(super) struct RevokeBody {
     before: Option<String>,
     /// Why, up to 256 bytes, for the audit log.
     reason: Option<String>,
+    /// Count only: 200 with what it would do.
+    dry_run: Option<bool>,
+}
+
+/// A revocation that was made.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct RevokedBody {
+    #[serde(flatten)]
+    entry: EntryBody,
+    effect: EffectBody,
 }
 
 /// A live entry of the denylist.
@@ -97,12 +113,14 @@ fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
 #[utoipa::path(
     post, path = "/v1/revocations", tag = "revocations", request_body = RevokeBody, security(("client" = [])),
     responses(
-        (status = 201, body = EntryBody),
+        (status = 201, body = RevokedBody),
+        (status = 200, body = ImpactBody, description = "With `dry_run`: what it would do; nothing was written"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -110,7 +128,7 @@ pub(super) async fn revoke(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
     JsonBody(body): JsonBody<RevokeBody>,
-) -> Result<(StatusCode, Json<EntryBody>), ApiError> {
+) -> Result<Response, ApiError> {
     let (target, subject) = target(&app, &body)?;
     let revocation = Revocation {
         target,
@@ -119,9 +137,14 @@ pub(super) async fn revoke(
         before: body.before.as_deref().map(|t| instant("before", t)).transpose()?,
         reason: body.reason.map(reason).transpose()?,
     };
+    if body.dry_run.unwrap_or(false) {
+        let impact = app.service.weigh(&ctx, &revocation).await?;
+        return Ok(Json(ImpactBody::from(impact)).into_response());
+    }
     let entry = app.service.revoke(&ctx, revocation).await?;
-    let epoch = app.service.epoch();
-    Ok((StatusCode::CREATED, Json(entry_body(epoch, entry))))
+    let effect = app.service.effect(&entry).into();
+    let entry = entry_body(app.service.epoch(), entry);
+    Ok((StatusCode::CREATED, Json(RevokedBody { entry, effect })).into_response())
 }
 
 /// What is denied; a subject also by its name.
@@ -159,7 +182,7 @@ fn instant(field: &'static str, text: &str) -> Result<Timestamp, Error> {
         .ok_or_else(|| Error::request(field, "an RFC 3339 instant, such as 2026-01-31T12:00:00Z"))
 }
 
-fn reason(text: String) -> Result<Box<str>, Error> {
+pub(super) fn reason(text: String) -> Result<Box<str>, Error> {
     if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
         return Err(Error::request("reason", "1 to 256 bytes without control characters"));
     }
@@ -195,6 +218,7 @@ pub(super) struct EntriesBody {
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -297,6 +321,7 @@ pub(super) struct RotatedBody {
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -319,8 +344,10 @@ pub(super) struct AuditParams {
     session: Option<String>,
     /// RFC 3339.
     since: Option<String>,
-    /// `next` of the page before.
+    /// `next` of the page before. With `order=newest`, records before this place.
     after: Option<u64>,
+    /// `oldest` first, the default, or `newest` first.
+    order: Option<String>,
     /// 50 by default, 200 at most.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
@@ -370,6 +397,14 @@ impl From<Record> for RecordBody {
     }
 }
 
+fn newest_first(order: &str) -> Result<bool, Error> {
+    match order {
+        "oldest" => Ok(false),
+        "newest" => Ok(true),
+        _ => Err(Error::request("order", "oldest or newest")),
+    }
+}
+
 /// A part of the audit log.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct AuditBody {
@@ -386,6 +421,7 @@ pub(super) struct AuditBody {
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -404,6 +440,7 @@ pub(super) async fn audit(
                 session: query.session.as_deref().map(str::parse).transpose().map_err(bad("session"))?,
                 since: query.since.as_deref().map(|t| instant("since", t)).transpose()?,
                 after: query.after.unwrap_or(0),
+                newest_first: query.order.as_deref().map_or(Ok(false), newest_first)?,
                 limit: page_size(query.limit)?,
             },
         )

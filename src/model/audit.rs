@@ -33,6 +33,10 @@ pub enum Event {
     KeyRetired,
     /// An operator accepted what the store has lost.
     StoreAccepted,
+    /// A client began to fetch a backup: from here on it may have what the store holds.
+    BackupStarted,
+    /// A backup was sent to its end.
+    BackupFinished,
 }
 
 /// How it ended.

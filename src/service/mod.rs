@@ -19,21 +19,27 @@ use crate::{
 };
 
 mod clients;
+mod ending;
 mod error;
 mod feed;
 mod grants;
+mod impact;
 mod introspect;
 mod metrics;
 mod operate;
 mod sessions;
+mod store;
 
 pub use clients::{Caller, Client, Clients, Credentials, Permission, SecretHash};
+pub use ending::{Ended, Ending};
 pub use error::Error;
 pub use grants::Tokens;
+pub use impact::{Effect, Impact};
 pub use introspect::Introspection;
 pub use metrics::Metrics;
 pub use operate::{Revocation, RevocationPage};
 pub use sessions::{Amendment, NewSession, SessionPage};
+pub use store::Backup;
 
 /// How a node behaves.
 #[derive(Debug, Clone)]
@@ -58,6 +64,9 @@ pub struct Service {
     pub(crate) store: Arc<Backend>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    /// One backup at a time.
+    backups: Arc<tokio::sync::Semaphore>,
     /// For introspection: to the second.
     checker: Checker,
     /// For revocation: a token is worth denying as long as some verifier, with all its leeway, would accept it.
@@ -121,6 +130,8 @@ impl Service {
             denylist: Denylist::new(store.clone(), keyring.clone()),
             feed: Feed::new(&settings.issuer, store.clone(), keyring.clone(), clock.clone()),
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
+            backups: Arc::new(tokio::sync::Semaphore::new(1)),
+            random,
             settings,
             clients,
             keyring,
@@ -163,11 +174,11 @@ impl Service {
         match self.store.standing() {
             Standing::Whole => self.denylist.entries(u64::MAX, 1).await.map(drop).map_err(|e| e.to_string()),
             Standing::Wiped => Err("the store is empty, its witness remembers another: put the store back, or accept \
-                                    the loss with --accept-store-loss end-sessions"
+                                    the loss with `rescind store restored` or --accept-store-loss end-sessions"
                 .into()),
             Standing::NotWhole => {
                 Err("the store is older than its witness: put the newer one back, or accept the loss \
-                                       with --accept-store-loss end-sessions"
+                                       with `rescind store restored` or --accept-store-loss end-sessions"
                     .into())
             }
         }
@@ -196,6 +207,7 @@ impl Service {
     pub(crate) fn measure(&self) {
         self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
         self.metrics.followers(self.feed.followers());
+        self.metrics.backed_up(self.store.last_backup_at());
     }
 
     /// Mints, or says what made the token too long.

@@ -48,17 +48,19 @@ impl Config {
         findings.note(&["listen"], self.check_listener());
         self.check_times(&mut findings);
         self.check_limits(&mut findings);
+        self.check_edge(&mut findings);
         self.check_clients(&mut findings);
     }
 
     fn check_listener(&self) -> Result<(), String> {
         let at = self.top.listen.0;
-        if at.ip().is_loopback() || self.top.behind_tls_proxy {
+        if at.ip().is_loopback() || self.top.behind_tls_proxy || self.tls.cert.is_some() {
             return Ok(());
         }
         Err(format!(
-            "listen = \"{at}\" would send tokens and secrets in the clear; listen on 127.0.0.1 behind a TLS proxy on \
-             this machine, or, if only a TLS proxy can reach that address, say behind_tls_proxy = true"
+            "listen = \"{at}\" would send tokens and secrets in the clear; give it a certificate ([tls] cert and key), \
+             listen on 127.0.0.1 behind a TLS proxy on this machine, or, if only a TLS proxy can reach that address, say \
+             behind_tls_proxy = true"
         ))
     }
 

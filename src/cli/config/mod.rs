@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use self::{
+    edge::{CorsTable, OperationsTlsTable, ProxiesTable, RatesTable, TlsTable},
     layers::{Declared, Origin, Problem, Tree, failure},
     schema::{Shown, dotted, sections},
     tables::Top,
@@ -11,6 +12,7 @@ use self::{
 use super::Failure;
 
 mod check;
+mod edge;
 mod effective;
 mod environment;
 mod file;
@@ -32,6 +34,11 @@ sections! {
         lifetimes: LifetimesTable,
         sessions: SessionsTable,
         limits: LimitsTable,
+        tls: TlsTable,
+        operations_tls: OperationsTlsTable,
+        proxies: ProxiesTable,
+        rates: RatesTable,
+        cors: CorsTable,
     }
 }
 
@@ -67,7 +74,6 @@ pub(crate) struct Loaded {
 
 impl Config {
     /// A file and the environment, without flags.
-    #[allow(dead_code, reason = "for the commands that work on a stopped node")]
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         Chosen::only(path).load().map(|loaded| loaded.config).map_err(|problems| failure(&problems))
     }
@@ -82,7 +88,6 @@ impl Config {
 
 impl Chosen {
     /// This file, and no flags.
-    #[allow(dead_code, reason = "as above")]
     pub(crate) fn only(path: &Path) -> Self {
         let config = path.to_owned();
         Self {

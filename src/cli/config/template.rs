@@ -82,7 +82,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{cli::node::store_options, http::Limits, keyring::Timing};
+    use crate::{
+        cli::node::store_options,
+        http::{Limits, edge::Rates},
+        keyring::Timing,
+    };
 
     fn text() -> String {
         let values = [
@@ -130,6 +134,7 @@ mod tests {
             (ours.cache, ours.audit_cap, ours.quick_repair),
             (theirs.cache, theirs.audit_cap, theirs.quick_repair)
         );
+        assert_eq!(format!("{:?}", config.rates.rates()), format!("{:?}", Some(Rates::default())));
     }
 
     #[test]

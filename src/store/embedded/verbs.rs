@@ -19,13 +19,13 @@ use crate::{
         feed::{Epoch, Mark},
     },
     store::{
-        Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, Denial, DenyStore, Family, FamilyStore, LogPage,
-        LogTail, Opening, Page, Presentation, Presented, StoreError,
+        Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, ClosedOthers, Denial, DenyStore, Family, FamilyStore,
+        LogPage, LogTail, Opening, Others, Page, Presentation, Presented, StoreError,
     },
 };
 
 /// A subject's part of the subject index, from after a session.
-fn keys_of(subject: SubjectRef, after: Option<SessionId>) -> (Bound<[u8; 32]>, Bound<[u8; 32]>) {
+pub(super) fn keys_of(subject: SubjectRef, after: Option<SessionId>) -> (Bound<[u8; 32]>, Bound<[u8; 32]>) {
     let end = |byte: u8| {
         let mut key = [byte; 32];
         key[..16].copy_from_slice(&subject.0);
@@ -54,7 +54,7 @@ impl FamilyStore for EmbeddedStore {
     }
 
     async fn present(&self, presentation: Presentation) -> Result<Presented, StoreError> {
-        let (standing, retention) = (self.standing, self.retention);
+        let (standing, retention) = (self.shared.standing(), self.retention);
         self.step(move |step| step.present(presentation, standing, retention)).await
     }
 
@@ -73,6 +73,12 @@ impl FamilyStore for EmbeddedStore {
         self.whole()?;
         let retention = self.retention;
         self.step(move |step| step.close(id, cause, reason, audit, retention)).await
+    }
+
+    async fn close_others(&self, others: Others) -> Result<ClosedOthers, StoreError> {
+        self.whole()?;
+        let retention = self.retention;
+        self.step(move |step| step.close_others(others, retention)).await
     }
 
     async fn find(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
@@ -105,6 +111,20 @@ impl FamilyStore for EmbeddedStore {
         Ok(found)
     }
 
+    async fn all(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Family>, StoreError> {
+        self.whole()?;
+        let Some(families) = table(&self.read()?, FAMILIES)? else { return Ok(Vec::new()) };
+        let first = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
+        let rows = families.range::<[u8; 16]>((first, Bound::Unbounded)).map_err(failed)?;
+        rows.take(limit)
+            .map(|row| {
+                let (id, bytes) = row.map_err(failed)?;
+                let id = SessionId::from_bytes(id.value()).ok_or(StoreError::Damaged("family"))?;
+                family_of(id, bytes.value())
+            })
+            .collect()
+    }
+
     async fn count_of_subject(&self, subject: SubjectRef, cap: usize) -> Result<usize, StoreError> {
         self.whole()?;
         let Some(subjects) = table(&self.read()?, SUBJECTS)? else { return Ok(0) };
@@ -118,7 +138,7 @@ impl FamilyStore for EmbeddedStore {
     }
 
     fn standing(&self) -> Standing {
-        self.standing
+        self.shared.standing()
     }
 
     fn moment(&self) -> Moment {
@@ -151,7 +171,7 @@ impl DenyStore for EmbeddedStore {
     async fn entries(&self, after: u64, limit: usize) -> Result<Page, StoreError> {
         self.whole()?;
         let txn = self.read()?;
-        let mut page = Page { epoch: self.shared.character.epoch, head: 0, entries: Vec::new() };
+        let mut page = Page { epoch: self.shared.character().epoch, head: 0, entries: Vec::new() };
         if let Some(meta) = table(&txn, META)? {
             page.head = head_position(&meta)?;
         }
@@ -228,11 +248,19 @@ impl AuditStore for EmbeddedStore {
         self.whole()?;
         let mut page = AuditPage { records: Vec::new(), next: None };
         let Some(log) = table(&self.read()?, AUDIT)? else { return Ok(page) };
-        let start = query.after.saturating_add(1).max(first_since(&log, query.since)?);
-        for (looked_at, item) in log.range(start..).map_err(failed)?.enumerate() {
+        let earliest = first_since(&log, query.since)?;
+        let (first, end) = match (query.newest_first, query.after) {
+            (false, after) => (earliest.max(after.saturating_add(1)), u64::MAX),
+            (true, 0) => (earliest, u64::MAX),
+            (true, before) => (earliest, before),
+        };
+        let range = log.range(first..end.max(first)).map_err(failed)?;
+        let range = if query.newest_first { Either::Backward(range.rev()) } else { Either::Forward(range) };
+        for (looked_at, item) in range.enumerate() {
             let (sequence, bytes) = item.map_err(failed)?;
             if page.records.len() == query.limit || looked_at == AUDIT_SCAN {
-                page.next = Some(sequence.value() - 1);
+                let place = sequence.value();
+                page.next = Some(if query.newest_first { place + 1 } else { place - 1 });
                 break;
             }
             let record: Record = decode(bytes.value(), "audit")?;
@@ -243,6 +271,22 @@ impl AuditStore for EmbeddedStore {
             }
         }
         Ok(page)
+    }
+}
+
+/// The log in one of its two directions.
+enum Either<F, B> {
+    Forward(F),
+    Backward(B),
+}
+
+impl<T, F: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Either<F, B> {
+    type Item = T;
+    fn next(&mut self) -> Option<T> {
+        match self {
+            Self::Forward(range) => range.next(),
+            Self::Backward(range) => range.next(),
+        }
     }
 }
 
