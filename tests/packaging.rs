@@ -7,7 +7,6 @@
 #![allow(clippy::print_stdout, reason = "what cannot run here is said")]
 
 mod packaging {
-    mod container;
     mod debian;
     mod machine;
     mod notify;
