@@ -147,7 +147,7 @@ impl RatesTable {
 
     /// None: no limits.
     pub(super) fn rates(&self) -> Option<Rates> {
-        self.enabled.then(|| Rates {
+        self.enabled.then_some(Rates {
             failures: self.failures.0,
             public: self.public.0,
             client: self.client.0,
