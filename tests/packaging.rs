@@ -11,7 +11,6 @@ mod packaging {
     mod machine;
     mod notify;
     mod proxied;
-    mod source;
     mod support;
     mod units;
 }

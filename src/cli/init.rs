@@ -13,7 +13,7 @@ use std::{
 use super::{
     Exit, Failure, OrExit,
     config::{Config, secret::Source, template},
-    say, secret, tell,
+    owner, say, secret, tell,
 };
 use crate::{
     clock::{SystemClock, SystemRandom},
@@ -77,6 +77,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let (clock, random) = (Arc::<SystemClock>::default(), Arc::new(SystemRandom));
     Keyring::open(&keys, passphrase, config.key_settings(), clock, random).or_exit(Exit::Usage, "cannot make keys")?;
+    if args.state_dir.is_some() {
+        owner::hand_over(&keys, state)?;
+    }
     write_new(&file, &text, if args.state_dir.is_some() { 0o640 } else { 0o600 })?;
     if args.secret_file.is_none() {
         say(credentials);

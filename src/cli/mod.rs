@@ -31,6 +31,7 @@ mod logs;
 mod node;
 mod notify;
 mod output;
+mod owner;
 mod probe;
 mod remote;
 mod restore;

@@ -43,7 +43,8 @@ pub fn said(output: &Output) -> String {
 
 /// Whether a program can be run; if not, that is said, so that nobody takes the test for one that looked.
 pub fn there_is(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("PATH=$PATH:/usr/sbin command -v {program}")]).output().unwrap();
+    let found =
+        Command::new("sh").args(["-c", &format!("PATH=$PATH:/usr/sbin command -v {program}")]).output().unwrap();
     if !found.status.success() {
         println!("not run: there is no {program} here (tests/run installs what it can)");
     }

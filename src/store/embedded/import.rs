@@ -129,8 +129,11 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
+/// Key and value.
+type Row<'a> = (&'a [u8], &'a [u8]);
+
 /// Takes the rows of one frame apart.
-fn rows(mut payload: &[u8]) -> Result<Vec<(&[u8], &[u8])>, BackupError> {
+fn rows(mut payload: &[u8]) -> Result<Vec<Row<'_>>, BackupError> {
     let mut rows = Vec::new();
     while !payload.is_empty() {
         let (key, rest) = sized(payload)?;
