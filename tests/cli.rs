@@ -8,6 +8,7 @@ mod cli {
     pub mod demo;
     pub mod dev;
     pub mod feed;
+    pub mod reload;
     pub mod serve;
     pub mod store;
     pub mod support;

@@ -33,6 +33,7 @@ mod notify;
 mod output;
 mod owner;
 mod probe;
+mod reload;
 mod remote;
 mod restore;
 mod revoke;

@@ -1,11 +1,7 @@
 //! `rescind serve`: a node by its configuration.
 
 use clap::ValueEnum;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinHandle,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Exit, Failure,
@@ -14,6 +10,7 @@ use super::{
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
     notify::Notify,
+    reload::Reload,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -62,7 +59,8 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let loaded = args.chosen.load().map_err(|problems| failure(&problems))?;
     let config = &loaded.config;
     let passphrase = config.passphrase()?;
-    let stop = stop_signal()?;
+    // Caught from here on: unhandled, either would end the process at once.
+    let (stop, hangup) = (stop_signal()?, signal(SignalKind::hangup())?);
     let bound = Bound::at(config.top.listen.0, config.top.operations_listen.as_ref().map(|at| at.0)).await?;
     let mut options = config.store_options(store_options(&config.lives()));
     options.acceptance = args.accept_store_loss.into();
@@ -70,40 +68,33 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let url = |url: String, tls: bool| if tls { url.replacen("http:", "https:", 1) } else { url };
     let listen = url(bound.public_url()?, edge.tls.is_some());
     let operations = bound.operations_url()?.map(|at| url(at, edge.operations_tls.is_some()));
-    let node = Node::open(blueprint(config, passphrase, edge), bound, options)?;
+    let node = Node::open(blueprint(config, passphrase, edge)?, bound, options)?;
     let standing = node.ready().await;
     if let Err(why) = &standing {
         tracing::error!(why, "serving 503 until an operator decides");
     }
-    let _on_hangup = read_certificates_on_hangup(node.certificates())?;
     tracing::info!(issuer = config.top.issuer, listen, operations, "serving");
     let notify = Notify::from_env();
     // Up, also where it says 503: to be started again would not help it, and its answers tell clients to come again.
     notify.ready(&standing.map_or_else(|why| format!("503: {why}"), |()| format!("serving {}", config.top.issuer)));
-    node.run(stop, notify).await?;
+    let reload = Reload::new(args.chosen, loaded, node.service(), node.certificates());
+    let reloads = tokio::spawn(reload.at(hangup));
+    let served = node.run(stop, notify).await;
+    reloads.abort();
+    served?;
     Ok(Exit::Yes)
 }
 
-/// SIGHUP, as whoever renews certificates sends it. In force until the task is aborted, with the process.
-fn read_certificates_on_hangup(certificates: watch::Sender<()>) -> Result<JoinHandle<()>, Failure> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            certificates.send_replace(());
-        }
-    }))
-}
-
-fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Blueprint {
-    Blueprint {
+fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Result<Blueprint, Failure> {
+    Ok(Blueprint {
         issuer: Some(config.top.issuer.clone()),
         keys: Keys::Dir(config.keys.dir.clone(), passphrase),
         key_settings: config.key_settings(),
         store: StoreUrl::Embedded(config.store.url.0.clone()),
         lives: config.lives(),
         custom_claims: config.top.custom_claims.clone(),
-        clients: config.clients(),
+        clients: config.clients().map_err(Failure::usage)?,
         limits: config.limits(),
         edge,
-    }
+    })
 }

@@ -9,7 +9,7 @@ use axum::{
     http::StatusCode,
     middleware,
     response::IntoResponse,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use tokio::sync::watch;
 use utoipa::OpenApi;
@@ -18,6 +18,8 @@ use self::edge::Edge;
 use crate::service::{Error, Service};
 
 mod caller;
+mod clients;
+mod credentials;
 pub mod edge;
 mod effect;
 mod error;
@@ -109,6 +111,12 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/keys", get(operate::keys))
         .route("/v1/keys/rotate", post(operate::rotate))
         .route("/v1/audit", get(operate::audit))
+        .route("/v1/clients", get(clients::list))
+        .route("/v1/clients/{client_id}", get(clients::show))
+        .route("/v1/clients/{client_id}/disable", post(clients::disable))
+        .route("/v1/clients/{client_id}/enable", post(clients::enable))
+        .route("/v1/clients/{client_id}/secrets", post(clients::rotate_secret))
+        .route("/v1/clients/{client_id}/secrets/{secret_id}", delete(clients::drop_secret))
         .route("/v1/backup", get(store::backup))
         .route("/v1/store", get(store::store))
         .route("/v1/store/restored", post(store::restored))
@@ -149,6 +157,7 @@ pub(crate) fn operations_router(app: &App) -> Router {
         sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
         effect::end_sessions,
         operate::revoke, operate::revocations, operate::keys, operate::rotate, operate::audit,
+        clients::list, clients::show, clients::disable, clients::enable, clients::rotate_secret, clients::drop_secret,
         feed::tail, feed::page,
         store::backup, store::store, store::restored,
     ),
@@ -162,7 +171,8 @@ impl utoipa::Modify for ClientAuthentication {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Basic));
-        openapi.components.get_or_insert_default().add_security_scheme("client", scheme);
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("client", scheme);
     }
 }
 

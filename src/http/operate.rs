@@ -83,7 +83,7 @@ pub(super) struct EntryBody {
     reason: Option<Box<str>>,
 }
 
-fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
+pub(super) fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
     let cut_off = entry.target.is_cut_off();
     let (id, subject_ref) = match &entry.target {
         Target::Token(id) => (Some(id.to_string()), None),

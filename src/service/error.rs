@@ -18,6 +18,9 @@ pub enum Error {
     /// Nobody we know, or not proven: `invalid_client`.
     #[error("client authentication failed")]
     Client,
+    /// A client that proved itself with its key, by an assertion that is no good: `invalid_client`.
+    #[error("client_assertion: {0}")]
+    Assertion(&'static str),
     /// The grant is no good: `invalid_grant`. The cause is for the audit log only.
     #[error("the grant is invalid, expired, revoked or another client's")]
     Grant(&'static str),
@@ -81,6 +84,21 @@ impl Error {
     /// A request error.
     pub fn request(field: &'static str, hint: impl Into<String>) -> Self {
         Self::Request { field, hint: hint.into() }
+    }
+
+    /// The book of clients does not open.
+    pub(super) fn clients_unknown() -> Self {
+        Self::unavailable("clients_unknown", "it is not known which clients are disabled; an operator must look", 60)
+    }
+
+    /// The store has lost what it knew of assertions.
+    pub(super) fn assertion_unknown(wait: Duration) -> Self {
+        let why = "the store was put back, or the clock: whether this assertion has been used is not known";
+        Self::unavailable("assertion_unknown", why, wait.as_secs().clamp(1, 600))
+    }
+
+    pub(super) fn too_many_assertions() -> Self {
+        Self::unavailable("too_many_assertions", "too many client assertions in the last minutes", 30)
     }
 
     fn unavailable(code: &'static str, why: impl Into<String>, seconds: u64) -> Self {

@@ -11,7 +11,10 @@ use crate::model::{
     feed::{Epoch, Item, Mark},
 };
 
+mod clients;
 pub mod embedded;
+
+pub use clients::{ASSERTION_LIFE, ASSERTIONS, AssertionUse, BookChange, BookChanged, ClientStore};
 
 /// We could not tell. The write may or may not have happened, unless the variant says otherwise.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -362,6 +365,6 @@ pub struct AuditPage {
 /// The store that this build of the service runs on.
 pub type Backend = embedded::EmbeddedStore;
 
-/// All three.
-pub trait Store: FamilyStore + DenyStore + AuditStore {}
-impl<T: FamilyStore + DenyStore + AuditStore> Store for T {}
+/// All of them.
+pub trait Store: FamilyStore + DenyStore + AuditStore + ClientStore {}
+impl<T: FamilyStore + DenyStore + AuditStore + ClientStore> Store for T {}

@@ -53,7 +53,7 @@ impl Place {
     pub(super) fn file(&self) -> PathBuf {
         self.dir.join("rescind.toml")
     }
-    fn serve(&self) -> Command {
+    pub fn serve(&self) -> Command {
         let mut command = rescind();
         command.arg("serve").arg("--config").arg(self.file());
         command

@@ -68,6 +68,8 @@ pub struct Setup {
     pub limits: Limits,
     pub on_disk: bool,
     pub audit_cap: u64,
+    /// Clients besides those that are always there.
+    pub clients: Vec<Client>,
     pub edge: edge::Settings,
     pub listen: std::net::IpAddr,
     /// Its name; [`ISSUER`] unless it is to be found by it.
@@ -87,6 +89,7 @@ impl Default for Setup {
             limits: Limits::default(),
             on_disk: false,
             audit_cap: 1_000_000,
+            clients: Vec::new(),
             edge: edge::Settings::default(),
             listen: std::net::Ipv4Addr::LOCALHOST.into(),
             issuer: None,
@@ -156,7 +159,7 @@ impl Harness {
         };
         let service = Service::new(
             settings,
-            clients(&secret),
+            clients(&secret, &setup.clients),
             Arc::new(keyring.unwrap()),
             store.clone(),
             clock.clone() as Arc<dyn Clock>,
@@ -270,7 +273,7 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-fn clients(secret: &str) -> Clients {
+pub fn clients(secret: &str, more: &[Client]) -> Clients {
     let hash = || vec![SecretHash::of(secret)];
     let client = |id: &str, secrets, permissions: &[Permission]| Client {
         secrets,
@@ -278,13 +281,14 @@ fn clients(secret: &str) -> Clients {
         audience: Some(vec!["api".parse().unwrap(), "billing".parse().unwrap()]),
         ..Client::new(id.parse().unwrap())
     };
-    Clients::new([
+    let always = [
         client(APP, hash(), Permission::ALL),
         client(OTHER, hash(), Permission::ALL),
         client(POWERLESS, hash(), &[]),
         client(PUBLIC, Vec::new(), &[]),
         client(OTHER_PUBLIC, Vec::new(), &[]),
-    ])
+    ];
+    Clients::new(always.into_iter().chain(more.iter().cloned()))
 }
 
 pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {

@@ -13,8 +13,8 @@ use super::{
     layers::{Origin, Problem, Tree},
 };
 use crate::{
-    model::{ClientId, time::format_duration},
-    service::Permission,
+    model::{ClientId, Jwk, time::format_duration},
+    service::{MAX_PROOFS, Permission, client_keys},
 };
 
 /// Collects what is wrong, each with the place where one of the settings concerned was said.
@@ -116,6 +116,8 @@ impl Config {
         let mut seen: BTreeMap<&ClientId, &Origin> = BTreeMap::new();
         for (client, declared) in self.clients.iter().zip(&tree.clients) {
             findings.note_at(&declared.at, client.check());
+            let jwks = declared.leaves.get("jwks_file").map_or(&declared.at, |leaf| &leaf.origin);
+            findings.note_at(jwks, client.jwks().map(drop));
             if let Some(first) = seen.insert(&client.id, &declared.at) {
                 findings.note_at(
                     &declared.at,
@@ -132,13 +134,20 @@ impl Config {
 impl ClientTable {
     fn check(&self) -> Result<(), String> {
         let id = &self.id;
-        if self.secret_sha256.len() > 2 {
+        if self.keys.len() > MAX_PROOFS {
+            return Err(format!("client `{id}` has more than two keys; two are enough to replace one by the other"));
+        }
+        if !self.keys.is_empty() && self.jwks_file.is_some() {
+            return Err(format!("client `{id}` has `keys` and a `jwks_file`; put all into one of them"));
+        }
+        if self.secret_sha256.len() > MAX_PROOFS {
             return Err(format!("client `{id}` has more than two secrets; two are enough to replace one by the other"));
         }
-        if self.secret_sha256.is_empty() && !self.permissions.is_empty() {
+        let proof = !self.secret_sha256.is_empty() || !self.keys.is_empty() || self.jwks_file.is_some();
+        if !proof && !self.permissions.is_empty() {
             return Err(format!(
-                "client `{id}` has permissions and no `secret_sha256`: anyone could use them; give it a secret, or take \
-                 its permissions"
+                "client `{id}` has permissions and neither `secret_sha256` nor `keys`: anyone could use them; give it a \
+                 secret (rescind client generate-secret), or take its permissions"
             ));
         }
         let own = self.permissions.contains(&Permission::ClientCredentials);
@@ -148,6 +157,16 @@ impl ClientTable {
             ));
         }
         Ok(())
+    }
+
+    /// The keys in its file.
+    pub(super) fn jwks(&self) -> Result<Vec<Jwk>, String> {
+        let Some(path) = &self.jwks_file else { return Ok(Vec::new()) };
+        let place = format!("client `{}`: jwks_file {}", self.id, path.display());
+        let json = std::fs::read(path).map_err(|e| format!("{place}: cannot read it: {e}"))?;
+        let keys = client_keys(&json).map_err(|e| format!("{place}: {e}"))?;
+        // With no key it would be public, and anyone could use its permissions.
+        if keys.is_empty() { Err(format!("{place}: holds no key")) } else { Ok(keys) }
     }
 }
 

@@ -64,8 +64,11 @@ impl Config {
         options
     }
 
-    pub(crate) fn clients(&self) -> Vec<Client> {
-        let client = |c: &super::ClientTable| Client {
+    /// The clients; reads the files of their keys.
+    pub(crate) fn clients(&self) -> Result<Vec<Client>, String> {
+        let client = |c: &super::ClientTable, jwks| Client {
+            keys: c.keys.iter().map(|key| key.0.clone()).chain(jwks).collect(),
+            disabled: c.disabled,
             secrets: c.secret_sha256.iter().map(|w| w.0).collect(),
             permissions: c.permissions.clone(),
             scope: c.scope.clone(),
@@ -73,6 +76,6 @@ impl Config {
             introspect_audience: c.introspect_audience.clone(),
             ..Client::new(c.id.clone())
         };
-        self.clients.iter().map(client).collect()
+        self.clients.iter().map(|c| Ok(client(c, c.jwks()?))).collect()
     }
 }

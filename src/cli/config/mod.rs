@@ -25,6 +25,7 @@ pub(crate) mod template;
 mod values;
 
 pub(crate) use self::tables::{ClientTable, KeysTable, LifetimesTable, LimitsTable, SessionsTable, StoreTable};
+pub(crate) use self::values::OnDisabled;
 
 sections! {
     /// A configuration, whatever layers it came from.

@@ -7,11 +7,11 @@ use super::{
     preset::Preset,
     schema::{default, required, secret, settings, unset},
     secret::Source,
-    values::{Size, Written},
+    values::{OnDisabled, Size, Written},
 };
 use crate::{
     model::{Algorithm, Audience, ClientId, Scope},
-    service::{Permission, SecretHash},
+    service::{ClientKey, Permission, SecretHash},
 };
 
 settings! {
@@ -85,6 +85,9 @@ settings! {
         /// Limits of an authenticator assurance level (NIST SP 800-63B-4) for `lifetimes.absolute` and `lifetimes.idle`:
         /// aal1 30d, aal2 24h and 1h, aal3 12h and 15m. What is written in [lifetimes] may then only be shorter.
         pub(crate) preset: Option<Written<Preset>> = unset("none", "\"aal2\"");
+        /// What becomes of the sessions of a client with `disabled = true`: "keep" leaves them as they are, of no use
+        /// until it is enabled again; "end_sessions" ends them, and their access tokens, for good.
+        pub(crate) on_client_disabled: Written<OnDisabled> = default("\"keep\"").reloads();
     }
 }
 
@@ -114,8 +117,12 @@ settings! {
         /// Its name: 1 to 128 visible ASCII characters.
         pub(crate) id: ClientId = required("\"login\"").reloads();
         /// SHA-256 of its secrets in hexadecimal, two at most, so that one can be replaced by the other. A client
-        /// without one is public.
+        /// with neither secret nor key is public.
         pub(crate) secret_sha256: Vec<Written<SecretHash>> = default("[]").reloads();
+        /// Its public keys, Ed25519, as JWK tables, two at most: it proves itself by `private_key_jwt` (RFC 7523).
+        pub(crate) keys: Vec<ClientKey> = default("[]").reloads();
+        /// Or a file with a JWK set of them.
+        pub(crate) jwks_file: Option<PathBuf> = unset("none", "\"login.jwks.json\"").path().reloads();
         /// What it may do.
         pub(crate) permissions: BTreeSet<Permission> = default("[]").reloads();
         /// What its tokens, and those of sessions that it opens, may allow at most.
@@ -124,5 +131,7 @@ settings! {
         pub(crate) audience: Option<Vec<Audience>> = unset("anyone", "[\"api\"]").reloads();
         /// For whom the tokens are that it may introspect.
         pub(crate) introspect_audience: Option<Vec<Audience>> = unset("anyone", "[\"api\"]").reloads();
+        /// Refuses it everywhere, at once; what becomes of its sessions says `sessions.on_client_disabled`.
+        pub(crate) disabled: bool = default("false").reloads();
     }
 }

@@ -97,3 +97,23 @@ impl Reads for Size {
         number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
     }
 }
+
+/// What becomes of the sessions of a disabled client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OnDisabled {
+    /// Nothing.
+    Keep,
+    /// They end.
+    EndSessions,
+}
+
+impl Reads for OnDisabled {
+    const EXAMPLE: &str = "keep";
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "end_sessions" => Ok(Self::EndSessions),
+            _ => Err(format!("`{text}` is not a choice; write keep or end_sessions")),
+        }
+    }
+}

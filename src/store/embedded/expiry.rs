@@ -36,6 +36,8 @@ pub(super) enum Due {
     Entry(u64),
     /// What verifiers need for a shorter time than the issuer.
     Feed(u64),
+    /// One that a client has used up.
+    Assertion([u8; 16]),
 }
 
 fn due_key(at: Timestamp, what: Due) -> [u8; 25] {
@@ -45,6 +47,7 @@ fn due_key(at: Timestamp, what: Due) -> [u8; 25] {
         Due::Family(id) => (0, *id.as_bytes()),
         Due::Entry(position) => (ENTRY, wide(*position)),
         Due::Feed(position) => (FEED, wide(*position)),
+        Due::Assertion(id) => (ASSERTION, *id),
     };
     key[8] = kind;
     key[9..].copy_from_slice(&id);
@@ -53,6 +56,7 @@ fn due_key(at: Timestamp, what: Due) -> [u8; 25] {
 
 const ENTRY: u8 = 1;
 const FEED: u8 = 2;
+const ASSERTION: u8 = 3;
 
 fn wide(position: u64) -> [u8; 16] {
     let mut id = [0; 16];
@@ -65,6 +69,7 @@ fn due_of(key: &[u8; 25]) -> Option<Due> {
     match key[8] {
         ENTRY => position().map(Due::Entry),
         FEED => position().map(Due::Feed),
+        ASSERTION => key[9..].try_into().ok().map(Due::Assertion),
         _ => key[9..].try_into().ok().and_then(SessionId::from_bytes).map(Due::Family),
     }
 }
@@ -92,7 +97,7 @@ impl Step<'_> {
         self.moment.now = now;
         self.make_up_for_the_clock(now)?;
         let feed_ended = self.feed_left;
-        let end = due_key(now, Due::Feed(u64::MAX));
+        let end = due_key(now, Due::Assertion([0xff; 16]));
         let mut passed = Vec::new();
         for item in self.due.range(..=end).map_err(failed)?.take(at_most) {
             passed.push(item.map_err(failed)?.0.value());
@@ -103,6 +108,7 @@ impl Step<'_> {
                 Some(Due::Family(id)) => self.expire_family(id),
                 Some(Due::Entry(position)) => self.expire_entry(position),
                 Some(Due::Feed(position)) => self.leave_feed(position),
+                Some(Due::Assertion(id)) => self.expire_assertion(id),
                 None => Err(StoreError::Damaged("due")),
             };
             match expired {

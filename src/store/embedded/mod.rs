@@ -34,6 +34,7 @@ use crate::{
 
 mod backing;
 mod backup;
+mod clients;
 mod compact;
 mod declare;
 mod denials;

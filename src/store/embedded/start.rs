@@ -18,7 +18,7 @@ use crate::{
         denial::{Ends, Target},
         family::{Moment, Standing},
     },
-    store::{Denial, StoreError},
+    store::{ASSERTION_LIFE, Denial, StoreError},
 };
 
 pub(super) struct Start {
@@ -151,6 +151,8 @@ fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft) -> Result<(),
         audit: by.clone(),
     };
     step.deny(denial, options.retention)?;
+    // Nor is it known any more which assertions have been used.
+    step.forget_assertions_by(step.moment.now.plus(ASSERTION_LIFE))?;
     let cause = if keep { "sessions kept" } else { "sessions ended" };
     step.note(
         by.clone(),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Raised whenever the layout changes; an older one is upgraded or refused, a newer one refused.
-pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA: u32 = 3;
 
 pub(super) type Bytes = &'static [u8];
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
@@ -36,6 +36,9 @@ pub(super) const DENIED: TableDefinition<'_, Bytes, Bytes> = TableDefinition::ne
 /// Sequence to audit record.
 pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
 
+/// Assertion of a client that has been used, to when it is of no more use.
+pub(super) const ASSERTIONS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("assertions");
+
 /// Sees every table, each with its types.
 pub(super) trait Visitor {
     fn visit<K: Key + Send + Sync + 'static, V: Value + Send + Sync + 'static>(
@@ -54,7 +57,8 @@ pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), StoreError> {
     visitor.visit(FEED)?;
     visitor.visit(SEALS)?;
     visitor.visit(DENIED)?;
-    visitor.visit(AUDIT)
+    visitor.visit(AUDIT)?;
+    visitor.visit(ASSERTIONS)
 }
 
 /// How far the store has come; written by every commit.
@@ -139,6 +143,7 @@ pub(super) struct Step<'t> {
     pub(super) seals: Table<'t, u64, [u8; 32]>,
     pub(super) denied: Table<'t, Bytes, Bytes>,
     pub(super) audit: Table<'t, u64, Bytes>,
+    pub(super) assertions: Table<'t, [u8; 16], u64>,
     pub(super) moment: Moment,
     /// What expires by then has expired; `moment.now` may be ahead of it by a leap that is doubted.
     pub(super) expired_by: Timestamp,
@@ -178,6 +183,7 @@ impl<'t> Step<'t> {
             seals: txn.open_table(SEALS).map_err(failed)?,
             denied: txn.open_table(DENIED).map_err(failed)?,
             audit: txn.open_table(AUDIT).map_err(failed)?,
+            assertions: txn.open_table(ASSERTIONS).map_err(failed)?,
             moment,
             expired_by: moment.now,
             progress,
