@@ -15,6 +15,7 @@ mod args;
 mod audit_log;
 mod backup;
 mod client;
+mod clients;
 mod completions;
 mod config;
 mod configure;
@@ -33,6 +34,8 @@ mod notify;
 mod output;
 mod owner;
 mod probe;
+#[cfg(test)]
+pub(crate) mod reference;
 mod reload;
 mod remote;
 mod restore;
@@ -82,6 +85,8 @@ enum Command {
     Audit(Audit),
     #[command(subcommand)]
     Keys(keys::Command),
+    #[command(subcommand)]
+    Client(clients::Command),
     Doctor(doctor::Args),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -115,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Audit(Audit::List(args)) => on_runtime(audit_log::list(args)),
         Command::Audit(Audit::Tail(args)) => on_runtime(audit_log::tail(args)),
         Command::Keys(command) => on_runtime(keys::run(command)),
+        Command::Client(command) => on_runtime(clients::run(command)),
         Command::Doctor(args) => on_runtime(doctor::run(args)),
         Command::Completions(args) => Ok(completions::completions(&args)),
         Command::Man(args) => completions::man(&args),

@@ -96,5 +96,6 @@ fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Res
         clients: config.clients().map_err(Failure::usage)?,
         limits: config.limits(),
         edge,
+        sessions: config.session_cap(),
     })
 }

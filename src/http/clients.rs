@@ -11,7 +11,7 @@ use super::{
     App,
     caller::{ApiCall, JsonBody, OptionalJson},
     error::{ApiError, Problem},
-    operate::{EntryBody, entry_body, reason},
+    operate::{RevokedBody, reason, revoked_body},
 };
 use crate::{
     model::{Audience, ClientId, Scope, Timestamp, ids::IdError, time::parse_duration},
@@ -171,7 +171,7 @@ pub(super) struct DisableBody {
 pub(super) struct DisabledClientBody {
     client: ClientBody,
     /// The cut-off that ended its sessions, if that was asked for.
-    revocation: Option<EntryBody>,
+    revocation: Option<RevokedBody>,
 }
 
 /// Refuses a client everywhere from now on.
@@ -196,8 +196,8 @@ pub(super) async fn disable(
 ) -> Result<Json<DisabledClientBody>, ApiError> {
     let reason = body.reason.map(reason).transpose()?;
     let (client, entry) = app.service.disable_client(&ctx, &id, body.end_sessions.unwrap_or(false), reason).await?;
-    let epoch = app.service.epoch();
-    Ok(Json(DisabledClientBody { client: client.into(), revocation: entry.map(|e| entry_body(epoch, e)) }))
+    let revocation = entry.map(|entry| revoked_body(&app, entry));
+    Ok(Json(DisabledClientBody { client: client.into(), revocation }))
 }
 
 /// How to enable.

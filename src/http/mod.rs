@@ -29,6 +29,8 @@ mod layers;
 mod oauth;
 mod operate;
 mod operations;
+#[cfg(test)]
+mod reference;
 mod server;
 mod sessions;
 mod store;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     denylist::DenyError,
-    families::RefreshError,
+    families::{OpenError, RefreshError},
     keyring::RotateError,
     model::{Timestamp, family::Doubt},
     service::Permission,
@@ -145,6 +145,18 @@ impl From<RefreshError> for Error {
                 };
                 Self::unavailable(code, why, seconds)
             }
+        }
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(e: OpenError) -> Self {
+        match e {
+            OpenError::Full => {
+                let hint = "the subject has as many sessions as it may; end one first".into();
+                Self::Conflict { code: "too_many_sessions", hint, earliest: None }
+            }
+            OpenError::Store(e) => e.into(),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         ClientId,
         audit::{Draft, Origin},
         family::{Lifetimes, Standing},
+        session::SessionCap,
     },
     store::{Backend, DenyStore, FamilyStore},
     verifier::{Checker, MAX_LEEWAY, Verifier},
@@ -42,7 +43,7 @@ pub use clients::{
 pub use ending::{Ended, Ending};
 pub use error::Error;
 pub use grants::Tokens;
-pub use impact::{Effect, Impact};
+pub use impact::{EXAMINED, Effect, Impact};
 pub use introspect::Introspection;
 pub use metrics::Metrics;
 pub use operate::{Revocation, RevocationPage};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub issuer: Box<str>,
     /// How long things last.
     pub lives: Lifetimes,
+    /// How many sessions a subject may have. None: any number.
+    pub sessions: Option<SessionCap>,
     /// Which custom claims sessions may carry. None: any that is not reserved.
     pub custom_claims: Option<BTreeSet<Box<str>>>,
 }
@@ -134,7 +137,8 @@ impl Service {
             metrics.rolled_back();
         }
         Ok(Self {
-            families: Families::new(store.clone(), keyring.clone(), random.clone(), settings.lives),
+            families: Families::new(store.clone(), keyring.clone(), random.clone(), settings.lives)
+                .capped(settings.sessions),
             denylist: Denylist::new(store.clone(), keyring.clone()),
             feed: Feed::new(&settings.issuer, store.clone(), keyring.clone(), clock.clone()),
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),

@@ -13,7 +13,7 @@ use rescind::{
     clock::{Clock, ManualClock, Random, SystemRandom},
     http::{Limits, Listeners, edge, serve_with},
     keyring::{Keyring, Settings as KeySettings, schedule::Timing},
-    model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes},
+    model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes, session::SessionCap},
     service::{Client, Clients, Permission, SecretHash, Service, Settings},
     store::embedded::{Acceptance, EmbeddedStore, Options},
 };
@@ -71,6 +71,7 @@ pub struct Setup {
     /// Clients besides those that are always there.
     pub clients: Vec<Client>,
     pub edge: edge::Settings,
+    pub sessions: Option<SessionCap>,
     pub listen: std::net::IpAddr,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
@@ -91,6 +92,7 @@ impl Default for Setup {
             audit_cap: 1_000_000,
             clients: Vec::new(),
             edge: edge::Settings::default(),
+            sessions: None,
             listen: std::net::Ipv4Addr::LOCALHOST.into(),
             issuer: None,
         }
@@ -155,6 +157,7 @@ impl Harness {
         let settings = Settings {
             issuer: setup.issuer.as_deref().unwrap_or(ISSUER).into(),
             lives: setup.lives,
+            sessions: setup.sessions,
             custom_claims: None,
         };
         let service = Service::new(

@@ -100,6 +100,10 @@ impl Config {
                 )),
             );
         }
+        if self.sessions.max_per_subject == Some(0) {
+            let what = "sessions.max_per_subject is 0, which lets nobody in; write a greater number, or leave it out";
+            findings.note(&["sessions.max_per_subject"], Err(what.to_owned()));
+        }
         let (least, greatest) = (Duration::from_millis(100), Duration::from_secs(3600));
         for (name, value, least) in [
             ("limits.header_timeout", limits.header_timeout, least),

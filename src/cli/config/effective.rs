@@ -9,7 +9,7 @@ use super::{
 use crate::{
     http::Limits,
     keyring::{Passphrase, Settings, Timing},
-    model::family::Lifetimes,
+    model::{family::Lifetimes, session::SessionCap},
     service::Client,
     store::embedded::Options,
 };
@@ -30,6 +30,11 @@ impl Config {
             ..Timing::default()
         };
         Settings { timing, algorithm: self.keys.algorithm.0 }
+    }
+
+    /// How many sessions a subject may have, if that is bounded.
+    pub(crate) fn session_cap(&self) -> Option<SessionCap> {
+        self.sessions.max_per_subject.map(|most| SessionCap { most, on_full: self.sessions.on_full.0 })
     }
 
     /// Fetches the passphrase of the keys, if there is one.

@@ -10,7 +10,7 @@ use super::{
     values::{OnDisabled, Size, Written},
 };
 use crate::{
-    model::{Algorithm, Audience, ClientId, Scope},
+    model::{Algorithm, Audience, ClientId, Scope, session::OnFull},
     service::{ClientKey, Permission, SecretHash},
 };
 
@@ -85,6 +85,10 @@ settings! {
         /// Limits of an authenticator assurance level (NIST SP 800-63B-4) for `lifetimes.absolute` and `lifetimes.idle`:
         /// aal1 30d, aal2 24h and 1h, aal3 12h and 15m. What is written in [lifetimes] may then only be shorter.
         pub(crate) preset: Option<Written<Preset>> = unset("none", "\"aal2\"");
+        /// How many open sessions a subject may have.
+        pub(crate) max_per_subject: Option<usize> = unset("as many as it opens", "20");
+        /// What becomes of one more: "refuse" does not open it, "end_oldest" ends the oldest for it.
+        pub(crate) on_full: Written<OnFull> = default("\"refuse\"");
         /// What becomes of the sessions of a client with `disabled = true`: "keep" leaves them as they are, of no use
         /// until it is enabled again; "end_sessions" ends them, and their access tokens, for good.
         pub(crate) on_client_disabled: Written<OnDisabled> = default("\"keep\"").reloads();

@@ -9,7 +9,7 @@ use serde::{
 
 use super::super::args::StoreUrl;
 use crate::{
-    model::{Algorithm, time::parse_duration},
+    model::{Algorithm, session::OnFull, time::parse_duration},
     service::SecretHash,
 };
 
@@ -105,6 +105,17 @@ pub(crate) enum OnDisabled {
     Keep,
     /// They end.
     EndSessions,
+}
+
+impl Reads for OnFull {
+    const EXAMPLE: &str = "refuse";
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "end_oldest" => Ok(Self::EndOldest),
+            _ => Err(format!("`{text}` is not a choice; write refuse or end_oldest")),
+        }
+    }
 }
 
 impl Reads for OnDisabled {

@@ -91,6 +91,12 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Looks at something sooner than it was to be looked at.
+    pub(super) fn reschedule(&mut self, from: Timestamp, to: Timestamp, what: Due) -> Result<(), StoreError> {
+        self.due.remove(due_key(from, what)).map_err(failed)?;
+        self.schedule(to.min(from), what)
+    }
+
     /// Removes what has expired, `at_most` so many.
     pub(super) fn expire(&mut self, at_most: usize) -> Result<(), StoreError> {
         let now = self.expired_by;
@@ -150,7 +156,7 @@ impl Step<'_> {
             reason: Some("the clock was set back after revocations had expired by it".into()),
             audit: Draft::default(),
         };
-        self.deny(denial, retention)?;
+        self.deny(denial, None, retention)?;
         self.meta.insert(FORGOTTEN_BY, &encode(&now)[..]).map_err(failed)?;
         self.dirty = true;
         Ok(())
@@ -164,6 +170,7 @@ impl Step<'_> {
         }
         self.families.remove(id.as_bytes()).map_err(failed)?;
         self.subjects.remove(subject_key(family.subject, id)).map_err(failed)?;
+        self.open.remove(subject_key(family.subject, id)).map_err(failed)?;
         Ok(())
     }
 

@@ -44,13 +44,13 @@ pub(super) fn prepare(
             |name: &str| meta.get(name).map(|v| v.map(|b| b.value().to_vec())).map_err(|e| redb_damaged(e.into()));
         let fresh = stored("character")?.is_none();
         let undeclared = stored(UNDECLARED)?.is_some();
-        let mut before_feed = fresh;
+        let (mut before_feed, mut before_open) = (fresh, false);
         if let Some(schema) = stored("schema")? {
             let found = decode(&schema, "schema").map_err(damaged)?;
             if !(1..=SCHEMA).contains(&found) {
                 return Err(OpenError::Schema { found });
             }
-            before_feed = found < 2;
+            (before_feed, before_open) = (found < 2, found < 3);
         }
         let access_millis = u64::try_from(options.retention.access.as_millis()).unwrap_or(u64::MAX);
         let session_millis = u64::try_from(options.retention.session.as_millis()).unwrap_or(u64::MAX);
@@ -115,10 +115,13 @@ pub(super) fn prepare(
             witness.write(character.id, durable).map_err(file)?;
             character.witnessed = true;
         }
-        let mut noted = Noted::new();
+        let mut noted = Noted::default();
         let mut step = Step::begin(&txn, character, moment, options.audit_cap, &mut noted).map_err(damaged)?;
         if before_feed {
             step.lay_feed().map_err(damaged)?;
+        }
+        if before_open {
+            step.lay_open().map_err(damaged)?;
         }
         if accept {
             accept_loss(&mut step, options, accepted_by).map_err(damaged)?;
@@ -150,7 +153,7 @@ fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft) -> Result<(),
         reason: Some("the store came back without acknowledged writes".into()),
         audit: by.clone(),
     };
-    step.deny(denial, options.retention)?;
+    step.deny(denial, None, options.retention)?;
     // Nor is it known any more which assertions have been used.
     step.forget_assertions_by(step.moment.now.plus(ASSERTION_LIFE))?;
     let cause = if keep { "sessions kept" } else { "sessions ended" };
