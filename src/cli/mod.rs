@@ -133,6 +133,20 @@ pub fn main() -> ExitCode {
         .into()
 }
 
+/// What must hold of any configuration: it is refused with a reason, or it can be used.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_configuration(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match config::Config::parse(text, std::path::Path::new("/etc/rescind")) {
+        Ok(config) => {
+            let lives = config.lives();
+            assert!(lives.access <= lives.absolute && lives.idle <= lives.absolute);
+            let _ = (config.limits(), config.key_settings(), config.clients());
+        }
+        Err(why) => assert!(!why.is_empty()),
+    }
+}
+
 fn on_runtime(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.or_exit(Exit::CannotTell, "cannot start the runtime")?.block_on(command)
