@@ -22,6 +22,7 @@ use crate::{
 
 mod assertions;
 mod clients;
+mod configured;
 mod ending;
 mod error;
 mod feed;
