@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Algorithm, Audience, ClientId, Scope, session::OnFull},
-    service::{ClientKey, Permission, SecretHash},
+    service::{CertificateHash, ClientKey, Permission, SecretHash},
 };
 
 settings! {
@@ -127,6 +127,9 @@ settings! {
         pub(crate) keys: Vec<ClientKey> = default("[]").reloads();
         /// Or a file with a JWK set of them.
         pub(crate) jwks_file: Option<PathBuf> = unset("none", "\"login.jwks.json\"").path().reloads();
+        /// SHA-256 of its certificates in hexadecimal, two at most: it proves itself by connecting with one (RFC 8705).
+        /// Needs `tls.client_certificates`.
+        pub(crate) certificate_sha256: Vec<Written<CertificateHash>> = default("[]").reloads();
         /// What it may do.
         pub(crate) permissions: BTreeSet<Permission> = default("[]").reloads();
         /// What its tokens, and those of sessions that it opens, may allow at most.
