@@ -79,7 +79,7 @@ impl Class {
         match route {
             "/oauth2/token" => Self::Grant,
             "/v1/sessions" if method == Method::POST => Self::Grant,
-            "/oauth2/revoke" => Self::Revocation,
+            "/oauth2/revoke" | "/v1/sessions/{session_id}/revoke" => Self::Revocation,
             "/v1/revocations" if method == Method::POST => Self::Revocation,
             "/v1/sessions/{session_id}" if method == Method::DELETE => Self::Revocation,
             FEED | "/v1/feed/{epoch}/{page}" => Self::Feed,
