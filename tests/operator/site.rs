@@ -102,7 +102,8 @@ impl Site {
     }
 
     pub fn secret(&self, client: &str) -> String {
-        fs::read_to_string(self.path(&format!("{client}.secret"))).unwrap()
+        let text = fs::read_to_string(self.path(&format!("{client}.secret"))).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("client_secret=")).unwrap_or(&text).to_owned()
     }
 }
 
@@ -141,10 +142,9 @@ fn addresses() -> [String; 3] {
 fn init(dir: &Path, issuer: &str, listen: &str, operations: &str) {
     let mut command = rescind();
     command.arg("init").arg(dir.join("node")).args(["--issuer", issuer, "--listen", listen]);
-    let made = end_of(command.args(["--operations-listen", operations]), "");
+    command.args(["--operations-listen", operations, "--secret-file"]).arg(dir.join("operator.secret"));
+    let made = end_of(&mut command, "");
     assert_eq!(made.code, 0, "{}", made.stderr);
-    let secret = made.stdout.lines().find_map(|line| line.strip_prefix("client_secret=")).unwrap();
-    keep(dir, "operator", secret);
 }
 
 /// A file that only its owner can read, as the command line insists.
