@@ -17,7 +17,7 @@ fn every_command_in_a_document_is_one_of_ours() {
         // In prose a command may stand for a family of them: what follows `…` or COMMAND is left to the reader.
         let spans = document.spans().into_iter().filter(|s| s.starts_with("rescind ") && !s.starts_with("rescind = "));
         // `[--option | --other]`: of what may be left out the first is tried.
-        let spans = spans.map(|s| (0, s.replace(['[', ']'], " ")));
+        let spans = spans.map(|s| (0, s.replace(['[', ']'], " ").replace("\\|", "|")));
         for (line, script) in scripts.chain(spans) {
             for command in commands(&script) {
                 let Some(arguments) = ours(&command) else { continue };

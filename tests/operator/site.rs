@@ -163,12 +163,11 @@ fn add_clients(dir: &Path) {
     keep(dir, "login", secret);
     let tables = format!(
         "[[clients]]\nid = \"login\"\nsecret_sha256 = [\"{}\"]\npermissions = [\"sessions:open\"]\n\
-         scope = \"orders:read\"\naudience = [\"api\"]\n\n[[clients]]\nid = \"app\"\n\n\
-         [proxies]\ntrusted = [\"127.0.0.0/8\"]\n",
+         scope = \"orders:read\"\naudience = [\"api\"]\n\n[[clients]]\nid = \"app\"\n",
         &hash[..64]
     );
     let file = dir.join("node/rescind.toml");
-    let text = fs::read_to_string(&file).unwrap() + "\n" + &tables;
+    let text = edit(&file, "# trusted = []", "trusted = [\"127.0.0.0/8\"]") + "\n" + &tables;
     fs::write(&file, text).unwrap();
 }
 
