@@ -16,6 +16,7 @@ use utoipa::OpenApi;
 
 use crate::service::{Error, Service};
 
+mod audit;
 mod caller;
 mod error;
 mod feed;
@@ -102,7 +103,8 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/revocations", get(operate::revocations).post(operate::revoke))
         .route("/v1/keys", get(operate::keys))
         .route("/v1/keys/rotate", post(operate::rotate))
-        .route("/v1/audit", get(operate::audit))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/audit/head", get(audit::head))
         .route(FEED, get(feed::tail))
         .route("/v1/feed/{epoch}/{page}", get(feed::page))
         .route("/openapi.json", get(openapi));
@@ -136,7 +138,7 @@ pub(crate) fn operations_router(app: &App) -> Router {
     paths(
         oauth::token, oauth::revoke, oauth::introspect, wellknown::metadata, wellknown::jwks,
         sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
-        operate::revoke, operate::revocations, operate::keys, operate::rotate, operate::audit,
+        operate::revoke, operate::revocations, operate::keys, operate::rotate, audit::list, audit::head,
         feed::tail, feed::page,
     ),
     modifiers(&ClientAuthentication)

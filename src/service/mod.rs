@@ -24,6 +24,7 @@ mod feed;
 mod grants;
 mod introspect;
 mod metrics;
+mod notary;
 mod operate;
 mod sessions;
 
@@ -112,6 +113,9 @@ impl Service {
                 .checker()
         };
         let (checker, lenient) = (checker(std::time::Duration::ZERO)?, checker(MAX_LEEWAY)?);
+        let notary =
+            notary::ServiceNotary { issuer: settings.issuer.clone(), keyring: keyring.clone(), clock: clock.clone() };
+        store.employ(Arc::new(notary));
         let metrics = Metrics::default();
         if store.standing() != Standing::Whole {
             metrics.rolled_back();

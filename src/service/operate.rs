@@ -11,7 +11,7 @@ use crate::{
         denial::{Ends, Entry, Target},
         family::Standing,
     },
-    store::{AuditPage, AuditQuery, AuditStore, Denial, FamilyStore, Page, StoreError},
+    store::{AuditPage, AuditQuery, AuditStore, Denial, EvidenceStore, FamilyStore, Page, SignedHead, StoreError},
 };
 
 /// A revocation that is asked for.
@@ -180,5 +180,14 @@ impl Service {
     pub async fn audit(&self, ctx: &Context, query: AuditQuery) -> Result<AuditPage, Error> {
         ctx.require(Permission::AuditRead)?;
         Ok(self.store.audit(query).await?)
+    }
+
+    /// The audit log's head, signed.
+    ///
+    /// # Errors
+    /// 503.
+    pub async fn audit_head(&self, ctx: &Context) -> Result<SignedHead, Error> {
+        ctx.require(Permission::AuditRead)?;
+        Ok(self.store.audit_head().await?)
     }
 }

@@ -12,6 +12,9 @@ use crate::model::{
 };
 
 pub mod embedded;
+mod evidence;
+
+pub use evidence::{Erased, EvidenceStore, Notary, SignedHead};
 
 /// We could not tell. The write may or may not have happened, unless the variant says otherwise.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -299,7 +302,7 @@ pub struct AuditQuery {
     pub subject: Option<crate::model::Subject>,
     /// About this session.
     pub session: Option<SessionId>,
-    /// Not before this instant.
+    /// Not before this instant, and all that was written later, whatever the clock said then.
     pub since: Option<Timestamp>,
     /// After this place in the log.
     pub after: u64,
@@ -319,6 +322,6 @@ pub struct AuditPage {
 /// The store that this build of the service runs on.
 pub type Backend = embedded::EmbeddedStore;
 
-/// All three.
-pub trait Store: FamilyStore + DenyStore + AuditStore {}
-impl<T: FamilyStore + DenyStore + AuditStore> Store for T {}
+/// All of them.
+pub trait Store: FamilyStore + DenyStore + AuditStore + EvidenceStore {}
+impl<T: FamilyStore + DenyStore + AuditStore + EvidenceStore> Store for T {}

@@ -56,6 +56,8 @@ use serde_json::Value;
 #[cfg(feature = "server")]
 pub(crate) use self::check::Checker;
 use self::core::Core;
+#[cfg(feature = "server")]
+pub(crate) use self::feed::open as signed;
 pub use self::{
     builder::{Builder, MAX_LEEWAY, Misuse},
     check::Verified,

@@ -20,19 +20,23 @@ use redb::ReadableDatabase;
 use tokio::sync::{oneshot, watch};
 
 use self::{
+    clerk::{Clerk, Desk, Keep},
     start::{Start, prepare},
-    tables::{Noted, Step, failed},
+    tables::{Step, failed},
     witness::{Witness, sync_directory_of},
     writer::{Job, ServedClock, Shared, SweepClock, Writer, head_of, open_database},
 };
-use super::StoreError;
+use super::{Notary, StoreError};
 use crate::{
     clock::{Clock, Random},
     model::{denial::Retention, family::Standing},
 };
 
+mod audit;
 mod backing;
+mod clerk;
 mod denials;
+mod evidence;
 mod expiry;
 mod families;
 mod feed;
@@ -118,7 +122,10 @@ impl EmbeddedStore {
         let damaged = |e: redb::DatabaseError| OpenError::Damaged(e.to_string());
         let (database, fence) = open_database(&bytes, &options.on_sync_failure, options.cache).map_err(damaged)?;
         let retention = options.retention;
-        let Start { character, progress, standing } = prepare(&database, &options, &*clock, random)?;
+        let desk = Arc::new(Desk::default());
+        let keep = Keep { records: options.audit_cap, age: options.audit_age };
+        let mut clerk = Clerk::new(keep, desk.clone(), random);
+        let Start { character, progress, standing } = prepare(&database, &options, &*clock, random, &mut clerk)?;
         let longest_access = retention.access.max(character.older_until.since(clock.now()));
         let head = head_of(&database).map_err(|e| OpenError::Damaged(e.to_string()))?;
         let shared = Arc::new(Shared {
@@ -131,7 +138,7 @@ impl EmbeddedStore {
             on_sync_failure: options.on_sync_failure,
             cache: options.cache,
             quick_repair: options.quick_repair,
-            audit_cap: options.audit_cap,
+            desk,
             depth: AtomicUsize::new(0),
             clock,
         });
@@ -145,7 +152,7 @@ impl EmbeddedStore {
             frozen: standing != Standing::Whole,
             witness,
             progress,
-            noted: Noted::new(),
+            clerk,
             unanswered: HashMap::new(),
             last_change: now,
             last_commit: now,
@@ -155,6 +162,11 @@ impl EmbeddedStore {
         let spawn = std::thread::Builder::new().name("rescind-store".into());
         let writer = spawn.spawn(move || writer.run(&queue)).map_err(|e| OpenError::Damaged(e.to_string()))?;
         Ok(Self { shared, standing, retention, requests: Some(requests), writer: Some(writer), _lock: None })
+    }
+
+    /// Whose word the head of the audit log has from here on. The first one stays.
+    pub fn employ(&self, notary: Arc<dyn Notary>) {
+        let _ = self.shared.desk.notary.set(notary);
     }
 
     /// How many requests wait for the writer.

@@ -6,7 +6,8 @@ use redb::{Database, ReadableTable};
 
 use super::{
     Acceptance, OpenError, Options,
-    tables::{Character, Happened, META, Noted, Progress, SCHEMA, Step, decode, encode},
+    clerk::Clerk,
+    tables::{Character, Happened, META, Progress, SCHEMA, Step, decode, encode},
     witness::Witness,
 };
 use crate::{
@@ -32,6 +33,7 @@ pub(super) fn prepare(
     options: &Options,
     clock: &dyn Clock,
     random: &dyn Random,
+    clerk: &mut Clerk,
 ) -> Result<Start, OpenError> {
     let damaged = |e: StoreError| OpenError::Damaged(e.to_string());
     let redb_damaged = |e: redb::Error| OpenError::Damaged(e.to_string());
@@ -41,13 +43,13 @@ pub(super) fn prepare(
         let stored =
             |name: &str| meta.get(name).map(|v| v.map(|b| b.value().to_vec())).map_err(|e| redb_damaged(e.into()));
         let fresh = stored("character")?.is_none();
-        let mut before_feed = fresh;
+        let (mut before_feed, mut before_chain) = (fresh, false);
         if let Some(schema) = stored("schema")? {
             let found = decode(&schema, "schema").map_err(damaged)?;
             if !(1..=SCHEMA).contains(&found) {
                 return Err(OpenError::Schema { found });
             }
-            before_feed = found < 2;
+            (before_feed, before_chain) = (found < 2, found < 3);
         }
         let access_millis = u64::try_from(options.retention.access.as_millis()).unwrap_or(u64::MAX);
         let session_millis = u64::try_from(options.retention.session.as_millis()).unwrap_or(u64::MAX);
@@ -100,10 +102,18 @@ pub(super) fn prepare(
             // count of commits would catch up with the witness's.
             return Ok(Start { character, progress, standing });
         }
-        let mut noted = Noted::new();
-        let mut step = Step::begin(&txn, character, moment, options.audit_cap, &mut noted).map_err(damaged)?;
+        let testified = witness.as_ref().filter(|_| !accept).map(|w| w.audit(character.id)).transpose();
+        let testified = testified.map_err(file)?.flatten();
+        let mut step = Step::begin(&txn, character, moment, clerk).map_err(damaged)?;
         if before_feed {
             step.lay_feed().map_err(damaged)?;
+        }
+        if before_chain {
+            step.chain_older_records().map_err(damaged)?;
+        }
+        // The witness remembers the log, too, and lies where who can write the store cannot.
+        if let Some(why) = testified.map_or(Ok(None), |head| step.lacks(&head)).map_err(damaged)? {
+            step.tell_broken(why).map_err(damaged)?;
         }
         if accept {
             accept_loss(&mut step, options).map_err(damaged)?;
@@ -118,7 +128,7 @@ pub(super) fn prepare(
     // Durable: from here on the witness may say so.
     if let Some(witness) = witness {
         let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
-        witness.write(start.character.id, start.progress.commits).map_err(file)?;
+        witness.write(start.character.id, start.progress.commits, clerk.chain.as_ref()).map_err(file)?;
     }
     Ok(start)
 }

@@ -2,30 +2,30 @@
 
 use std::ops::Bound;
 
-use redb::{ReadableTable, TableError};
+use redb::TableError;
 
 use super::{
-    AUDIT_SCAN, EmbeddedStore,
+    EmbeddedStore,
     denials::{Hold, Index, look_up},
     feed::head_position,
-    tables::{AUDIT, DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, failed, family_of, subject_key},
+    tables::{DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, failed, family_of, subject_key},
 };
 use crate::{
     model::{
         ClientId, SessionId, SubjectRef, Timestamp,
-        audit::{Draft, Event, Outcome, Record},
+        audit::{Draft, Event, Outcome},
         denial::{Bearer, Ends, Entry, Target},
         family::{Closure, Moment, Standing},
         feed::{Epoch, Mark},
     },
     store::{
-        Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, Denial, DenyStore, Family, FamilyStore, LogPage,
-        LogTail, Opening, Page, Presentation, Presented, StoreError,
+        Amended, ClosedFamily, Denial, DenyStore, Family, FamilyStore, LogPage, LogTail, Opening, Page, Presentation,
+        Presented, StoreError,
     },
 };
 
 /// A subject's part of the subject index, from after a session.
-fn keys_of(subject: SubjectRef, after: Option<SessionId>) -> (Bound<[u8; 32]>, Bound<[u8; 32]>) {
+pub(super) fn keys_of(subject: SubjectRef, after: Option<SessionId>) -> (Bound<[u8; 32]>, Bound<[u8; 32]>) {
     let end = |byte: u8| {
         let mut key = [byte; 32];
         key[..16].copy_from_slice(&subject.0);
@@ -209,55 +209,4 @@ impl DenyStore for EmbeddedStore {
         })
         .await
     }
-}
-
-impl AuditStore for EmbeddedStore {
-    async fn record(
-        &self,
-        event: Event,
-        outcome: Outcome,
-        cause: Option<Box<str>>,
-        audit: Draft,
-    ) -> Result<(), StoreError> {
-        self.whole()?;
-        let happened = Happened { event, outcome, session: None, generation: None, cause };
-        self.step(move |step| step.note(audit, happened)).await
-    }
-
-    async fn audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
-        self.whole()?;
-        let mut page = AuditPage { records: Vec::new(), next: None };
-        let Some(log) = table(&self.read()?, AUDIT)? else { return Ok(page) };
-        let start = query.after.saturating_add(1).max(first_since(&log, query.since)?);
-        for (looked_at, item) in log.range(start..).map_err(failed)?.enumerate() {
-            let (sequence, bytes) = item.map_err(failed)?;
-            if page.records.len() == query.limit || looked_at == AUDIT_SCAN {
-                page.next = Some(sequence.value() - 1);
-                break;
-            }
-            let record: Record = decode(bytes.value(), "audit")?;
-            let matches = query.subject.as_ref().is_none_or(|s| record.subject.as_ref() == Some(s))
-                && query.session.is_none_or(|s| record.session == Some(s));
-            if matches {
-                page.records.push(record);
-            }
-        }
-        Ok(page)
-    }
-}
-
-/// The first sequence whose record is not before `since`, by bisection: records are written in the order of time.
-fn first_since(log: &redb::ReadOnlyTable<u64, &'static [u8]>, since: Option<Timestamp>) -> Result<u64, StoreError> {
-    let (Some(since), Some(first), Some(last)) = (since, log.first().map_err(failed)?, log.last().map_err(failed)?)
-    else {
-        return Ok(0);
-    };
-    let (mut low, mut high) = (first.0.value(), last.0.value() + 1);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let row = log.get(middle).map_err(failed)?.ok_or(StoreError::Damaged("audit"))?;
-        let record: Record = decode(row.value(), "audit")?;
-        if record.at < since { low = middle + 1 } else { high = middle }
-    }
-    Ok(low)
 }
