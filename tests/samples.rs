@@ -85,10 +85,16 @@ fn axum_refuses_the_revoked_and_says_503_when_it_cannot_tell() {
     assert_eq!(story::post(&site, &good, "").status, 200);
     let reader = stage.open("alice", Some("orders:read"));
     assert_eq!(story::post(&site, &reader, "").status, 403, "each route asks for its own");
-    let delete = send(&site.base, "DELETE /orders", &[("Authorization", &format!("Bearer {good}"))], "").unwrap();
-    let challenge = delete.header("www-authenticate").unwrap_or_default();
-    // RFC 9470 section 3: the stage's sessions do not say when their subject authenticated.
-    assert_eq!(delete.status, 401, "{delete:?}");
+    let delete =
+        |token: &str| send(&site.base, "DELETE /orders", &[("Authorization", &format!("Bearer {token}"))], "").unwrap();
+    assert_eq!(delete(&good).status, 200);
+    let long_ago = serde_json::json!({
+        "subject": "alice", "audience": ["api"], "scope": "orders:write", "auth_time": 1_700_000_000
+    });
+    let answer = delete(&stage.open_as(&long_ago));
+    let challenge = answer.header("www-authenticate").unwrap_or_default();
+    assert_eq!(answer.status, 401, "{answer:?}");
+    // RFC 9470 section 3.
     assert!(challenge.contains("insufficient_user_authentication") && challenge.contains("max_age"), "{challenge}");
     let elsewhere = Site::axum(stage.issuer(), "reports");
     until(401, &[503], START, || elsewhere.orders(&good));

@@ -4,7 +4,7 @@ use std::{
     fmt,
     ops::Deref,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -145,6 +145,10 @@ pub(crate) struct Checker {
     pub(super) policy: Policy,
     /// Replaced as a whole. A reader never waits for a writer, nor sees half a set.
     pub(super) keys: ArcSwap<Keys>,
+    /// That of `keys`, or of the set before it for as long as one replaces the other.
+    generation: AtomicU64,
+    /// Held by whoever replaces the keys.
+    replacing: Mutex<()>,
     /// Tokens whose signatures have been checked, and what of the policy holds at any hour. All else is asked anew each
     /// time.
     seen: Seen<Good<Claims>>,
@@ -152,19 +156,28 @@ pub(crate) struct Checker {
 
 impl Checker {
     pub(super) fn new(policy: Policy, keys: JwkSet, seen: usize) -> Self {
-        let keys = ArcSwap::from_pointee(Keys::given(keys));
-        Self { policy, keys, seen: Seen::new(seen) }
+        let keys = Keys::given(keys);
+        let generation = AtomicU64::new(keys.generation);
+        let (keys, seen) = (ArcSwap::from_pointee(keys), Seen::new(seen));
+        Self { policy, keys, generation, replacing: Mutex::default(), seen }
     }
 
     /// From now on these keys are the issuer's. Checks under way end with the keys they began with.
     pub(crate) fn set_keys(&self, set: JwkSet) {
-        self.keys.store(Arc::new(Keys::given(set)));
+        self.replace(Keys::given(set));
+    }
+
+    fn replace(&self, keys: Keys) {
+        let _one_by_one = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = keys.generation;
+        self.keys.store(Arc::new(keys));
+        self.generation.store(generation, Ordering::Release);
     }
 
     /// The same, when the feed has a name for them.
     #[cfg(feature = "follow")]
     pub(super) fn take_keys(&self, set: JwkSet, version: KeysVersion) {
-        self.keys.store(Arc::new(Keys { version: Some(version), ..Keys::given(set) }));
+        self.replace(Keys { version: Some(version), ..Keys::given(set) });
     }
 
     /// Everything about a token but whether it is revoked.
@@ -185,10 +198,14 @@ impl Checker {
 
     /// What the issuer has signed for us, whenever.
     pub(super) fn authentic(&self, token: &str) -> Result<Verified<Claims>, Rejection> {
+        let mut seen = self.seen.get(token);
+        if let Some(good) = seen.take_if(|good| good.generation == self.generation.load(Ordering::Acquire)) {
+            return Ok(Verified(good));
+        }
         let keys = self.keys.load();
-        if let Some(good) = self.seen.get(token)
-            // A key that left the set verifies nothing any more, not even what it has verified before.
-            && (good.generation == keys.generation || keys.set.keys.contains(&good.key))
+        // A key that left the set verifies nothing any more, not even what it has verified before.
+        if let Some(good) = seen
+            && keys.set.keys.contains(&good.key)
         {
             return Ok(Verified(good));
         }

@@ -168,26 +168,31 @@ fn no_reader_keeps_a_token_clear_after_the_merge_that_denies_it() {
         random[..8].copy_from_slice(&n.to_be_bytes());
         TokenId::new(at(2000), &random)
     };
-    let (replica, done) = (Replica::new(1_000_000), AtomicU64::new(0));
+    let (replica, done, checked) = (Replica::new(1_000_000), AtomicU64::new(0), AtomicU64::new(0));
     let bearers: Vec<_> = (0..=ROUNDS).map(|n| (Bearer { token: id(n), ..bearer() }, Clear::default())).collect();
     thread::scope(|scope| {
         scope.spawn(|| {
             for n in 1..=ROUNDS {
                 replica.merge(&[item(Target::Token(id(n)), Ends::default(), at(0), at(9000))], at(0)).unwrap();
                 done.store(n, Ordering::Release);
+                // The next merge would have the reader ask again.
+                while checked.load(Ordering::Acquire) < n {
+                    thread::yield_now();
+                }
             }
         });
-        loop {
-            let n = done.load(Ordering::Acquire);
-            let (last, clear) = &bearers[n as usize];
-            assert!(n == 0 || replica.denies_now(last, clear), "acknowledged, and yet clear");
-            if n == ROUNDS {
-                return;
-            }
-            // The next ones are asked about while they are on their way in.
-            for (next, clear) in bearers.iter().skip(n as usize + 1).take(3) {
+        let mut clear_still = Vec::new();
+        for n in 1..=ROUNDS {
+            let (next, clear) = &bearers[n as usize];
+            // Asked about while it is on its way in.
+            while done.load(Ordering::Acquire) < n {
                 let _ = replica.denies_now(next, clear);
             }
+            if !replica.denies_now(next, clear) {
+                clear_still.push(n);
+            }
+            checked.store(n, Ordering::Release);
         }
+        assert!(clear_still.is_empty(), "acknowledged, and yet clear: {clear_still:?}");
     });
 }
