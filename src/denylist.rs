@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     keyring::{KeyState, Keyring},
     model::{
-        Timestamp,
+        Kid, Timestamp,
         audit::Draft,
         claims::Claims,
         denial::{Bearer, Ends, Entry, Target},
@@ -53,14 +53,22 @@ impl<S: DenyStore> Denylist<S> {
     /// [`DenyError`].
     pub async fn deny(&self, denial: Denial) -> Result<Entry, DenyError> {
         if let Target::Key(kid) = &denial.target {
-            match self.keyring.state_of(kid) {
-                None => return Err(DenyError::UnknownKey),
-                Some(KeyState::Active) => return Err(DenyError::ActiveKey),
-                Some(KeyState::Pending) => return Err(DenyError::StandbyKey),
-                Some(_) => {}
-            }
+            self.permits_key(kid)?;
         }
         self.store.deny(denial).await?.ok_or(DenyError::Future)
+    }
+
+    /// Whether a key can be denied.
+    ///
+    /// # Errors
+    /// [`DenyError`].
+    pub fn permits_key(&self, kid: &Kid) -> Result<(), DenyError> {
+        match self.keyring.state_of(kid) {
+            None => Err(DenyError::UnknownKey),
+            Some(KeyState::Active) => Err(DenyError::ActiveKey),
+            Some(KeyState::Pending) => Err(DenyError::StandbyKey),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Denies one token that its client hands back (RFC 7009).

@@ -12,6 +12,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 mod args;
+mod audit;
 mod client;
 mod config;
 mod demo;
@@ -51,6 +52,8 @@ enum Command {
     #[command(subcommand)]
     Feed(feed::Command),
     Verifier(verifier::Args),
+    #[command(subcommand)]
+    Audit(audit::Command),
 }
 
 /// Runs the command line and says how it ended.
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),
+        Command::Audit(command) => on_runtime(audit::run(command)),
     };
     outcome
         .unwrap_or_else(|failure| {

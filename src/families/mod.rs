@@ -11,7 +11,9 @@ use crate::{
         family::{Closure, Doubt, Facts, Holder, Lifetimes, Lineage, Refusal, Secret, Verdict, judge},
         session::Identity,
     },
-    store::{Amended, ClosedFamily, Family, FamilyStore, HeldBack, Opening, Presentation, StoreError},
+    store::{
+        Amended, ClosedFamily, ClosedOthers, Family, FamilyStore, HeldBack, Opening, Others, Presentation, StoreError,
+    },
 };
 
 mod token;
@@ -19,6 +21,8 @@ mod token;
 use token::Parsed;
 pub use token::{PREFIX, RefreshToken};
 
+/// How many sessions one step closes at most: others wait for it.
+const CLOSED_PER_STEP: usize = 128;
 /// How often an exchange that met an amendment looks again.
 const STALE_TRIES: usize = 4;
 
@@ -263,6 +267,54 @@ impl<S: FamilyStore> Families<S> {
         audit: Draft,
     ) -> Result<ClosedFamily, StoreError> {
         self.store.close(id, Closure::Revoked, reason, audit).await
+    }
+
+    /// Closes a subject's sessions but one: those that were opened before this.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some may be closed; asking again closes the rest.
+    pub async fn close_others(
+        &self,
+        subject: &Subject,
+        keep: SessionId,
+        reason: Option<Box<str>>,
+        audit: Draft,
+    ) -> Result<ClosedOthers, StoreError> {
+        let (subject, limit) = (self.refer(subject), CLOSED_PER_STEP);
+        let mut others = Others { subject, keep, after: None, until: None, limit, reason, audit };
+        let mut all = ClosedOthers::default();
+        loop {
+            let done = self.store.close_others(others.clone()).await?;
+            all.closed += done.closed;
+            all.feed_until = all.feed_until.max(done.feed_until);
+            if done.next.is_none() {
+                return Ok(all);
+            }
+            (others.after, others.until) = (done.next, done.until);
+        }
+    }
+
+    /// All sessions in the order of their opening, those that cannot be read left out: the part after `after`, and
+    /// where to go on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn all(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<(Vec<Session>, Option<SessionId>), StoreError> {
+        let families = self.store.all(after, limit).await?;
+        let next = families.last().map(|family| family.id).filter(|_| families.len() == limit);
+        let mut sessions = Vec::new();
+        for family in families {
+            match self.session(family).await {
+                Ok(session) => sessions.push(session),
+                Err(StoreError::Damaged(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok((sessions, next))
     }
 
     /// The opaque reference that stands for a subject.

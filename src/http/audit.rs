@@ -28,11 +28,21 @@ pub(super) struct AuditParams {
     session: Option<String>,
     /// RFC 3339. Everything from the first record of that instant on, whatever the clock said later.
     since: Option<String>,
-    /// `next` of the page before, or the last sequence that is known.
+    /// `next` of the page before, or the last sequence that is known. With `order=newest`, records before this place.
     after: Option<u64>,
+    /// `oldest` first, the default, or `newest` first.
+    order: Option<String>,
     /// 50 by default, 1000 at most.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
+}
+
+fn newest_first(order: &str) -> Result<bool, Error> {
+    match order {
+        "oldest" => Ok(false),
+        "newest" => Ok(true),
+        _ => Err(Error::request("order", "oldest or newest")),
+    }
 }
 
 /// A part of the audit log.
@@ -65,6 +75,7 @@ pub(super) async fn list(
         session: query.session.as_deref().map(str::parse).transpose().map_err(bad("session"))?,
         since: query.since.as_deref().map(|t| instant("since", t)).transpose()?,
         after: query.after.unwrap_or(0),
+        newest_first: query.order.as_deref().map_or(Ok(false), newest_first)?,
         limit: match query.limit.unwrap_or(50) {
             n @ 1..=PAGE => n,
             _ => return Err(Error::request("limit", format!("1 to {PAGE}")).into()),

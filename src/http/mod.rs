@@ -18,6 +18,7 @@ use crate::service::{Error, Service};
 
 mod audit;
 mod caller;
+mod effect;
 mod error;
 mod feed;
 mod form;
@@ -27,6 +28,7 @@ mod operate;
 mod operations;
 mod server;
 mod sessions;
+mod subjects;
 mod wellknown;
 
 pub(crate) use error::bare_problem;
@@ -100,11 +102,13 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/.well-known/jwks.json", get(wellknown::jwks))
         .route("/v1/sessions", get(sessions::list).post(sessions::open))
         .route("/v1/sessions/{session_id}", get(sessions::show).patch(sessions::amend).delete(sessions::end))
+        .route("/v1/sessions/{session_id}/revoke", post(effect::end_sessions))
         .route("/v1/revocations", get(operate::revocations).post(operate::revoke))
         .route("/v1/keys", get(operate::keys))
         .route("/v1/keys/rotate", post(operate::rotate))
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/head", get(audit::head))
+        .route("/v1/subjects/{subject}", get(subjects::export).delete(subjects::erase))
         .route(FEED, get(feed::tail))
         .route("/v1/feed/{epoch}/{page}", get(feed::page))
         .route("/openapi.json", get(openapi));
@@ -138,7 +142,9 @@ pub(crate) fn operations_router(app: &App) -> Router {
     paths(
         oauth::token, oauth::revoke, oauth::introspect, wellknown::metadata, wellknown::jwks,
         sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
+        effect::end_sessions,
         operate::revoke, operate::revocations, operate::keys, operate::rotate, audit::list, audit::head,
+        subjects::export, subjects::erase,
         feed::tail, feed::page,
     ),
     modifiers(&ClientAuthentication)

@@ -1,11 +1,17 @@
 //! `/v1/revocations` and `/v1/keys` for operators.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     App,
     caller::{ApiCall, JsonBody, OptionalJson, Query},
+    effect::{EffectBody, ImpactBody},
     error::{ApiError, Problem},
     page_size,
 };
@@ -36,6 +42,16 @@ pub(super) struct RevokeBody {
     before: Option<String>,
     /// Why, up to 256 bytes, for the audit log.
     reason: Option<String>,
+    /// Count only: 200 with what it would do.
+    dry_run: Option<bool>,
+}
+
+/// A revocation that was made.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct RevokedBody {
+    #[serde(flatten)]
+    entry: EntryBody,
+    effect: EffectBody,
 }
 
 /// A live entry of the denylist.
@@ -65,7 +81,7 @@ pub(super) struct EntryBody {
     reason: Option<Box<str>>,
 }
 
-fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
+pub(super) fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
     let cut_off = entry.target.is_cut_off();
     let (id, subject_ref) = match &entry.target {
         Target::Token(id) => (Some(id.to_string()), None),
@@ -95,7 +111,8 @@ fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
 #[utoipa::path(
     post, path = "/v1/revocations", tag = "revocations", request_body = RevokeBody, security(("client" = [])),
     responses(
-        (status = 201, body = EntryBody),
+        (status = 201, body = RevokedBody),
+        (status = 200, body = ImpactBody, description = "With `dry_run`: what it would do; nothing was written"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
@@ -108,7 +125,7 @@ pub(super) async fn revoke(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
     JsonBody(body): JsonBody<RevokeBody>,
-) -> Result<(StatusCode, Json<EntryBody>), ApiError> {
+) -> Result<Response, ApiError> {
     let (target, subject) = target(&app, &body)?;
     let revocation = Revocation {
         target,
@@ -117,9 +134,14 @@ pub(super) async fn revoke(
         before: body.before.as_deref().map(|t| instant("before", t)).transpose()?,
         reason: body.reason.map(reason).transpose()?,
     };
+    if body.dry_run.unwrap_or(false) {
+        let impact = app.service.weigh(&ctx, &revocation).await?;
+        return Ok(Json(ImpactBody::from(impact)).into_response());
+    }
     let entry = app.service.revoke(&ctx, revocation).await?;
-    let epoch = app.service.epoch();
-    Ok((StatusCode::CREATED, Json(entry_body(epoch, entry))))
+    let effect = app.service.effect(&entry).into();
+    let entry = entry_body(app.service.epoch(), entry);
+    Ok((StatusCode::CREATED, Json(RevokedBody { entry, effect })).into_response())
 }
 
 /// What is denied; a subject also by its name.
@@ -157,7 +179,7 @@ pub(super) fn instant(field: &'static str, text: &str) -> Result<Timestamp, Erro
         .ok_or_else(|| Error::request(field, "an RFC 3339 instant, such as 2026-01-31T12:00:00Z"))
 }
 
-fn reason(text: String) -> Result<Box<str>, Error> {
+pub(super) fn reason(text: String) -> Result<Box<str>, Error> {
     if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
         return Err(Error::request("reason", "1 to 256 bytes without control characters"));
     }

@@ -19,22 +19,29 @@ use crate::{
 };
 
 mod clients;
+mod ending;
 mod error;
 mod feed;
 mod grants;
+mod impact;
 mod introspect;
 mod metrics;
 mod notary;
 mod operate;
 mod sessions;
+mod subjects;
 
 pub use clients::{Caller, Client, Clients, Credentials, Permission, SecretHash};
+pub use ending::{Ended, Ending};
 pub use error::Error;
 pub use grants::Tokens;
+pub use impact::{Effect, Impact};
 pub use introspect::Introspection;
 pub use metrics::Metrics;
+pub use notary::read_statement;
 pub use operate::{Revocation, RevocationPage};
 pub use sessions::{Amendment, NewSession, SessionPage};
+pub use subjects::{Dossier, Erasure};
 
 /// How a node behaves.
 #[derive(Debug, Clone)]

@@ -47,7 +47,8 @@ impl Notary for ServiceNotary {
     }
 }
 
-/// What a signed head says, if one of these keys signed it.
-pub(crate) fn read_statement(statement: &str, keys: &JwkSet) -> Option<Statement> {
+/// What the signed head of an audit log says, if one of these keys signed it.
+#[must_use]
+pub fn read_statement(statement: &str, keys: &JwkSet) -> Option<Statement> {
     verifier::signed(statement, HEAD_TYPE, keys).ok()
 }

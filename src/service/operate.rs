@@ -43,24 +43,9 @@ impl Service {
     /// # Errors
     /// What is wrong with it, 409 for the key that signs, 503.
     pub async fn revoke(self: &Arc<Self>, ctx: &Context, revocation: Revocation) -> Result<Entry, Error> {
-        let Revocation { target, subject, ends, before, reason } = revocation;
-        ctx.require(Permission::to_revoke(&target))?;
+        let ends = self.permit(ctx, &revocation)?;
+        let Revocation { target, subject, before, reason, .. } = revocation;
         let kind = target.kind();
-        if !target.is_cut_off() && before.is_some() {
-            return Err(Error::request("before", "only a cut-off (subject, client, all) has an instant"));
-        }
-        // A key signs tokens, not sessions: those who hold refresh tokens fetch new ones from the new key.
-        let fixed = match target {
-            Target::Token(_) | Target::Key(_) => Some(Ends::Tokens),
-            Target::Session(_) => Some(Ends::Sessions),
-            _ => None,
-        };
-        if let (Some(fixed), Some(asked)) = (fixed, ends)
-            && fixed != asked
-        {
-            return Err(Error::request("ends", format!("cannot be chosen for kind {kind}; leave it out")));
-        }
-        let ends = ends.or(fixed).unwrap_or_default();
         let entry = match target {
             Target::Session(id) => self.revoke_session(ctx, id, reason).await?,
             target => {

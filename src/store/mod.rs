@@ -124,6 +124,38 @@ pub struct ClosedFamily {
     pub entry: Option<Entry>,
 }
 
+/// Asks to close a subject's families but one.
+#[derive(Clone, Debug)]
+pub struct Others {
+    /// Whose.
+    pub subject: SubjectRef,
+    /// The one that goes on.
+    pub keep: SessionId,
+    /// Those after this one only.
+    pub after: Option<SessionId>,
+    /// Those up to this one; the last that there is, if it is not said.
+    pub until: Option<SessionId>,
+    /// How many are looked at in one step, at most.
+    pub limit: usize,
+    /// Why.
+    pub reason: Option<Box<str>>,
+    /// For the audit log.
+    pub audit: Draft,
+}
+
+/// What became of that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClosedOthers {
+    /// How many were open until now.
+    pub closed: usize,
+    /// Until when the feed denies their tokens. None if none of them can be alive.
+    pub feed_until: Option<Timestamp>,
+    /// For `after` of the next step, if there is more to look at.
+    pub next: Option<SessionId>,
+    /// For `until` of the next step: what is opened meanwhile is left alone.
+    pub until: Option<SessionId>,
+}
+
 /// What became of an amendment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amended {
@@ -158,12 +190,21 @@ pub trait FamilyStore: Send + Sync + 'static {
         reason: Option<Box<str>>,
         audit: Draft,
     ) -> impl Future<Output = Result<ClosedFamily, StoreError>> + Send;
+    /// Closes a subject's families but one, as [`FamilyStore::close`] would each, all of them in one step. Serialised
+    /// with openings: a family that was opened before the first step is closed, one opened after it is not.
+    fn close_others(&self, others: Others) -> impl Future<Output = Result<ClosedOthers, StoreError>> + Send;
     /// One family.
     fn find(&self, id: SessionId) -> impl Future<Output = Result<Option<Family>, StoreError>> + Send;
     /// A subject's families in the order of their opening, from after `after`.
     fn of_subject(
         &self,
         subject: SubjectRef,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
+    /// All families in the order of their opening, from after `after`.
+    fn all(
+        &self,
         after: Option<SessionId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
@@ -291,7 +332,7 @@ pub trait AuditStore: Send + Sync + 'static {
         cause: Option<Box<str>>,
         audit: Draft,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Records that match, newest last.
+    /// Records that match, newest last unless asked otherwise.
     fn audit(&self, query: AuditQuery) -> impl Future<Output = Result<AuditPage, StoreError>> + Send;
 }
 
@@ -304,8 +345,10 @@ pub struct AuditQuery {
     pub session: Option<SessionId>,
     /// Not before this instant, and all that was written later, whatever the clock said then.
     pub since: Option<Timestamp>,
-    /// After this place in the log.
+    /// After this place in the log; where the newest come first, before it, and 0 is the end.
     pub after: u64,
+    /// The newest first.
+    pub newest_first: bool,
     /// How many at most.
     pub limit: usize,
 }

@@ -64,6 +64,7 @@ pub struct Setup {
     pub limits: Limits,
     pub on_disk: bool,
     pub audit_cap: u64,
+    pub audit_age: Option<Duration>,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
 }
@@ -81,6 +82,7 @@ impl Default for Setup {
             limits: Limits::default(),
             on_disk: false,
             audit_cap: 1_000_000,
+            audit_age: None,
             issuer: None,
         }
     }
@@ -129,6 +131,7 @@ impl Harness {
         let mut options = Options::new(Retention { access: setup.lives.access, session: setup.lives.absolute });
         options.acceptance = setup.acceptance;
         options.audit_cap = setup.audit_cap;
+        options.audit_age = setup.audit_age;
         let store = match &path {
             Some(path) => {
                 options.witness = Some(path.join("keys/witness.json"));

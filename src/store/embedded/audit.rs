@@ -220,11 +220,19 @@ impl AuditStore for EmbeddedStore {
         self.whole()?;
         let mut page = AuditPage { records: Vec::new(), next: None };
         let Some(log) = table(&self.read()?, AUDIT)? else { return Ok(page) };
-        let start = query.after.saturating_add(1).max(first_since(&log, query.since)?);
-        for (looked_at, item) in log.range(start..).map_err(failed)?.enumerate() {
+        let earliest = first_since(&log, query.since)?;
+        let (first, end) = match (query.newest_first, query.after) {
+            (false, after) => (earliest.max(after.saturating_add(1)), u64::MAX),
+            (true, 0) => (earliest, u64::MAX),
+            (true, before) => (earliest, before),
+        };
+        let range = log.range(first..end.max(first)).map_err(failed)?;
+        let range = if query.newest_first { Either::Backward(range.rev()) } else { Either::Forward(range) };
+        for (looked_at, item) in range.enumerate() {
             let (sequence, bytes) = item.map_err(failed)?;
             if page.records.len() == query.limit || looked_at == AUDIT_SCAN {
-                page.next = Some(sequence.value() - 1);
+                let place = sequence.value();
+                page.next = Some(if query.newest_first { place + 1 } else { place - 1 });
                 break;
             }
             let record = row_of(bytes.value())?.record;
@@ -235,6 +243,22 @@ impl AuditStore for EmbeddedStore {
             }
         }
         Ok(page)
+    }
+}
+
+/// The log in one of its two directions.
+enum Either<F, B> {
+    Forward(F),
+    Backward(B),
+}
+
+impl<T, F: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Either<F, B> {
+    type Item = T;
+    fn next(&mut self) -> Option<T> {
+        match self {
+            Self::Forward(range) => range.next(),
+            Self::Backward(range) => range.next(),
+        }
     }
 }
 

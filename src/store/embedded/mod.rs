@@ -42,6 +42,7 @@ mod families;
 mod feed;
 mod following;
 mod options;
+mod others;
 mod start;
 mod tables;
 mod verbs;

@@ -19,8 +19,8 @@ use crate::{
         feed::{Epoch, Mark},
     },
     store::{
-        Amended, ClosedFamily, Denial, DenyStore, Family, FamilyStore, LogPage, LogTail, Opening, Page, Presentation,
-        Presented, StoreError,
+        Amended, ClosedFamily, ClosedOthers, Denial, DenyStore, Family, FamilyStore, LogPage, LogTail, Opening, Others,
+        Page, Presentation, Presented, StoreError,
     },
 };
 
@@ -75,6 +75,12 @@ impl FamilyStore for EmbeddedStore {
         self.step(move |step| step.close(id, cause, reason, audit, retention)).await
     }
 
+    async fn close_others(&self, others: Others) -> Result<ClosedOthers, StoreError> {
+        self.whole()?;
+        let retention = self.retention;
+        self.step(move |step| step.close_others(others, retention)).await
+    }
+
     async fn find(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
         self.whole()?;
         let Some(families) = table(&self.read()?, FAMILIES)? else { return Ok(None) };
@@ -103,6 +109,20 @@ impl FamilyStore for EmbeddedStore {
             }
         }
         Ok(found)
+    }
+
+    async fn all(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Family>, StoreError> {
+        self.whole()?;
+        let Some(families) = table(&self.read()?, FAMILIES)? else { return Ok(Vec::new()) };
+        let first = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
+        let rows = families.range::<[u8; 16]>((first, Bound::Unbounded)).map_err(failed)?;
+        rows.take(limit)
+            .map(|row| {
+                let (id, bytes) = row.map_err(failed)?;
+                let id = SessionId::from_bytes(id.value()).ok_or(StoreError::Damaged("family"))?;
+                family_of(id, bytes.value())
+            })
+            .collect()
     }
 
     async fn count_of_subject(&self, subject: SubjectRef, cap: usize) -> Result<usize, StoreError> {

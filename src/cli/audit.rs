@@ -1,0 +1,75 @@
+//! `rescind audit verify|export`: evidence, taken along and checked.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{Exit, Failure, remote::Server};
+
+mod export;
+mod source;
+mod verify;
+
+/// The audit log: who had access and when, and who took it away.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Verify(VerifyArgs),
+    Export(ExportArgs),
+}
+
+/// Check that the audit log is the one that the service wrote.
+///
+/// Each record carries the digest of the one before it, and the service signs the newest: a record that was changed,
+/// left out or added breaks the chain, and who has no key of the service cannot mend it. The first broken place is
+/// named. Without --file a running service is asked, with the permission audit:read; with --file an export is read and
+/// nobody is asked. What signs is named by its kid: note it once, and give it as --key from then on.
+///
+/// Exit codes: 0 whole, 1 broken, 5 cannot tell.
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyArgs {
+    /// An export, or `-` for stdin, instead of a service.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The only key whose signature counts, by its kid.
+    #[arg(long, value_name = "KID")]
+    key: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Option<Server>,
+}
+
+/// Write the audit log as JSON lines.
+///
+/// One record on a line, as /v1/audit shows it, and at the end the signed head, by which `rescind audit verify --file`
+/// checks the whole. With --output the file is continued where it ends, so that a broken export, or last week's, is
+/// made complete by the same command. Needs the permission audit:read. With --subject the export holds records of one
+/// person: each of them can be checked, but not that none is missing.
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArgs {
+    /// From this instant on (RFC 3339), and all that was written later, whatever the clock said.
+    #[arg(long, value_name = "INSTANT")]
+    since: Option<String>,
+    /// Leave out what is stamped from this instant on (RFC 3339).
+    #[arg(long, value_name = "INSTANT")]
+    until: Option<String>,
+    /// About this subject alone.
+    #[arg(long, value_name = "ID")]
+    subject: Option<String>,
+    /// A file to write, or to continue; only its owner can read it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until", "subject"])]
+    output: Option<PathBuf>,
+    /// Print one JSON object with what was written, on stderr unless --output is given.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Verify(args) => verify::run(args).await,
+        Command::Export(args) => export::run(args).await,
+    }
+}
