@@ -8,6 +8,7 @@ mod cli {
     pub mod dev;
     pub mod feed;
     pub mod serve;
+    pub mod store;
     pub mod support;
     pub mod token;
     pub mod transcripts;

@@ -2,20 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
-
 use super::{Exit, Failure, remote::Server};
 
 mod export;
 mod source;
 mod verify;
-
-/// The audit log: who had access and when, and who took it away.
-#[derive(Debug, Subcommand)]
-pub(super) enum Command {
-    Verify(VerifyArgs),
-    Export(ExportArgs),
-}
 
 /// Check that the audit log is the one that the service wrote.
 ///
@@ -67,9 +58,10 @@ pub(super) struct ExportArgs {
     server: Server,
 }
 
-pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
-    match command {
-        Command::Verify(args) => verify::run(args).await,
-        Command::Export(args) => export::run(args).await,
-    }
+pub(super) async fn verify(args: VerifyArgs) -> Result<Exit, Failure> {
+    verify::run(args).await
+}
+
+pub(super) async fn export(args: ExportArgs) -> Result<Exit, Failure> {
+    export::run(args).await
 }

@@ -19,6 +19,7 @@ use super::{
     args::{StoreUrl, access_life, retry_window},
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
+    notify::Notify,
     say, secret,
 };
 use crate::{
@@ -115,7 +116,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     } else {
         say(banner(&announcement));
     }
-    node.run(stop).await?;
+    node.run(stop, Notify::default()).await?;
     Ok(Exit::Yes)
 }
 
@@ -150,6 +151,7 @@ fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Resul
         custom_claims: None,
         clients: vec![everything(CLIENT, Some(secret)), everything(PUBLIC_CLIENT, None)],
         limits: Limits::default(),
+        edge: crate::http::edge::Settings::default(),
     };
     Node::open(blueprint, bound, options)
 }

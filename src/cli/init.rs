@@ -1,15 +1,15 @@
 //! `rescind init`: a configuration to begin with, keys, and one operator.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, OpenOptions, Permissions},
     io::Write,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{Exit, Failure, OrExit, config::Config, say, secret, serve::passphrase, tell};
+use super::{Exit, Failure, OrExit, config::Config, owner, say, secret, serve::passphrase, tell};
 use crate::{
     clock::{SystemClock, SystemRandom},
     keyring::Keyring,
@@ -26,6 +26,10 @@ const OPERATOR: &str = "operator";
 pub(super) struct Args {
     /// Where to write; made if it is not there.
     dir: PathBuf,
+    /// Where keys and store shall lie, if not beside the configuration: /var/lib/rescind for the packaged unit. The
+    /// configuration is then readable for its group, too: the service runs as another user than the one who writes it.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// The name of the service, which is in every token; `http://` and the address by default.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
@@ -44,27 +48,33 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let (file, keys) = (args.dir.join("rescind.toml"), args.dir.join("keys"));
-    let paths = [&file, &keys, &args.dir.join("store")];
+    let state = args.state_dir.as_ref().unwrap_or(&args.dir);
+    let (file, keys) = (args.dir.join("rescind.toml"), state.join("keys"));
+    let paths = [&file, &keys, &state.join("store")];
     for path in paths.into_iter().chain(&args.secret_file) {
         if path.symlink_metadata().is_ok() {
             return Err(Failure::usage(format!("{} is there already; nothing was changed", path.display())));
         }
     }
     let secret = secret::generate(&SystemRandom);
-    let text = render(args, &secret);
+    let text = render(args, &secret)?;
     // Read as `serve` will read it, before anything is written.
     let config = Config::parse(&text, &args.dir).map_err(Failure::usage)?;
     let passphrase = passphrase(args.keys_passphrase_file.as_ref())?;
-    fs::create_dir_all(&args.dir).or_exit(Exit::Usage, format!("cannot make {}", args.dir.display()))?;
+    for dir in [&args.dir, state] {
+        fs::create_dir_all(dir).or_exit(Exit::Usage, format!("cannot make {}", dir.display()))?;
+    }
     let credentials = format!("client_id={OPERATOR}\nclient_secret={}", &*secret);
     // First what nobody could tell again; the configuration last, because with it all is there.
     if let Some(path) = &args.secret_file {
-        write_new(path, &format!("{credentials}\n"))?;
+        write_new(path, &format!("{credentials}\n"), 0o600)?;
     }
     let (clock, random) = (Arc::<SystemClock>::default(), Arc::new(SystemRandom));
     Keyring::open(&keys, passphrase, config.key_settings(), clock, random).or_exit(Exit::Usage, "cannot make keys")?;
-    write_new(&file, &text)?;
+    if args.state_dir.is_some() {
+        owner::hand_over(&keys, state)?;
+    }
+    write_new(&file, &text, if args.state_dir.is_some() { 0o640 } else { 0o600 })?;
     if args.secret_file.is_none() {
         say(credentials);
     }
@@ -72,24 +82,41 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).and_then(|mut file| {
+        // Whatever the umask is: who is to read it has been said.
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
     written.or_exit(Exit::Usage, format!("cannot write {}", path.display()))
 }
 
-fn render(args: &Args, secret: &str) -> String {
+fn render(args: &Args, secret: &str) -> Result<String, Failure> {
+    let (store, keys) = places(args)?;
     let issuer = args.issuer.clone().unwrap_or_else(|| format!("http://{}", args.listen));
     // What another one includes needs no mention.
     let all = Permission::ALL.iter().filter(|p| p.included_in().is_empty());
     let all: String = all.map(|p| format!("\n    \"{}\",", p.name())).collect();
-    include_str!("init.toml")
+    let text = include_str!("init.toml")
+        .replace("{store}", &store.to_string())
+        .replace("{keys}", &keys.to_string())
         .replace("{issuer}", &toml::Value::String(issuer).to_string())
         .replace("{listen}", &args.listen.to_string())
         .replace("{operations_listen}", &args.operations_listen.to_string())
         .replace("{operator}", OPERATOR)
         .replace("{secret_sha256}", &SecretHash::of(secret).to_hex())
-        .replace("{permissions}", &format!("[{all}\n]"))
+        .replace("{permissions}", &format!("[{all}\n]"));
+    Ok(text)
+}
+
+/// The store's URL and the directory of the keys, as the configuration names them: beside it, or wherever it lies.
+fn places(args: &Args) -> Result<(toml::Value, toml::Value), Failure> {
+    let state = match &args.state_dir {
+        None => PathBuf::new(),
+        Some(dir) => std::path::absolute(dir).or_exit(Exit::Usage, format!("--state-dir {}", dir.display()))?,
+    };
+    let state = state.to_str().ok_or_else(|| Failure::usage("--state-dir is not UTF-8"))?;
+    let place = |name: &str| if state.is_empty() { name.to_owned() } else { format!("{state}/{name}") };
+    Ok((format!("embedded:{}", place("store")).into(), place("keys").into()))
 }

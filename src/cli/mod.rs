@@ -13,20 +13,37 @@ use clap::{Parser, Subcommand};
 
 mod args;
 mod audit;
+mod audit_log;
+mod backup;
 mod client;
+mod completions;
 mod config;
+mod consent;
 mod demo;
 mod dev;
+mod doctor;
+mod effect;
 mod exit;
 mod feed;
 mod init;
+mod keys;
 mod logs;
 mod node;
+mod notify;
+mod output;
+mod owner;
+mod probe;
 mod remote;
+mod restore;
+mod revoke;
 mod secret;
 mod serve;
+mod session;
+mod store;
+mod subject;
 mod token;
 mod verifier;
+mod webhook;
 
 use exit::{Exit, Failure, OrExit};
 
@@ -47,13 +64,39 @@ enum Command {
     Dev(dev::Args),
     Serve(serve::Args),
     Init(init::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    #[command(subcommand)]
+    Store(store::Command),
     #[command(subcommand)]
     Token(token::Command),
     #[command(subcommand)]
     Feed(feed::Command),
     Verifier(verifier::Args),
+    Probe(probe::Args),
     #[command(subcommand)]
-    Audit(audit::Command),
+    Session(session::Command),
+    Revoke(revoke::Args),
+    #[command(subcommand)]
+    Audit(Audit),
+    #[command(subcommand)]
+    Keys(keys::Command),
+    #[command(subcommand)]
+    Subject(subject::Command),
+    #[command(subcommand)]
+    Webhook(webhook::Command),
+    Doctor(doctor::Args),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
+}
+
+/// Look at the audit log: who had access and when, and who took it away.
+#[derive(Debug, Subcommand)]
+enum Audit {
+    List(audit_log::ListArgs),
+    Tail(audit_log::TailArgs),
+    Verify(audit::VerifyArgs),
+    Export(audit::ExportArgs),
 }
 
 /// Runs the command line and says how it ended.
@@ -64,10 +107,25 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => on_runtime(dev::run(args)),
         Command::Serve(args) => on_runtime(serve::run(args)),
         Command::Init(args) => init::run(&args),
+        Command::Backup(args) => on_runtime(backup::run(args)),
+        Command::Restore(args) => restore::run(&args),
+        Command::Store(command) => on_runtime(store::run(command)),
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),
-        Command::Audit(command) => on_runtime(audit::run(command)),
+        Command::Probe(args) => on_runtime(probe::run(args)),
+        Command::Session(command) => on_runtime(session::run(command)),
+        Command::Revoke(args) => on_runtime(revoke::run(args)),
+        Command::Audit(Audit::List(args)) => on_runtime(audit_log::list(args)),
+        Command::Audit(Audit::Tail(args)) => on_runtime(audit_log::tail(args)),
+        Command::Audit(Audit::Verify(args)) => on_runtime(audit::verify(args)),
+        Command::Audit(Audit::Export(args)) => on_runtime(audit::export(args)),
+        Command::Subject(command) => on_runtime(subject::run(command)),
+        Command::Webhook(webhook::Command::Test(args)) => on_runtime(webhook::test(args)),
+        Command::Keys(command) => on_runtime(keys::run(command)),
+        Command::Doctor(args) => on_runtime(doctor::run(args)),
+        Command::Completions(args) => Ok(completions::completions(&args)),
+        Command::Man(args) => completions::man(&args),
     };
     outcome
         .unwrap_or_else(|failure| {

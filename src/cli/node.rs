@@ -5,12 +5,13 @@ use std::{fs::DirBuilder, future::Future, net::SocketAddr, os::unix::fs::DirBuil
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 
-use super::{Exit, Failure, OrExit, args::StoreUrl};
+use super::{Exit, Failure, OrExit, args::StoreUrl, notify::Notify};
 use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
-    http::{self, Limits, Listeners},
+    http::{self, Limits, Listeners, edge::Settings as Edge},
     keyring::{self, Keyring, Passphrase},
     model::{denial::Retention, family::Lifetimes},
     service::{Client, Clients, Service, Settings},
@@ -36,6 +37,7 @@ pub(super) struct Blueprint {
     pub(super) custom_claims: Option<Vec<String>>,
     pub(super) clients: Vec<Client>,
     pub(super) limits: Limits,
+    pub(super) edge: Edge,
 }
 
 /// The sockets of a node, bound before anything is opened: a port that is taken is the cheapest thing to find out.
@@ -83,6 +85,8 @@ pub(super) struct Node {
     service: Arc<Service>,
     listeners: Listeners,
     limits: Limits,
+    edge: Edge,
+    reload: watch::Sender<()>,
 }
 
 impl Node {
@@ -102,7 +106,13 @@ impl Node {
         let settings = Settings { issuer: issuer.into(), lives: blueprint.lives, custom_claims: claims };
         let service = Service::new(settings, Clients::new(blueprint.clients), keyring, Arc::new(store), clock, random)
             .or_exit(Exit::Usage, "the settings make no service")?;
-        Ok(Self { service: Arc::new(service), listeners: bound.into_listeners(), limits: blueprint.limits })
+        Ok(Self {
+            service: Arc::new(service),
+            listeners: bound.into_listeners(),
+            limits: blueprint.limits,
+            edge: blueprint.edge,
+            reload: watch::Sender::new(()),
+        })
     }
 
     /// Whether it can serve; else why not.
@@ -110,9 +120,30 @@ impl Node {
         self.service.ready().await
     }
 
-    /// Serves until `stop`, and returns once everything that was begun is finished.
-    pub(super) async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Failure> {
-        let served = http::serve(self.listeners, self.service, self.limits, stop).await;
+    /// Whatever is sent to it has the certificates read again.
+    pub(super) fn certificates(&self) -> watch::Sender<()> {
+        self.reload.clone()
+    }
+
+    /// Serves until `stop`, and returns once everything that was begun is finished. Meanwhile `notify` hears that it is
+    /// alive: that its threads take work, and that the store answers, whatever it answers.
+    pub(super) async fn run(
+        self,
+        stop: impl Future<Output = ()> + Send + 'static,
+        notify: Notify,
+    ) -> Result<(), Failure> {
+        let Self { service, listeners, limits, edge, reload } = self;
+        let (asked, teller) = (service.clone(), notify.clone());
+        let alive = tokio::spawn(notify.watch(move || {
+            let service = asked.clone();
+            async move { drop(service.ready().await) }
+        }));
+        let stop = async move {
+            stop.await;
+            teller.stopping();
+        };
+        let served = http::serve_with(listeners, service, limits, edge, reload.subscribe(), stop).await;
+        alive.abort();
         served.or_exit(Exit::CannotTell, "the service ended")
     }
 }
@@ -141,7 +172,7 @@ pub(super) fn store_options(lives: &Lifetimes) -> Options {
 }
 
 /// A lock or a disk may be free again the next time; what is written in the file will not change by itself.
-fn exit_of(error: &OpenError) -> Exit {
+pub(super) fn exit_of(error: &OpenError) -> Exit {
     match error {
         OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => Exit::NotPermitted,
         OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::Usage,

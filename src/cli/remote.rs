@@ -1,18 +1,20 @@
 //! A running service, as the operator's commands speak to it: HTTP with client authentication.
-#![allow(dead_code, reason = "TEMP until the commands are here")]
 
 use std::{
     fs,
     io::{self, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::anyhow;
+use form_urlencoded::byte_serialize;
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Exit, Failure, OrExit, client};
+use super::{Exit, Failure, OrExit, client, output::plain};
+use crate::verifier::follow::http::{self, FetchError};
 
 /// The environment variable with the secret itself. There is no argument for it: arguments are public.
 const SECRET: &str = "RESCIND_CLIENT_SECRET";
@@ -26,14 +28,14 @@ const MAX_ANSWER: usize = 8 << 20;
 #[command(next_help_heading = "Service")]
 pub(super) struct Server {
     /// The running service.
-    #[arg(long, value_name = "URL", env = "RESCIND_SERVER")]
+    #[arg(long, value_name = "URL", env = "RESCIND_SERVER", hide_env_values = true)]
     server: String,
     /// The client that asks; it needs the permission for it.
-    #[arg(long, value_name = "ID", env = "RESCIND_CLIENT_ID")]
+    #[arg(long, value_name = "ID", env = "RESCIND_CLIENT_ID", hide_env_values = true)]
     client_id: String,
     /// A file with its secret, or `-` for stdin. The secret itself may be in the environment variable
     /// RESCIND_CLIENT_SECRET.
-    #[arg(long, value_name = "FILE", env = "RESCIND_CLIENT_SECRET_FILE")]
+    #[arg(long, value_name = "FILE", env = "RESCIND_CLIENT_SECRET_FILE", hide_env_values = true)]
     client_secret_file: Option<PathBuf>,
 }
 
@@ -48,48 +50,96 @@ pub(super) struct Remote {
 impl Server {
     /// Reads the secret. Nothing is asked yet.
     pub(super) fn connect(&self) -> Result<Remote, Failure> {
-        let base = Url::parse(&self.server).or_exit(Exit::Usage, format!("--server `{}`", self.server))?;
-        let client = client::client_for(&base).or_exit(Exit::Usage, "--server")?;
-        Ok(Remote { client, base, id: self.client_id.clone(), secret: self.secret()? })
+        let base = base(&self.server)?;
+        // Before the secret is read: plain HTTP to another machine is not worth a question.
+        client::check_transport(&base).or_exit(Exit::Usage, "--server")?;
+        let secret = secret(&self.client_id, self.client_secret_file.as_deref())?;
+        Self::known(base, &self.client_id, secret)
     }
 
-    fn secret(&self) -> Result<Zeroizing<String>, Failure> {
-        let secret = match &self.client_secret_file {
-            Some(path) => read_secret(path)?,
-            None => Zeroizing::new(std::env::var(SECRET).unwrap_or_default()),
-        };
-        match secret.trim() {
-            "" => Err(Failure::usage(format!(
-                "no secret for client `{}`: name a file with --client-secret-file, or set {SECRET}",
-                self.client_id
-            ))),
-            secret => Ok(Zeroizing::new(secret.to_owned())),
+    /// Where the address and the secret are known already.
+    pub(super) fn known(base: Url, id: &str, secret: Zeroizing<String>) -> Result<Remote, Failure> {
+        let client = client::client_for(&base).or_exit(Exit::Usage, "--server")?;
+        Ok(Remote { client, base, id: id.to_owned(), secret })
+    }
+
+    /// Whether stdin is not free for an answer.
+    pub(super) fn takes_stdin(&self) -> bool {
+        self.client_secret_file.as_deref() == Some(Path::new("-"))
+    }
+}
+
+/// The service's address, which is no place for a secret.
+pub(super) fn base(server: &str) -> Result<Url, Failure> {
+    let bad = |why: &str| Failure::usage(format!("--server: {why}; write it as https://auth.example"));
+    let base = Url::parse(server).map_err(|e| bad(&format!("not a URL ({e})")))?;
+    if !base.username().is_empty() || base.password().is_some() {
+        return Err(bad("the URL names a user; the client goes into --client-id"));
+    }
+    if base.query().is_some() || base.fragment().is_some() {
+        return Err(bad("the URL has a query or a fragment"));
+    }
+    Ok(base)
+}
+
+/// The client's secret, from a file, stdin or the environment.
+pub(super) fn secret(client: &str, file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    let text = match (file, std::env::var(SECRET)) {
+        (Some(path), _) => read_secret(path)?,
+        (None, Ok(text)) => Zeroizing::new(text),
+        (None, Err(std::env::VarError::NotPresent)) => Zeroizing::default(),
+        (None, Err(std::env::VarError::NotUnicode(_))) => return Err(Failure::usage(format!("{SECRET} is not UTF-8"))),
+    };
+    match (text.trim(), file) {
+        ("", Some(file)) => Err(Failure::usage(format!("--client-secret-file {}: is empty", file.display()))),
+        ("", None) => Err(Failure::usage(format!(
+            "no secret for client `{}`: name a file with --client-secret-file, or set {SECRET}",
+            plain(client)
+        ))),
+        (secret, _) if secret.chars().any(char::is_control) => {
+            Err(Failure::usage("the client secret has more than one line; is it another file?"))
         }
+        (secret, _) => Ok(Zeroizing::new(secret.to_owned())),
     }
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let mut text = Zeroizing::new(String::new());
+    let named = || format!("--client-secret-file {}", path.display());
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
-        Box::new(fs::File::open(path).or_exit(Exit::Usage, format!("--client-secret-file {}", path.display()))?)
+        let file = fs::File::open(path).or_exit(Exit::Usage, named())?;
+        check_mode(path, &file.metadata()?)?;
+        Box::new(file)
     };
-    source
-        .take(MAX_SECRET)
-        .read_to_string(&mut text)
-        .or_exit(Exit::Usage, format!("--client-secret-file {}", path.display()))?;
+    let mut text = Zeroizing::new(String::new());
+    source.take(MAX_SECRET + 1).read_to_string(&mut text).or_exit(Exit::Usage, named())?;
+    if text.len() as u64 > MAX_SECRET {
+        return Err(Failure::usage(format!("{}: longer than {MAX_SECRET} bytes; it is no client secret", named())));
+    }
     Ok(text)
+}
+
+/// A secret that everybody on the machine can read is none. A group may be one of its own.
+fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), Failure> {
+    let mode = metadata.permissions().mode() & 0o777;
+    if !metadata.is_file() || mode & 0o007 == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Failure::usage(format!(
+        "--client-secret-file {path}: everyone on this machine can reach it (mode {mode:04o}); mend it with: chmod \
+         600 '{path}'"
+    )))
 }
 
 impl Remote {
     /// A request to the path that these segments make.
     pub(super) fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
-        self.client.request(method, url).basic_auth(&self.id, Some(&*self.secret))
+        let url = at(&self.base, path);
+        // RFC 6749 §2.3.1: both are form-encoded first.
+        let [id, secret] = [&self.id, &*self.secret].map(|s| Zeroizing::new(encoded(s)));
+        self.client.request(method, url).basic_auth(&*id, Some(&*secret))
     }
 
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failure> {
@@ -108,23 +158,50 @@ impl Remote {
         json(self.send(self.request(Method::POST, path).json(body)).await?).await
     }
 
+    pub(super) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
+        json(self.send(self.request(Method::DELETE, path)).await?).await
+    }
+
     /// Sends it; whatever is not a 2xx is the failure that a script can tell apart by its exit code.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let answer = request.send().await.map_err(|e| unreachable(&self.base, &e))?;
         if answer.status().is_success() {
             return Ok(answer);
         }
         Err(refusal(answer, &self.id).await)
     }
+}
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let error = crate::verifier::follow::http::FetchError::http(&self.base, error);
-        Failure::new(Exit::CannotTell, error)
+/// The path that these segments make, below where the service is.
+pub(super) fn at(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
     }
+    url
+}
+
+fn encoded(text: &str) -> String {
+    byte_serialize(text.as_bytes()).collect()
+}
+
+/// What it was, and what usually is the matter.
+pub(super) fn unreachable(base: &Url, error: &reqwest::Error) -> Failure {
+    let is_connect = error.is_connect();
+    let error = FetchError::http(base, error).to_string();
+    let hint = match () {
+        () if error.contains("certificate") => {
+            "; its certificate is not trusted here: name the authority's file in SSL_CERT_FILE, or mend the certificate"
+        }
+        () if error.contains("dns error") => "; is the host's name right?",
+        () if is_connect => "; does the service run, and is the port right?",
+        () => "",
+    };
+    Failure::new(Exit::CannotTell, anyhow!("{}{hint}", plain(&error)))
 }
 
 async fn json(answer: Response) -> Result<Value, Failure> {
-    let body = crate::verifier::follow::http::body(answer, MAX_ANSWER).await?;
+    let body = http::body(answer, MAX_ANSWER).await?;
     if body.is_empty() {
         return Ok(Value::Null);
     }
@@ -134,13 +211,15 @@ async fn json(answer: Response) -> Result<Value, Failure> {
 /// RFC 9457: what the service says of it, and whom it asks to act.
 async fn refusal(answer: Response, client: &str) -> Failure {
     let status = answer.status().as_u16();
-    let wait = answer.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let body = crate::verifier::follow::http::body(answer, MAX_ANSWER).await.unwrap_or_default();
+    let header = |name| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(plain);
+    let (wait, moved) = (header(header::RETRY_AFTER), header(header::LOCATION));
+    let body = http::body(answer, MAX_ANSWER).await.unwrap_or_default();
     let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let member = |name: &str| problem[name].as_str().map(str::to_owned);
-    let (code, detail) = (member("code"), member("detail"));
-    let mut text = match (code, detail) {
-        (Some(code), Some(detail)) => format!("{detail} ({code})"),
+    let member = |name: &str| problem[name].as_str().map(plain);
+    let (code, client) = (member("code"), plain(client));
+    let mut text = match (&code, member("detail"), moved) {
+        (Some(code), Some(detail), _) => format!("{detail} ({code})"),
+        (_, _, Some(moved)) => format!("the service answered {status} and points to {moved}; is that the --server?"),
         _ => format!("the service answered {status}; is --server a Rescind service?"),
     };
     if let Some(earliest) = member("earliest") {
@@ -150,7 +229,6 @@ async fn refusal(answer: Response, client: &str) -> Failure {
         text += &format!("; try again in {seconds} s");
     }
     let exit = match status {
-        400 | 413 | 415 | 422 => Exit::Usage,
         401 => {
             text = format!("client `{client}`: {text}; check its id and its secret");
             Exit::NotPermitted
@@ -159,6 +237,9 @@ async fn refusal(answer: Response, client: &str) -> Failure {
             text = format!("client `{client}`: {text}");
             Exit::NotPermitted
         }
+        // What speaks no problems is not the service: nothing can be concluded from it.
+        _ if code.is_none() || code.as_deref() == Some("no_such_path") => Exit::CannotTell,
+        400 | 413 | 415 | 422 => Exit::Usage,
         404 | 410 => Exit::NotFound,
         409 | 412 => Exit::No,
         _ => Exit::CannotTell,

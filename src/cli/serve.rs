@@ -3,6 +3,11 @@
 use std::{env, fs, path::PathBuf};
 
 use clap::ValueEnum;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
 
 use super::{
     Exit, Failure, OrExit,
@@ -10,8 +15,14 @@ use super::{
     config::Config,
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
+    notify::Notify,
 };
-use crate::{keyring::Passphrase, store::embedded::Acceptance};
+use crate::{
+    clock::{Clock, SystemClock},
+    http::edge::Settings as Edge,
+    keyring::Passphrase,
+    store::embedded::Acceptance,
+};
 
 /// The passphrase of the keys, by its environment variable. There is no argument for it: arguments are public.
 const PASSPHRASE: &str = "RESCIND_KEYS_PASSPHRASE";
@@ -19,6 +30,7 @@ const PASSPHRASE: &str = "RESCIND_KEYS_PASSPHRASE";
 /// Serve, as a configuration file says.
 ///
 /// `rescind init` writes a file to begin with. SIGTERM and SIGINT stop it after everything that was begun is finished.
+/// Where NOTIFY_SOCKET is set, as systemd sets it, it says when it serves and stops, and feeds the watchdog.
 /// Logs go to stderr as JSON; RUST_LOG says how much. The passphrase of the keys may be in the environment variable
 /// RESCIND_KEYS_PASSPHRASE.
 #[derive(Debug, clap::Args)]
@@ -59,19 +71,37 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let passphrase = passphrase(args.keys_passphrase_file.as_ref().or(config.keys.passphrase_file.as_ref()))?;
     let stop = stop_signal()?;
     let bound = Bound::at(config.listen.0, config.operations_listen.as_ref().map(|at| at.0)).await?;
-    let (listen, operations) = (bound.public_url()?, bound.operations_url()?);
     let mut options = config.store_options(store_options(&config.lives()));
     options.acceptance = args.accept_store_loss.into();
-    let node = Node::open(blueprint(&config, passphrase), bound, options)?;
-    if let Err(why) = node.ready().await {
+    let edge = config.edge(SystemClock::default().now())?;
+    let url = |url: String, tls: bool| if tls { url.replacen("http:", "https:", 1) } else { url };
+    let listen = url(bound.public_url()?, edge.tls.is_some());
+    let operations = bound.operations_url()?.map(|at| url(at, edge.operations_tls.is_some()));
+    let node = Node::open(blueprint(&config, passphrase, edge), bound, options)?;
+    let standing = node.ready().await;
+    if let Err(why) = &standing {
         tracing::error!(why, "serving 503 until an operator decides");
     }
+    let _on_hangup = read_certificates_on_hangup(node.certificates())?;
     tracing::info!(issuer = config.issuer, listen, operations, "serving");
-    node.run(stop).await?;
+    let notify = Notify::from_env();
+    // Up, also where it says 503: to be started again would not help it, and its answers tell clients to come again.
+    notify.ready(&standing.map_or_else(|why| format!("503: {why}"), |()| format!("serving {}", config.issuer)));
+    node.run(stop, notify).await?;
     Ok(Exit::Yes)
 }
 
-fn blueprint(config: &Config, passphrase: Option<Passphrase>) -> Blueprint {
+/// SIGHUP, as whoever renews certificates sends it. In force until the task is aborted, with the process.
+fn read_certificates_on_hangup(certificates: watch::Sender<()>) -> Result<JoinHandle<()>, Failure> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            certificates.send_replace(());
+        }
+    }))
+}
+
+fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Blueprint {
     Blueprint {
         issuer: Some(config.issuer.clone()),
         keys: Keys::Dir(config.keys.dir.clone(), passphrase),
@@ -81,6 +111,7 @@ fn blueprint(config: &Config, passphrase: Option<Passphrase>) -> Blueprint {
         custom_claims: config.custom_claims.clone(),
         clients: config.clients(),
         limits: config.limits(),
+        edge,
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     client::check_transport,
     logs,
     node::{Bound, stop_signal},
+    notify::Notify,
     say,
 };
 use crate::{
@@ -94,7 +95,16 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     if !args.listen.ip().is_loopback() {
         tracing::warn!(listen, "tokens come here in the clear, and who reaches this address can try tokens on it");
     }
+    let notify = Notify::from_env();
+    // Not once it has heard of the revocations: until then it answers 503, and whoever waits for it need not.
+    notify.ready(&format!("answering at {listen}; 503 until it has heard of all revocations"));
+    let alive = tokio::spawn(notify.clone().watch(async || {}));
+    let stop = async move {
+        stop.await;
+        notify.stopping();
+    };
     sidecar::serve(bound.into_listeners(), Arc::new(sidecar), sidecar::limits(), stop).await;
+    alive.abort();
     Ok(Exit::Yes)
 }
 

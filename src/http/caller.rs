@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     App,
+    edge::{Room, Visit},
     error::{ApiError, OAuthError},
     form::Form,
 };
@@ -31,6 +32,7 @@ pub(super) struct Peer(pub(super) SocketAddr);
 /// A request to an OAuth endpoint: its form, and who sent it.
 pub(super) struct OAuthCall {
     pub(super) form: Form,
+    pub(super) visit: Visit,
     pub(super) ctx: Context,
 }
 
@@ -42,11 +44,12 @@ impl FromRequest<App> for OAuthCall {
         if !is_type(&parts.headers, "application/x-www-form-urlencoded") {
             return Err(Error::request("Content-Type", "must be application/x-www-form-urlencoded").into());
         }
-        let body = read_body(body, app.limits.body, app.limits.body_timeout).await?;
+        let body = read_body(&parts, body, app).await?;
         let mut form = Form::read(&body)?;
         let credentials = oauth_credentials(&parts.headers, &mut form)?;
-        let caller = app.service.authenticate(&credentials)?;
-        Ok(Self { form, ctx: Context { caller, origin: origin(&parts) } })
+        let visit = visit(&parts);
+        let caller = app.edge.admit(visit, app.service.authenticate(&credentials), &*app.service.clock)?;
+        Ok(Self { form, visit, ctx: Context { caller, origin: origin(&parts) } })
     }
 }
 
@@ -58,7 +61,7 @@ impl FromRequestParts<App> for ApiCall {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let credentials = basic(&parts.headers)?.ok_or(Error::Client)?;
-        let caller = app.service.authenticate(&credentials)?;
+        let caller = app.edge.admit(visit(parts), app.service.authenticate(&credentials), &*app.service.clock)?;
         Ok(Self(Context { caller, origin: origin(parts) }))
     }
 }
@@ -74,7 +77,7 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
         if !is_type(&parts.headers, "application/json") {
             return Err(Error::request("Content-Type", "must be application/json").into());
         }
-        let body = read_body(body, app.limits.body, app.limits.body_timeout).await?;
+        let body = read_body(&parts, body, app).await?;
         let value = serde_json::from_slice(&body).map_err(|e| Error::request("body", json_hint(&e)))?;
         Ok(Self(value))
     }
@@ -157,8 +160,10 @@ fn is_type(headers: &HeaderMap, expected: &str) -> bool {
     value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(expected))
 }
 
-async fn read_body(body: axum::body::Body, limit: usize, within: std::time::Duration) -> Result<Bytes, Error> {
-    match tokio::time::timeout(within, axum::body::to_bytes(body, limit)).await {
+async fn read_body(parts: &Parts, body: axum::body::Body, app: &App) -> Result<Bytes, Error> {
+    let (limit, within) = (app.limits.body, app.limits.body_timeout);
+    let room: &Room = parts.extensions.get().expect("the gate puts it there");
+    match room.outside(tokio::time::timeout(within, axum::body::to_bytes(body, limit))).await? {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(Error::request("body", format!("is longer than {limit} bytes, or broke off"))),
         Err(_) => Err(Error::request("body", "came too slowly")),
@@ -214,8 +219,12 @@ fn form_decode(bytes: &[u8]) -> Option<String> {
     (!name.contains('\u{fffd}')).then(|| name.into_owned())
 }
 
+fn visit(parts: &Parts) -> Visit {
+    *parts.extensions.get().expect("the gate puts it there")
+}
+
 fn origin(parts: &Parts) -> Origin {
-    let ip = parts.extensions.get::<Peer>().map(|p| p.0.ip().to_canonical().to_string().into());
+    let ip = Some(visit(parts).address.to_string().into());
     let agent = parts.headers.get(header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let user_agent = agent.map(|a| a.chars().filter(|c| !c.is_control()).take(256).collect::<String>().into());
     Origin { ip, user_agent }

@@ -43,6 +43,7 @@ fn table(error: &Error) -> (StatusCode, &'static str) {
         Error::Beyond(_) => (StatusCode::FORBIDDEN, "beyond_permission"),
         Error::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
         Error::Conflict { code, .. } => (StatusCode::CONFLICT, code),
+        Error::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
         Error::Unavailable { code, .. } => (StatusCode::SERVICE_UNAVAILABLE, code),
     }
 }
@@ -136,8 +137,10 @@ fn finish(mut response: Response, error: &Error) -> Response {
                 HeaderValue::from_static(r#"Basic realm="rescind", charset="UTF-8""#),
             );
         }
-        Error::Unavailable { retry_after, .. } => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+        Error::Unavailable { retry_after, .. } | Error::TooMany { retry_after, .. } => {
+            // Rounded up: whoever comes as told must not be sent away again.
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         _ => {}
     }

@@ -3,6 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use axum::{
+    Extension,
     extract::{Path, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use super::{
     App, Limits,
     caller::Query,
+    edge::Visit,
     error::{ApiError, Problem, bare_problem},
 };
 use crate::{
@@ -89,15 +91,22 @@ fn jwt(answer: Answer) -> Response {
     responses(
         (status = 200, body = String, content_type = "application/jwt"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn tail(State(app): State<App>, Query(params): Query<TailParams>) -> Result<Response, ApiError> {
+pub(super) async fn tail(
+    State(app): State<App>,
+    Extension(visit): Extension<Visit>,
+    Query(params): Query<TailParams>,
+) -> Result<Response, ApiError> {
     let ask = params.ask(&app.limits)?;
     let mut stopped = app.stopped.clone();
     // Whoever waits would hold up a graceful stop.
     let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
-    Ok(jwt(app.service.feed_tail(ask, app.limits.followers, stop).await?))
+    let answer = app.service.feed_tail(ask, app.limits.followers, stop).await?;
+    app.edge.sent(visit, answer.entries, &*app.service.clock);
+    Ok(jwt(answer))
 }
 
 /// A page of the log's history as a JWS (`typ: rescind-feed-page+jwt`), for caches to keep.
@@ -110,11 +119,13 @@ pub(super) async fn tail(State(app): State<App>, Query(params): Query<TailParams
     responses(
         (status = 200, body = String, content_type = "application/jwt"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn page(
     State(app): State<App>,
+    Extension(visit): Extension<Visit>,
     Path((epoch, number)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let no_such_page = || bare_problem(StatusCode::NOT_FOUND, "no_such_page", "it is not whole yet, or all expired");
@@ -122,6 +133,7 @@ pub(super) async fn page(
     let named = number.parse().ok().filter(|n: &u64| n.to_string() == number);
     let (Ok(epoch), Some(number)) = (epoch.parse::<Epoch>(), named) else { return Ok(no_such_page()) };
     let Some(answer) = app.service.feed_page(epoch, number).await? else { return Ok(no_such_page()) };
+    app.edge.sent(visit, answer.entries, &*app.service.clock);
     let mut response = jwt(answer);
     let caching = HeaderValue::from_static("public, max-age=3600");
     response.headers_mut().insert(header::CACHE_CONTROL, caching);

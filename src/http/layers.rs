@@ -59,7 +59,7 @@ fn too_slow() -> Error {
     }
 }
 
-fn refuse(route: &str, error: Error) -> Response {
+pub(super) fn refuse(route: &str, error: Error) -> Response {
     if route.starts_with("/oauth2/") { OAuthError(error).into_response() } else { ApiError(error).into_response() }
 }
 

@@ -14,10 +14,12 @@ use axum::{
 use tokio::sync::watch;
 use utoipa::OpenApi;
 
+use self::edge::Edge;
 use crate::service::{Error, Service};
 
 mod audit;
 mod caller;
+pub mod edge;
 mod effect;
 mod error;
 mod feed;
@@ -28,12 +30,14 @@ mod operate;
 mod operations;
 mod server;
 mod sessions;
+mod store;
 mod subjects;
+mod webhook;
 mod wellknown;
 
 pub(crate) use error::bare_problem;
 pub(crate) use server::listen;
-pub use server::{Listeners, serve};
+pub use server::{Listeners, serve, serve_with};
 
 /// What a request may cost.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +80,7 @@ impl Default for Limits {
 pub(crate) struct App {
     pub(crate) service: Arc<Service>,
     pub(crate) limits: Limits,
+    pub(crate) edge: Arc<Edge>,
     /// True once the node is to stop: what has begun is finished, and nothing is waited for.
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -109,6 +114,10 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/head", get(audit::head))
         .route("/v1/subjects/{subject}", get(subjects::export).delete(subjects::erase))
+        .route("/v1/webhook/test", post(webhook::test))
+        .route("/v1/backup", get(store::backup))
+        .route("/v1/store", get(store::store))
+        .route("/v1/store/restored", post(store::restored))
         .route(FEED, get(feed::tail))
         .route("/v1/feed/{epoch}/{page}", get(feed::page))
         .route("/openapi.json", get(openapi));
@@ -123,7 +132,9 @@ pub(crate) fn router(app: &App) -> Router {
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
         .layer(middleware::from_fn_with_state(app.clone(), layers::around))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::cors))
         .with_state(app.clone())
 }
 
@@ -144,8 +155,9 @@ pub(crate) fn operations_router(app: &App) -> Router {
         sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
         effect::end_sessions,
         operate::revoke, operate::revocations, operate::keys, operate::rotate, audit::list, audit::head,
-        subjects::export, subjects::erase,
+        subjects::export, subjects::erase, webhook::test,
         feed::tail, feed::page,
+        store::backup, store::store, store::restored,
     ),
     modifiers(&ClientAuthentication)
 )]

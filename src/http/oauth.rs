@@ -89,15 +89,23 @@ pub(super) struct OneTokenForm {
     security((), ("client" = [])),
     responses(
         (status = 200, body = TokenResponse),
-        (status = 400, body = OAuthErrorBody), (status = 401, body = OAuthErrorBody), (status = 503, body = OAuthErrorBody),
+        (status = 400, body = OAuthErrorBody), (status = 401, body = OAuthErrorBody),
+        (status = 429, body = OAuthErrorBody), (status = 503, body = OAuthErrorBody),
     )
 )]
 pub(super) async fn token(State(app): State<App>, call: OAuthCall) -> Result<Json<TokenResponse>, OAuthError> {
-    let OAuthCall { form, ctx } = call;
+    let OAuthCall { form, ctx, visit } = call;
     let scope = form.get("scope").map(str::parse::<Scope>).transpose();
     let scope = scope.map_err(|_| Error::Scope("scope: words of visible ASCII, one space between them"))?;
     let tokens = match form.required("grant_type")? {
-        "refresh_token" => app.service.refresh(&ctx, form.required("refresh_token")?, scope.as_ref()).await?,
+        "refresh_token" => {
+            let outcome = app.service.refresh(&ctx, form.required("refresh_token")?, scope.as_ref()).await;
+            // Whoever proves nothing and has nothing that is good is guessing.
+            if matches!(outcome, Err(Error::Grant(_))) && !ctx.caller.proven {
+                app.edge.failed(visit, &*app.service.clock);
+            }
+            outcome?
+        }
         "client_credentials" => app.service.client_credentials(&ctx, scope).await?,
         _ => return Err(Error::UnsupportedGrantType.into()),
     };
@@ -111,7 +119,8 @@ pub(super) async fn token(State(app): State<App>, call: OAuthCall) -> Result<Jso
     security((), ("client" = [])),
     responses(
         (status = 200, description = "It is no longer good, or never was"),
-        (status = 400, body = OAuthErrorBody), (status = 401, body = OAuthErrorBody), (status = 503, body = OAuthErrorBody),
+        (status = 400, body = OAuthErrorBody), (status = 401, body = OAuthErrorBody),
+        (status = 429, body = OAuthErrorBody), (status = 503, body = OAuthErrorBody),
     )
 )]
 pub(super) async fn revoke(State(app): State<App>, call: OAuthCall) -> Result<(), OAuthError> {
@@ -126,7 +135,7 @@ pub(super) async fn revoke(State(app): State<App>, call: OAuthCall) -> Result<()
     responses(
         (status = 200, description = "`{\"active\":false}`, or the token's claims with `active` true", body = Object),
         (status = 400, body = OAuthErrorBody), (status = 401, body = OAuthErrorBody),
-        (status = 403, body = OAuthErrorBody), (status = 503, body = OAuthErrorBody),
+        (status = 403, body = OAuthErrorBody), (status = 429, body = OAuthErrorBody), (status = 503, body = OAuthErrorBody),
     )
 )]
 pub(super) async fn introspect(State(app): State<App>, call: OAuthCall) -> Result<Response, OAuthError> {

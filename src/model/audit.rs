@@ -43,6 +43,10 @@ pub enum Event {
     AuditDropped,
     /// The log is not the one that this service wrote.
     AuditBroken,
+    /// A client began to fetch a backup: from here on it may have what the store holds.
+    BackupStarted,
+    /// A backup was sent to its end.
+    BackupFinished,
 }
 
 /// How it ended.

@@ -57,6 +57,14 @@ pub enum Error {
         /// From when it will be possible, if that is known.
         earliest: Option<Timestamp>,
     },
+    /// Too much, too often: 429. Nothing was changed.
+    #[error("{whose} asks too often; nothing was changed")]
+    TooMany {
+        /// Who is measured.
+        whose: &'static str,
+        /// When to come again.
+        retry_after: Duration,
+    },
     /// We cannot tell: 503.
     #[error("{why}")]
     Unavailable {

@@ -1,6 +1,6 @@
 //! Counters for `/metrics`. No label ever holds a subject, a session or a token.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -12,6 +12,10 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+use crate::model::Timestamp;
+
+use super::evidence_metrics::EvidenceMetrics;
 
 /// One label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,9 +58,11 @@ pub struct Metrics {
     seconds: Family<Route, Histogram>,
     queue: Gauge,
     store_bytes: Gauge,
+    last_backup: Gauge<f64, AtomicU64>,
     feed_followers: Gauge,
     feed_answers: Family<Kind, Counter>,
     feed_entries: Counter,
+    pub(super) evidence: EvidenceMetrics,
 }
 
 impl Default for Metrics {
@@ -77,9 +83,11 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(histogram),
             queue: Gauge::default(),
             store_bytes: Gauge::default(),
+            last_backup: Gauge::default(),
             feed_followers: Gauge::default(),
             feed_answers: Family::default(),
             feed_entries: Counter::default(),
+            evidence: EvidenceMetrics::default(),
         };
         registry.register("refreshes", "Refresh tokens presented, by outcome", new.refreshes.clone());
         registry.register("introspections", "Tokens introspected, by outcome", new.introspections.clone());
@@ -97,9 +105,15 @@ impl Default for Metrics {
         registry.register("http_request_duration_seconds", "Time to answer, by route", new.seconds.clone());
         registry.register("store_queue", "Requests that wait for the store's writer", new.queue.clone());
         registry.register("store_bytes", "Size of the store", new.store_bytes.clone());
+        registry.register(
+            "store_last_backup_timestamp_seconds",
+            "The instant that the last backup shows; 0 if there was none",
+            new.last_backup.clone(),
+        );
         registry.register("feed_followers", "Followers of the feed that wait for news", new.feed_followers.clone());
         registry.register("feed_answers", "Answers to followers, by kind", new.feed_answers.clone());
         registry.register("feed_entries", "Denylist entries sent to followers", new.feed_entries.clone());
+        new.evidence.register(&mut registry);
         Self { registry: Mutex::new(registry), ..new }
     }
 }
@@ -139,12 +153,21 @@ impl Metrics {
         self.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    pub(crate) fn backed_up(&self, at: Option<Timestamp>) {
+        self.last_backup.set(at.map_or(0.0, |at| at.millis() as f64 / 1000.0));
+    }
+
     pub(crate) fn followers(&self, waiting: usize) {
         self.feed_followers.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
     pub(crate) fn feed_answer(&self, kind: &'static str, entries: usize) {
         self.feed_answers.get_or_create(&Kind { kind }).inc();
         self.feed_entries.inc_by(entries as u64);
+    }
+
+    /// Adds what others count.
+    pub(crate) fn extend(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The text exposition (OpenMetrics 1.0).

@@ -14,13 +14,15 @@ use crate::{
         audit::{Draft, Origin},
         family::{Lifetimes, Standing},
     },
-    store::{Backend, DenyStore, FamilyStore},
+    store::{Backend, DenyStore, EvidenceStore, FamilyStore},
     verifier::{Checker, MAX_LEEWAY, Verifier},
 };
 
+mod alerts;
 mod clients;
 mod ending;
 mod error;
+mod evidence_metrics;
 mod feed;
 mod grants;
 mod impact;
@@ -29,8 +31,11 @@ mod metrics;
 mod notary;
 mod operate;
 mod sessions;
+mod store;
 mod subjects;
+mod webhook;
 
+pub use alerts::AlertSettings;
 pub use clients::{Caller, Client, Clients, Credentials, Permission, SecretHash};
 pub use ending::{Ended, Ending};
 pub use error::Error;
@@ -41,7 +46,9 @@ pub use metrics::Metrics;
 pub use notary::read_statement;
 pub use operate::{Revocation, RevocationPage};
 pub use sessions::{Amendment, NewSession, SessionPage};
+pub use store::Backup;
 pub use subjects::{Dossier, Erasure};
+pub use webhook::{Attempt, Kind, WebhookSecret, WebhookSecretError, WebhookSettings, WebhookUrlError};
 
 /// How a node behaves.
 #[derive(Debug, Clone)]
@@ -66,6 +73,11 @@ pub struct Service {
     pub(crate) store: Arc<Backend>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    alerts: alerts::Alerts,
+    webhook: Option<webhook::Webhook>,
+    /// One backup at a time.
+    backups: Arc<tokio::sync::Semaphore>,
     /// For introspection: to the second.
     checker: Checker,
     /// For revocation: a token is worth denying as long as some verifier, with all its leeway, would accept it.
@@ -132,6 +144,10 @@ impl Service {
             denylist: Denylist::new(store.clone(), keyring.clone()),
             feed: Feed::new(&settings.issuer, store.clone(), keyring.clone(), clock.clone()),
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
+            backups: Arc::new(tokio::sync::Semaphore::new(1)),
+            random,
+            alerts: alerts::Alerts::default(),
+            webhook: None,
             settings,
             clients,
             keyring,
@@ -141,6 +157,22 @@ impl Service {
             checker,
             lenient,
         })
+    }
+
+    /// From when on something is too often.
+    #[must_use]
+    pub fn with_alerts(mut self, settings: AlertSettings) -> Self {
+        self.alerts.settings = settings;
+        self
+    }
+
+    /// Whom to tell.
+    ///
+    /// # Errors
+    /// [`WebhookUrlError`].
+    pub fn with_webhook(mut self, settings: WebhookSettings) -> Result<Self, WebhookUrlError> {
+        self.webhook = Some(webhook::Webhook::new(settings)?);
+        Ok(self)
     }
 
     /// Its counters.
@@ -162,6 +194,7 @@ impl Service {
     pub fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Error> {
         self.clients.authenticate(credentials).ok_or_else(|| {
             self.metrics.client_refused();
+            self.authentication_failed(credentials.name());
             Error::Client
         })
     }
@@ -174,11 +207,11 @@ impl Service {
         match self.store.standing() {
             Standing::Whole => self.denylist.entries(u64::MAX, 1).await.map(drop).map_err(|e| e.to_string()),
             Standing::Wiped => Err("the store is empty, its witness remembers another: put the store back, or accept \
-                                    the loss with --accept-store-loss end-sessions"
+                                    the loss with `rescind store restored` or --accept-store-loss end-sessions"
                 .into()),
             Standing::NotWhole => {
                 Err("the store is older than its witness: put the newer one back, or accept the loss \
-                                       with --accept-store-loss end-sessions"
+                                       with `rescind store restored` or --accept-store-loss end-sessions"
                     .into())
             }
         }
@@ -201,12 +234,17 @@ impl Service {
         }
         // Whatever became of the one who changed the keys: the node's own verifiers are never far behind.
         self.follow_keys();
+        self.write_alerts().await;
+        if let Ok(signed) = self.store.audit_head().await {
+            self.metrics.evidence.audit(signed.head.kept(), self.store.audit_broken());
+        }
     }
 
     /// Takes the measurements that stand for an instant.
     pub(crate) fn measure(&self) {
         self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
         self.metrics.followers(self.feed.followers());
+        self.metrics.backed_up(self.store.last_backup_at());
     }
 
     /// Mints, or says what made the token too long.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Context, Error, Permission, Service};
+use super::{Context, Error, Permission, Service, alerts::Often};
 use crate::{
     keyring::{KeyInfo, RotateError, Rotated},
     model::{
@@ -64,6 +64,7 @@ impl Service {
             }
         };
         self.metrics.revocation(kind);
+        self.count(Often::Revoked(ctx.caller.client.id.clone()));
         Ok(entry)
     }
 

@@ -13,12 +13,12 @@ use serde_json::Value;
 
 use super::support::{Basic, Ended, JSON, Server, edit, end_of, get, post, rescind};
 
-struct Place {
+pub(super) struct Place {
     _dir: tempfile::TempDir,
-    dir: PathBuf,
-    issuer: String,
-    operations: String,
-    operator: Basic,
+    pub(super) dir: PathBuf,
+    pub(super) issuer: String,
+    pub(super) operations: String,
+    pub(super) operator: Basic,
 }
 
 /// Two addresses on a loopback of this test's own: nobody takes a port between its choice and its use.
@@ -36,7 +36,7 @@ fn init(dir: &Path, listen: &str, operations: &str) -> Ended {
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("node");
         let [listen, operations] = free();
@@ -49,7 +49,7 @@ impl Place {
         let url = |at: &str| format!("http://{at}");
         Self { _dir: temp, dir, issuer: url(&listen), operations: url(&operations), operator }
     }
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.dir.join("rescind.toml")
     }
     fn serve(&self) -> Command {
@@ -58,7 +58,7 @@ impl Place {
         command
     }
     /// Serves, and returns once /readyz says `ready` (200 or 503).
-    fn start(&self, args: &[&str], ready: u16) -> Server {
+    pub(super) fn start(&self, args: &[&str], ready: u16) -> Server {
         let mut server = Server::start(self.serve().args(args));
         for _ in 0..500 {
             let at = self.operations.strip_prefix("http://").unwrap();
@@ -72,13 +72,13 @@ impl Place {
         server.terminate();
         panic!("it does not serve: {}", server.ended().stderr);
     }
-    fn open(&self) -> Value {
+    pub(super) fn open(&self) -> Value {
         let body = r#"{"subject":"alice","audience":["api"],"scope":"read"}"#;
         let (status, session) = post(&self.issuer, "/v1/sessions", Some(&self.operator), JSON, body);
         assert_eq!(status, 201, "{session}");
         session
     }
-    fn refresh(&self, session: &Value) -> (u16, Value) {
+    pub(super) fn refresh(&self, session: &Value) -> (u16, Value) {
         let form = format!("grant_type=refresh_token&refresh_token={}", session["refresh_token"].as_str().unwrap());
         post(&self.issuer, "/oauth2/token", Some(&self.operator), super::support::FORM, &form)
     }

@@ -157,6 +157,12 @@ pub fn get(base: &str, path: &str) -> (u16, Value) {
     ask(base, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"))
 }
 
+pub fn get_as(base: &str, path: &str, Basic(id, secret): &Basic) -> (u16, Value) {
+    let by = BASE64_STANDARD.encode(format!("{id}:{secret}"));
+    let head = format!("Host: test\r\nConnection: close\r\nAuthorization: Basic {by}\r\n");
+    ask(base, &format!("GET {path} HTTP/1.1\r\n{head}\r\n"))
+}
+
 pub fn post(base: &str, path: &str, by: Option<&Basic>, kind: &str, body: &str) -> (u16, Value) {
     let by = by.map(|Basic(id, secret)| BASE64_STANDARD.encode(format!("{id}:{secret}")));
     let by = by.map(|b| format!("Authorization: Basic {b}\r\n")).unwrap_or_default();

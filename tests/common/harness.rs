@@ -11,14 +11,18 @@ use std::{
 
 use rescind::{
     clock::{Clock, ManualClock, Random, SystemRandom},
-    http::{Limits, Listeners, serve},
+    http::{Limits, Listeners, edge, serve_with},
     keyring::{Keyring, Settings as KeySettings, schedule::Timing},
     model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes},
     service::{Client, Clients, Permission, SecretHash, Service, Settings},
     store::embedded::{Acceptance, EmbeddedStore, Options},
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 /// The same after a restart, whatever the port.
 pub const ISSUER: &str = "https://issuer.test";
@@ -65,6 +69,8 @@ pub struct Setup {
     pub on_disk: bool,
     pub audit_cap: u64,
     pub audit_age: Option<Duration>,
+    pub edge: edge::Settings,
+    pub listen: std::net::IpAddr,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
 }
@@ -83,6 +89,8 @@ impl Default for Setup {
             on_disk: false,
             audit_cap: 1_000_000,
             audit_age: None,
+            edge: edge::Settings::default(),
+            listen: std::net::Ipv4Addr::LOCALHOST.into(),
             issuer: None,
         }
     }
@@ -139,7 +147,7 @@ impl Harness {
             }
             None => EmbeddedStore::in_memory(options, clock.clone(), &*random),
         };
-        let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let public = TcpListener::bind((setup.listen, 0)).await.unwrap();
         let operations = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", public.local_addr().unwrap());
         let operations_base = format!("http://{}", operations.local_addr().unwrap());
@@ -160,9 +168,11 @@ impl Harness {
         let service = Arc::new(service.unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let listeners = Listeners { public, operations: Some(operations) };
-        let served = tokio::spawn(serve(listeners, service.clone(), setup.limits, async {
+        let (limits, edge) = (setup.limits, setup.edge.clone());
+        let served = serve_with(listeners, service.clone(), limits, edge, watch::channel(()).1, async {
             let _ = stopped.await;
-        }));
+        });
+        let served = tokio::spawn(served);
         Self {
             base,
             operations: operations_base,

@@ -20,11 +20,12 @@ use super::{
 use crate::{
     http::Limits,
     keyring::{Settings, Timing},
-    model::{Algorithm, Audience, ClientId, Scope, family::Lifetimes, time::format_duration},
+    model::{Algorithm, Audience, ClientId, Scope, Timestamp, family::Lifetimes, time::format_duration},
     service::{Client, Permission, SecretHash},
     store::embedded::Options,
 };
 
+mod edge;
 mod unknown;
 mod values;
 
@@ -46,6 +47,14 @@ pub(super) struct Config {
     clients: Vec<ClientTable>,
     #[serde(default)]
     limits: LimitsTable,
+    tls: Option<edge::TlsTable>,
+    operations_tls: Option<edge::TlsTable>,
+    #[serde(default)]
+    proxies: edge::ProxiesTable,
+    #[serde(default)]
+    rates: edge::RatesTable,
+    #[serde(default)]
+    cors: edge::CorsTable,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,7 +113,11 @@ struct LimitsTable {
 impl Config {
     /// Reads and checks a file. Paths in it are relative to the directory that it lies in.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |e: std::io::Error| Failure::usage(format!("cannot read {}: {e}", path.display()));
+        let failed = |e: std::io::Error| {
+            let mend =
+                if e.kind() == std::io::ErrorKind::NotFound { "; `rescind init` writes one to begin with" } else { "" };
+            Failure::usage(format!("cannot read {}: {e}{mend}", path.display()))
+        };
         let text = fs::read_to_string(path).map_err(failed)?;
         let base = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, base).map_err(|what| Failure::usage(format!("{}: {what}", path.display())))
@@ -115,7 +128,8 @@ impl Config {
         let mut config: Self = toml::from_str(text).map_err(|e| unknown::explain(text, &e))?;
         config.check()?;
         let KeysTable { dir, passphrase_file, .. } = &mut config.keys;
-        for path in [&mut config.store.url.0, dir].into_iter().chain(passphrase_file) {
+        let tls = config.tls.iter_mut().chain(&mut config.operations_tls).flat_map(edge::TlsTable::paths);
+        for path in [&mut config.store.url.0, dir].into_iter().chain(passphrase_file).chain(tls) {
             *path = base.join(&*path);
         }
         Ok(config)
@@ -126,6 +140,7 @@ impl Config {
         self.check_listeners()?;
         self.check_times()?;
         self.check_limits()?;
+        self.rates.check()?;
         let mut seen = BTreeSet::new();
         for client in &self.clients {
             client.check()?;
@@ -138,12 +153,21 @@ impl Config {
 
     fn check_listeners(&self) -> Result<(), String> {
         let at = self.listen.0;
-        if at.ip().is_loopback() || self.behind_tls_proxy {
+        if self.behind_tls_proxy && self.proxies.names_none() && self.rates.rates().is_some() {
+            return Err(
+                "behind_tls_proxy = true, and proxies.trusted names no network: all clients would be counted as \
+                        the proxy; write its network there, such as [proxies] trusted = [\"10.0.0.0/8\"], or say \
+                        [rates] enabled = false"
+                    .into(),
+            );
+        }
+        if at.ip().is_loopback() || self.behind_tls_proxy || self.tls.is_some() {
             return Ok(());
         }
         Err(format!(
-            "listen = \"{at}\" would send tokens and secrets in the clear; listen on 127.0.0.1 behind a TLS proxy on \
-             this machine, or, if only a TLS proxy can reach that address, say behind_tls_proxy = true"
+            "listen = \"{at}\" would send tokens and secrets in the clear; give it a certificate ([tls] cert and key), \
+             listen on 127.0.0.1 behind a TLS proxy on this machine, or, if only a TLS proxy can reach that address, say \
+             behind_tls_proxy = true"
         ))
     }
 
@@ -222,6 +246,23 @@ impl Config {
             // Those who wait hold connections: the other half is for those who do not.
             followers: table.followers.unwrap_or(connections / 2),
         }
+    }
+
+    /// How the node meets the network. Reads certificates.
+    pub(super) fn edge(&self, now: Timestamp) -> Result<edge::Settings, Failure> {
+        let (tls, operations_tls) = (self.tls.as_ref(), self.operations_tls.as_ref());
+        let settings = edge::settings(tls, operations_tls, &self.proxies, &self.rates, &self.cors, now);
+        let settings = settings.map_err(Failure::usage)?;
+        let host = Url::parse(&self.issuer).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
+        if let (Some(tls), Some(host)) = (&settings.tls, host)
+            && !tls.names(&host)
+        {
+            tracing::warn!(
+                host,
+                "the certificate is not for the issuer's host: clients that come here by it refuse it"
+            );
+        }
+        Ok(settings)
     }
 
     /// The store's options; what is not set stays as it is in `options`.

@@ -11,6 +11,7 @@ use super::{
     args::StoreUrl,
     dev, logs,
     node::{Blueprint, Bound, Keys, Node, store_options},
+    notify::Notify,
     say, secret, tell,
 };
 use crate::{
@@ -74,17 +75,18 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let login_secret = secret::generate(&SystemRandom);
     let bound = Bound::at(([127, 0, 0, 1], 0).into(), None).await?;
     let url = bound.public_url()?;
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (end, stopped) = oneshot::channel::<()>();
     let node = Node::open(blueprint(place.path(), &login_secret), bound, store_options(&LIVES))?;
-    let node = tokio::spawn(node.run(async move {
+    let stop = async move {
         let _ = stopped.await; // a dropped sender means the story is over as well
-    }));
+    };
+    let node = tokio::spawn(node.run(stop, Notify::default()));
     let window = format_duration(WINDOW);
     say(format_args!("A node at {url}, its store gone when the demo ends; retry window {window} instead of 30s.\n"));
     let issuer = Issuer::at(&url, &login_secret)?;
     let doors = Doors::open(VERIFIERS, &url).await?;
     let told = tell_story(Story::new(issuer, doors, args.spoiled)).await;
-    drop(stop);
+    drop(end);
     node.await.context("the node panicked")??;
     Ok(told)
 }
@@ -112,6 +114,7 @@ fn blueprint(place: &std::path::Path, login_secret: &str) -> Blueprint {
         custom_claims: None,
         clients: vec![dev::everything(LOGIN, Some(login_secret)), dev::everything(PHONE, None)],
         limits: Limits::default(),
+        edge: crate::http::edge::Settings::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{Exit, Failure, OrExit, on_runtime, say, tell};
+use super::{Exit, Failure, OrExit, on_runtime, output::plain, say, tell};
 use crate::{
     clock::{Clock, SystemClock},
     model::{Timestamp, time::format_duration},
@@ -60,11 +60,6 @@ fn table(members: &Map<String, Value>) {
         let instant = ["exp", "iat", "nbf", "auth_time"].contains(&&**name).then(|| value.as_u64().map(in_words));
         say(format_args!("{:<width$}  {shown}{}", plain(name), instant.flatten().unwrap_or_default()));
     }
-}
-
-/// What a token says goes to a terminal: control characters are written out.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 fn in_words(seconds: u64) -> String {

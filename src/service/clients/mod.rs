@@ -117,6 +117,14 @@ pub enum Credentials {
     Secret(String, zeroize::Zeroizing<String>),
 }
 
+impl Credentials {
+    /// The name that was given. Nobody has proven it yet.
+    pub(crate) fn name(&self) -> &str {
+        let (Self::Named(name) | Self::Secret(name, _)) = self;
+        name
+    }
+}
+
 /// All clients.
 #[derive(Debug, Default)]
 pub struct Clients(BTreeMap<ClientId, Arc<Client>>);

@@ -37,7 +37,7 @@ impl EmbeddedStore {
     }
 
     fn feed_epoch(&self) -> Epoch {
-        Epoch(self.shared.character.epoch.to_be_bytes())
+        Epoch(self.shared.character().epoch.to_be_bytes())
     }
 
     pub(super) fn tail_after(&self, after: Option<(Epoch, Mark)>, limit: u64) -> Result<LogTail, StoreError> {

@@ -15,34 +15,40 @@ use std::{
     thread::JoinHandle,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use redb::ReadableDatabase;
 use tokio::sync::{oneshot, watch};
 
 use self::{
+    backing::Fenced,
     clerk::{Clerk, Desk, Keep},
     start::{Start, prepare},
     tables::{Step, failed},
     witness::{Witness, sync_directory_of},
-    writer::{Job, ServedClock, Shared, SweepClock, Writer, head_of, open_database},
+    writer::{Job, Life, Request, ServedClock, Shared, SweepClock, Writer, head_of, open_database},
 };
 use super::{Notary, StoreError};
 use crate::{
     clock::{Clock, Random},
-    model::{denial::Retention, family::Standing},
+    model::{audit::Draft, denial::Retention, family::Standing},
 };
 
 mod audit;
 mod backing;
+mod backup;
 mod clerk;
+mod compact;
+mod declare;
 mod denials;
 mod evidence;
 mod expiry;
 mod families;
 mod feed;
 mod following;
+mod import;
 mod options;
 mod others;
+mod restore;
 mod start;
 mod tables;
 mod verbs;
@@ -50,7 +56,12 @@ mod witness;
 mod writer;
 
 pub use backing::{Backing, FileBacking, MemoryBacking, OnSyncFailure};
+pub use backup::{Head, Snapshot, Summary};
+pub use compact::{Compacted, compact};
+pub use declare::Report;
+pub use import::{BackupError, check};
 pub use options::{Acceptance, OpenError, Options};
+pub use restore::{Lost, Order, RestoreError, Restored, restore};
 
 /// Requests that may wait for the writer. Beyond it the answer is 503, at once.
 const QUEUE: usize = 8192;
@@ -60,9 +71,8 @@ const AUDIT_SCAN: usize = 50_000;
 /// The embedded store. Dropping it finishes what is queued and closes the file.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
-    standing: Standing,
     retention: Retention,
-    requests: Option<SyncSender<Job>>,
+    requests: Option<SyncSender<Request>>,
     writer: Option<JoinHandle<()>>,
     // Held for as long as the store is open: a second process must not open it.
     _lock: Option<File>,
@@ -81,21 +91,7 @@ impl EmbeddedStore {
     /// [`OpenError`].
     pub fn open(path: &Path, options: Options, clock: Arc<dyn Clock>, random: &dyn Random) -> Result<Self, OpenError> {
         let file_error = |source| OpenError::File { path: path.into(), source };
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        let fresh = !path.exists();
-        let file = open().map_err(file_error)?;
-        // A copy put back by hand may have come with other permissions.
-        if file.metadata().map_err(file_error)?.permissions().mode() & 0o077 != 0 {
-            file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(file_error)?;
-        }
-        if fresh {
-            sync_directory_of(path).map_err(file_error)?;
-        }
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.into() }),
-            Err(TryLockError::Error(e)) => return Err(file_error(e)),
-        }
+        let file = hold(path, true)?;
         let bytes = Arc::new(FileBacking(file.try_clone().map_err(file_error)?));
         let mut store = Self::with_backing(bytes, options, clock, random)?;
         store._lock = Some(file);
@@ -126,7 +122,8 @@ impl EmbeddedStore {
         let desk = Arc::new(Desk::default());
         let keep = Keep { records: options.audit_cap, age: options.audit_age };
         let mut clerk = Clerk::new(keep, desk.clone(), random);
-        let Start { character, progress, standing } = prepare(&database, &options, &*clock, random, &mut clerk)?;
+        let start = prepare(&database, &options, &*clock, random, &Draft::default(), &mut clerk)?;
+        let Start { character, progress, standing } = start;
         let longest_access = retention.access.max(character.older_until.since(clock.now()));
         let head = head_of(&database).map_err(|e| OpenError::Damaged(e.to_string()))?;
         let shared = Arc::new(Shared {
@@ -135,8 +132,8 @@ impl EmbeddedStore {
             served: Mutex::new(ServedClock::default()),
             sweep: Mutex::new(SweepClock::new(longest_access)),
             head: watch::Sender::new(head),
-            character,
-            on_sync_failure: options.on_sync_failure,
+            life: ArcSwap::from_pointee(Life { character, standing }),
+            on_sync_failure: options.on_sync_failure.clone(),
             cache: options.cache,
             quick_repair: options.quick_repair,
             desk,
@@ -146,11 +143,11 @@ impl EmbeddedStore {
         shared.start_serving_from(progress.served);
         let now = shared.clock.monotonic();
         // A witness that contradicts the store keeps its testimony until an operator has decided.
-        let witness = options.witness.filter(|_| standing == Standing::Whole).map(Witness::new);
+        let witness = options.witness.clone().filter(|_| standing == Standing::Whole).map(Witness::new);
         let writer = Writer {
             shared: shared.clone(),
             fence,
-            frozen: standing != Standing::Whole,
+            options,
             witness,
             progress,
             clerk,
@@ -162,7 +159,7 @@ impl EmbeddedStore {
         let (requests, queue) = sync_channel(QUEUE);
         let spawn = std::thread::Builder::new().name("rescind-store".into());
         let writer = spawn.spawn(move || writer.run(&queue)).map_err(|e| OpenError::Damaged(e.to_string()))?;
-        Ok(Self { shared, standing, retention, requests: Some(requests), writer: Some(writer), _lock: None })
+        Ok(Self { shared, retention, requests: Some(requests), writer: Some(writer), _lock: None })
     }
 
     /// Whose word the head of the audit log has from here on. The first one stays.
@@ -176,10 +173,16 @@ impl EmbeddedStore {
         self.shared.depth.load(Ordering::Relaxed)
     }
 
+    /// This store, as opposed to any other.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.shared.character().id
+    }
+
     /// Which life of the denylist's log this is.
     #[must_use]
     pub fn epoch(&self) -> u128 {
-        self.shared.character.epoch
+        self.shared.character().epoch
     }
 
     /// The bytes that it occupies.
@@ -205,7 +208,7 @@ impl EmbeddedStore {
         });
         let requests = self.requests.as_ref().ok_or(StoreError::Busy)?;
         self.shared.depth.fetch_add(1, Ordering::Relaxed);
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = requests.try_send(job) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = requests.try_send(Request::Step(job)) {
             self.shared.depth.fetch_sub(1, Ordering::Relaxed);
             return Err(StoreError::Busy);
         }
@@ -218,7 +221,27 @@ impl EmbeddedStore {
     }
 
     fn whole(&self) -> Result<(), StoreError> {
-        if self.standing == Standing::Whole { Ok(()) } else { Err(StoreError::NotWhole) }
+        if self.shared.standing() == Standing::Whole { Ok(()) } else { Err(StoreError::NotWhole) }
+    }
+}
+
+/// The store's file, open to this process alone and readable for its owner alone.
+fn hold(path: &Path, create: bool) -> Result<File, OpenError> {
+    let file_error = |source| OpenError::File { path: path.into(), source };
+    let open = || OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path);
+    let fresh = !path.exists();
+    let file = open().map_err(file_error)?;
+    // A copy put back by hand may have come with other permissions.
+    if file.metadata().map_err(file_error)?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(file_error)?;
+    }
+    if fresh {
+        sync_directory_of(path).map_err(file_error)?;
+    }
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.into() }),
+        Err(TryLockError::Error(e)) => Err(file_error(e)),
     }
 }
 

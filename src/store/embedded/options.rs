@@ -28,6 +28,8 @@ pub struct Options {
     pub witness: Option<PathBuf>,
     /// What to do if the witness contradicts the store.
     pub acceptance: Acceptance,
+    /// Whether `acceptance` counts although nothing contradicts the store: an operator knows that it was restored.
+    pub declared: bool,
     /// Bytes of pages kept in memory.
     pub cache: usize,
     /// Audit records kept.
@@ -48,6 +50,7 @@ impl Options {
             retention,
             witness: None,
             acceptance: Acceptance::Wait,
+            declared: false,
             cache: 128 << 20,
             audit_cap: 1_000_000,
             audit_age: None,

@@ -7,7 +7,8 @@ use redb::{Database, ReadableTable};
 use super::{
     Acceptance, OpenError, Options,
     clerk::Clerk,
-    tables::{Character, Happened, META, Progress, SCHEMA, Step, decode, encode},
+    import::UNDECLARED,
+    tables::{Character, Happened, META, Progress, SCHEMA, Step, decode, encode, failed},
     witness::Witness,
 };
 use crate::{
@@ -33,6 +34,7 @@ pub(super) fn prepare(
     options: &Options,
     clock: &dyn Clock,
     random: &dyn Random,
+    accepted_by: &Draft,
     clerk: &mut Clerk,
 ) -> Result<Start, OpenError> {
     let damaged = |e: StoreError| OpenError::Damaged(e.to_string());
@@ -43,6 +45,7 @@ pub(super) fn prepare(
         let stored =
             |name: &str| meta.get(name).map(|v| v.map(|b| b.value().to_vec())).map_err(|e| redb_damaged(e.into()));
         let fresh = stored("character")?.is_none();
+        let undeclared = stored(UNDECLARED)?.is_some();
         let (mut before_feed, mut before_chain) = (fresh, false);
         if let Some(schema) = stored("schema")? {
             let found = decode(&schema, "schema").map_err(damaged)?;
@@ -84,12 +87,18 @@ pub(super) fn prepare(
         }
         (character.access_millis, character.session_millis) = (access_millis, session_millis);
         character.schema = SCHEMA;
+        let durable = progress.commits;
         let witness = options.witness.clone().map(Witness::new);
         let examine = |w: &Witness| w.examine(character.id, progress.commits, fresh, character.witnessed);
         let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
         let mut standing = witness.as_ref().map_or(Ok(Standing::Whole), examine).map_err(file)?;
-        let accept = standing != Standing::Whole && options.acceptance != Acceptance::Wait;
+        if undeclared {
+            standing = Standing::NotWhole;
+        }
+        let accept = (standing != Standing::Whole || options.declared) && options.acceptance != Acceptance::Wait;
         if accept {
+            // Another store from here on: the one that was lost, if it should turn up, is not taken for this one.
+            character.id = u128::from_be_bytes(random_bytes(random));
             character.incarnation += 1;
             character.restored = character.incarnation;
             character.epoch = u128::from_be_bytes(random_bytes(random));
@@ -104,6 +113,12 @@ pub(super) fn prepare(
         }
         let testified = witness.as_ref().filter(|_| !accept).map(|w| w.audit(character.id)).transpose();
         let testified = testified.map_err(file)?.flatten();
+        if let Some(witness) = witness.as_ref().filter(|_| !character.witnessed) {
+            // From this commit on a missing witness is a contradiction, so there must be one before it. What it says is
+            // true already.
+            witness.write(character.id, durable, None).map_err(file)?;
+            character.witnessed = true;
+        }
         let mut step = Step::begin(&txn, character, moment, clerk).map_err(damaged)?;
         if before_feed {
             step.lay_feed().map_err(damaged)?;
@@ -111,12 +126,13 @@ pub(super) fn prepare(
         if before_chain {
             step.chain_older_records().map_err(damaged)?;
         }
+        step.examine_chain().map_err(damaged)?;
         // The witness remembers the log, too, and lies where who can write the store cannot.
         if let Some(why) = testified.map_or(Ok(None), |head| step.lacks(&head)).map_err(damaged)? {
             step.tell_broken(why).map_err(damaged)?;
         }
         if accept {
-            accept_loss(&mut step, options).map_err(damaged)?;
+            accept_loss(&mut step, options, accepted_by).map_err(damaged)?;
         }
         step.make_up_for_the_clock(now).map_err(damaged)?;
         step.meta.insert("schema", &encode(&SCHEMA)[..]).map_err(|e| redb_damaged(e.into()))?;
@@ -134,7 +150,8 @@ pub(super) fn prepare(
 }
 
 /// An operator has accepted that acknowledged writes are gone. What they denied must not come alive.
-fn accept_loss(step: &mut Step<'_>, options: &Options) -> Result<(), StoreError> {
+fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft) -> Result<(), StoreError> {
+    step.meta.remove(UNDECLARED).map_err(failed)?;
     let keep = options.acceptance == Acceptance::DangerouslyKeepSessions;
     let denial = Denial {
         target: Target::All,
@@ -142,12 +159,12 @@ fn accept_loss(step: &mut Step<'_>, options: &Options) -> Result<(), StoreError>
         before: None,
         expires: None,
         reason: Some("the store came back without acknowledged writes".into()),
-        audit: Draft::default(),
+        audit: by.clone(),
     };
     step.deny(denial, options.retention)?;
     let cause = if keep { "sessions kept" } else { "sessions ended" };
     step.note(
-        Draft::default(),
+        by.clone(),
         Happened {
             event: Event::StoreAccepted,
             outcome: Outcome::Done,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Key, ReadableTable, Table, TableDefinition, Value, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::clerk::{Chain, Clerk, stored_chain};
@@ -36,6 +36,27 @@ pub(super) const SEALS: TableDefinition<'_, u64, [u8; 32]> = TableDefinition::ne
 pub(super) const DENIED: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("denied");
 /// Sequence to audit record.
 pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
+
+/// Sees every table, each with its types.
+pub(super) trait Visitor {
+    fn visit<K: Key + Send + Sync + 'static, V: Value + Send + Sync + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), StoreError>;
+}
+
+/// All tables there are: what is not named here is in no backup, and a backup of a store that holds it is refused.
+pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), StoreError> {
+    visitor.visit(META)?;
+    visitor.visit(FAMILIES)?;
+    visitor.visit(SUBJECTS)?;
+    visitor.visit(DUE)?;
+    visitor.visit(LOG)?;
+    visitor.visit(FEED)?;
+    visitor.visit(SEALS)?;
+    visitor.visit(DENIED)?;
+    visitor.visit(AUDIT)
+}
 
 /// How far the store has come; written by every commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -54,7 +54,7 @@ impl FamilyStore for EmbeddedStore {
     }
 
     async fn present(&self, presentation: Presentation) -> Result<Presented, StoreError> {
-        let (standing, retention) = (self.standing, self.retention);
+        let (standing, retention) = (self.shared.standing(), self.retention);
         self.step(move |step| step.present(presentation, standing, retention)).await
     }
 
@@ -138,7 +138,7 @@ impl FamilyStore for EmbeddedStore {
     }
 
     fn standing(&self) -> Standing {
-        self.standing
+        self.shared.standing()
     }
 
     fn moment(&self) -> Moment {
@@ -171,7 +171,7 @@ impl DenyStore for EmbeddedStore {
     async fn entries(&self, after: u64, limit: usize) -> Result<Page, StoreError> {
         self.whole()?;
         let txn = self.read()?;
-        let mut page = Page { epoch: self.shared.character.epoch, head: 0, entries: Vec::new() };
+        let mut page = Page { epoch: self.shared.character().epoch, head: 0, entries: Vec::new() };
         if let Some(meta) = table(&txn, META)? {
             page.head = head_position(&meta)?;
         }

@@ -53,6 +53,8 @@ impl Witness {
             // Keys put back without it, or somebody who would rather not have it heard.
             None if witnessed => Standing::NotWhole,
             None => Standing::Whole,
+            // Nothing had been acknowledged yet when the first start broke off.
+            Some(t) if fresh && t.commits == 0 => Standing::Whole,
             Some(_) if fresh => Standing::Wiped,
             Some(t) if t.store != store || t.commits > commits => Standing::NotWhole,
             Some(_) => Standing::Whole,

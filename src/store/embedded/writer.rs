@@ -11,15 +11,17 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use redb::{Database, ReadableDatabase};
 use tokio::sync::watch;
 
 use super::{
     backing::{Backing, Fenced, OnSyncFailure},
     clerk::{Clerk, Desk},
+    declare::Declaration,
     expiry::{PER_BATCH, PER_JOB, WHEN_IDLE},
     feed::head_position,
+    options::Options,
     tables::{Character, META, Progress, Step, failed},
     verbs::table,
     witness::Witness,
@@ -29,7 +31,7 @@ use crate::{
     model::{
         SessionId, Timestamp,
         denial::LEEWAY_AND_MARGIN,
-        family::{Generation, Moment, Served},
+        family::{Generation, Moment, Served, Standing},
     },
     store::StoreError,
 };
@@ -56,6 +58,14 @@ const UNANSWERED_CAP: usize = 8192;
 pub(super) type Reply = Box<dyn FnOnce(Result<(), StoreError>) -> bool + Send>;
 /// One request. The flag says that it failed after it had begun to write.
 pub(super) type Job = Box<dyn FnOnce(&mut Step<'_>) -> (bool, Reply) + Send>;
+
+/// What the writer is asked.
+pub(super) enum Request {
+    /// A step of a transaction.
+    Step(Job),
+    /// An operator's word about the store itself.
+    Declare(Box<Declaration>),
+}
 
 /// A reply, and the successor that it would be the first to carry.
 type Replied = (Reply, Option<(SessionId, Generation)>);
@@ -116,6 +126,13 @@ impl SweepClock {
     }
 }
 
+/// Which store it is, and whether it is the one it was. Both change together, by an operator's word alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    pub(super) character: Character,
+    pub(super) standing: Standing,
+}
+
 /// What writer and readers share.
 pub(super) struct Shared {
     pub(super) bytes: Arc<dyn Backing>,
@@ -126,7 +143,7 @@ pub(super) struct Shared {
     pub(super) sweep: Mutex<SweepClock>,
     /// The last position of the denylist's log that is durable.
     pub(super) head: watch::Sender<u64>,
-    pub(super) character: Character,
+    pub(super) life: ArcSwap<Life>,
     pub(super) on_sync_failure: OnSyncFailure,
     pub(super) cache: usize,
     pub(super) quick_repair: bool,
@@ -135,9 +152,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn character(&self) -> Character {
+        self.life.load().character
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.life.load().standing
+    }
+
     pub(super) fn moment(&self) -> Moment {
         let served = self.served.lock().unwrap_or_else(PoisonError::into_inner).read(self.clock.monotonic());
-        let Character { incarnation, restored, .. } = self.character;
+        let Character { incarnation, restored, .. } = self.character();
         Moment { now: self.clock.now(), served, incarnation, restored }
     }
 
@@ -189,8 +214,8 @@ pub(super) fn head_of(database: &Database) -> Result<u64, StoreError> {
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) fence: Arc<AtomicBool>,
-    /// The store is not the one it was: whatever is asked, nothing is written to it.
-    pub(super) frozen: bool,
+    /// How it was opened: an operator's word opens it once more.
+    pub(super) options: Options,
     pub(super) witness: Option<Witness>,
     pub(super) progress: Progress,
     pub(super) clerk: Clerk,
@@ -203,19 +228,24 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Runs until every sender is gone, then leaves the store as a clean stop leaves it.
-    pub(super) fn run(mut self, requests: &Receiver<Job>) {
+    pub(super) fn run(mut self, requests: &Receiver<Request>) {
         loop {
-            let first = match requests.recv_timeout(TICK) {
-                Ok(job) => Some(job),
+            let mut next = match requests.recv_timeout(TICK) {
+                Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let mut jobs: Vec<Job> = first.into_iter().collect();
-            while let Some(job) = (jobs.len() < BATCH).then(|| requests.try_recv().ok()).flatten() {
+            let mut jobs = Vec::new();
+            while let Some(Request::Step(job)) = next {
                 jobs.push(job);
+                next = (jobs.len() < BATCH).then(|| requests.try_recv().ok()).flatten();
             }
             self.shared.depth.fetch_sub(jobs.len(), Ordering::Relaxed);
             self.batch(jobs, false);
+            if let Some(Request::Declare(declaration)) = next {
+                self.shared.depth.fetch_sub(1, Ordering::Relaxed);
+                self.declare(*declaration);
+            }
             self.testify(TICK);
         }
         self.batch(Vec::new(), true);
@@ -259,12 +289,14 @@ impl Writer {
         txn.set_quick_repair(self.shared.quick_repair);
         let shared = self.shared.clone();
         let (mono, stamped) = (shared.clock.monotonic(), self.progress.stamped);
-        let must_write = !self.frozen && (last || self.heartbeat_due(mono));
+        // The store is not the one it was: whatever is asked, nothing is written to it.
+        let frozen = shared.standing() != Standing::Whole;
+        let must_write = !frozen && (last || self.heartbeat_due(mono));
         let sweep = if jobs.is_empty() { WHEN_IDLE } else { PER_BATCH + PER_JOB * jobs.len() };
         let sweep_now = shared.sweep_time();
-        let mut step = Step::begin(&txn, shared.character, shared.moment(), &mut self.clerk)?;
+        let mut step = Step::begin(&txn, shared.character(), shared.moment(), &mut self.clerk)?;
         step.expired_by = sweep_now;
-        if !self.frozen {
+        if !frozen {
             step.examine_chain()?;
         }
         for (id, head) in &self.unanswered {
@@ -283,11 +315,11 @@ impl Writer {
         }
         step.moment = shared.moment();
         step.dirty = false;
-        if !self.frozen {
+        if !frozen {
             step.expire(sweep)?;
         }
         changed |= step.dirty || step.signs || step.progress.stamped > stamped;
-        if self.frozen || (!changed && !must_write) {
+        if frozen || (!changed && !must_write) {
             drop(step);
             self.unanswered.clear();
             return txn.abort().map(|()| false).map_err(failed);
@@ -340,7 +372,8 @@ impl Writer {
             return;
         }
         self.last_testimony = mono;
-        if let Err(error) = witness.write(self.shared.character.id, self.progress.commits, self.clerk.chain.as_ref()) {
+        let audit = self.clerk.chain.as_ref();
+        if let Err(error) = witness.write(self.shared.character().id, self.progress.commits, audit) {
             tracing::warn!(%error, "the witness file could not be written");
         }
     }

@@ -1,0 +1,64 @@
+//! What a revocation does, in words: before it is made, and once it is.
+
+use serde_json::Value;
+
+use super::{
+    output::{members, text, when},
+    say,
+};
+
+/// What would be done, as an answer.
+pub(super) fn show_impact(impact: &Value, json: bool) {
+    if json { say(impact) } else { say(sentence(impact)) }
+}
+
+/// `This would end 2 sessions of 1 subject; …`
+pub(super) fn sentence(impact: &Value) -> String {
+    let least = if impact["capped"] == true { "at least " } else { "" };
+    let count = |name: &str, one: &str| {
+        let n = impact[name].as_u64().unwrap_or(0);
+        format!("{least}{n} {one}{}", if n == 1 { "" } else { "s" })
+    };
+    let tokens = match impact["tokens_until"].as_str() {
+        Some(_) => format!(
+            "live access tokens of {}, the last of which expires at {}",
+            count("sessions_with_live_tokens", "session"),
+            when(&impact["tokens_until"])
+        ),
+        None => "no live access tokens of sessions".to_owned(),
+    };
+    let (sessions, subjects) = (count("sessions", "open session"), count("subjects", "subject"));
+    format!("This would end {sessions} and refuse {tokens}; concerned: {subjects}.")
+}
+
+/// From when on it holds, for whom.
+pub(super) fn show(effect: &Value) {
+    let without = match effect["without_feed_from"].as_str() {
+        Some(_) => format!("{}, when the last access token has expired", when(&effect["without_feed_from"])),
+        None => "no access token of it is alive".to_owned(),
+    };
+    members([
+        ("refused here from", format!("{}, connected verifiers within moments", when(&effect["here_from"]))),
+        (
+            "cut-off verifiers from",
+            format!("{} at the latest, by their max_staleness", when(&effect["disconnected_from"])),
+        ),
+        ("without the feed from", without),
+    ]);
+}
+
+/// For a person, what was done: names and values of the entry.
+pub(super) fn show_entry(entry: &Value) {
+    let id = if entry["id"].is_null() { text(&entry["subject_ref"]) } else { text(&entry["id"]) };
+    let covers = match (entry["before"].as_str(), entry["ends"].as_str()) {
+        (Some(_), Some("tokens")) => format!("tokens minted before {}; sessions go on", when(&entry["before"])),
+        (Some(_), _) => format!("sessions opened before {}, with their tokens", when(&entry["before"])),
+        _ => String::new(),
+    };
+    members([
+        ("revoked", format!("{} {id}", text(&entry["kind"])).trim_end().to_owned()),
+        ("covers", covers),
+        ("reason", text(&entry["reason"])),
+        ("position in the feed", text(&entry["position"])),
+    ]);
+}

@@ -1,0 +1,142 @@
+//! `rescind store`: what the store is like, and an operator's word when it has come back.
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    path::PathBuf,
+};
+
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Exit, Failure, backup, config::Config, node::exit_of, remote::Server, say, tell};
+use crate::store::embedded::{Compacted, compact};
+
+/// Look after the store.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Show(Show),
+    Restored(RestoredArgs),
+    Compact(Compact),
+}
+
+/// Show whether the store is whole, how large it is, and when it was last backed up.
+///
+/// The client needs the permission `backup` or `store:restore`. Exit code 1: it is not whole.
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    /// Print the answer as it comes, as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Declare to a running service that its store was restored by other means, a snapshot of the disk for one.
+///
+/// The service answers 503 until then, because the store came back older than its witness remembers. Every session ends,
+/// since what was revoked after the copy was made would come alive. The client needs the permission `store:restore`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RestoredArgs {
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Let sessions go on. What was revoked or spent after the copy was made works again.
+    #[arg(long)]
+    dangerous_keep_sessions: bool,
+    /// Declare it although nothing contradicts the store: its witness was put back with it.
+    #[arg(long)]
+    although_whole: bool,
+    /// Print the answer as it comes, as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Give the room that deleted records took back to the file system. The service must be stopped.
+#[derive(Debug, clap::Args)]
+pub(super) struct Compact {
+    /// The configuration of the service.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Show(args) => show(args).await,
+        Command::Restored(args) => restored(args).await,
+        Command::Compact(args) => run_compact(&args),
+    }
+}
+
+async fn show(args: Show) -> Result<Exit, Failure> {
+    let store = args.server.connect()?.get(&["v1", "store"], &[]).await?;
+    print(&store, args.json);
+    Ok(if store["standing"] == "whole" { Exit::Yes } else { Exit::No })
+}
+
+async fn restored(args: RestoredArgs) -> Result<Exit, Failure> {
+    let remote = args.server.connect()?;
+    let what = if args.dangerous_keep_sessions {
+        "What was revoked or spent after the copy was made will work again."
+    } else {
+        "Every session will end: everyone logs in again."
+    };
+    if !args.yes && !agreed(what)? {
+        return Err(Failure::new(Exit::No, anyhow::anyhow!("nothing was declared")));
+    }
+    let order = json!({"dangerous_keep_sessions": args.dangerous_keep_sessions, "although_whole": args.although_whole});
+    let store = remote.post(&["v1", "store", "restored"], &order).await?;
+    print(&store, args.json);
+    Ok(Exit::Yes)
+}
+
+/// A person's yes. Nobody to ask is no yes.
+fn agreed(what: &str) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(format!("{what} --yes says that this is meant; there is nobody to ask")));
+    }
+    let _ = write!(io::stderr(), "{what} Go on? [y/N] ");
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+fn print(store: &Value, json: bool) {
+    if json {
+        return say(store);
+    }
+    let bytes = backup::in_words(store["bytes"].as_u64().unwrap_or_default());
+    say(format_args!("standing     {}", store["standing"].as_str().unwrap_or("?")));
+    say(format_args!("schema       {}", store["schema"]));
+    say(format_args!("incarnation  {}", store["incarnation"]));
+    say(format_args!("size         {bytes}"));
+    say(format_args!("last backup  {}", store["last_backup"]["taken_at"].as_str().unwrap_or("never")));
+    for (table, rows) in store["rows"].as_object().into_iter().flatten() {
+        say(format_args!("{table:<11}  {rows} rows"));
+    }
+}
+
+/// What `store compact --json` prints.
+#[derive(Serialize)]
+struct Printed {
+    bytes_before: u64,
+    bytes_after: u64,
+}
+
+fn run_compact(args: &Compact) -> Result<Exit, Failure> {
+    let config = Config::read(&args.config)?;
+    let done = compact(&config.store.url.0).map_err(|e| Failure::new(exit_of(&e), e))?;
+    let Compacted { before, after } = done;
+    if args.json {
+        say(serde_json::to_string(&Printed { bytes_before: before, bytes_after: after })?);
+    } else {
+        say(format_args!("{} before, {} after", backup::in_words(before), backup::in_words(after)));
+        tell("The store is as it was; start the service again.");
+    }
+    Ok(Exit::Yes)
+}

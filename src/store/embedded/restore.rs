@@ -1,0 +1,221 @@
+//! Puts a backup in the place of a stopped store, and declares it: from then on nothing is healed, and by default every
+//! session of the backup has ended, because what was revoked after it would come alive again.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use redb::{ReadableDatabase, ReadableTable};
+
+use super::{
+    Backing, BackupError, EmbeddedStore, Fenced, FileBacking, Head, OpenError, Options, Summary,
+    import::import,
+    tables::{AUDIT, Character, LOG, META, decode},
+    verbs::table,
+    witness::sync_directory_of,
+};
+use crate::{
+    clock::{Clock, Random},
+    model::{
+        Timestamp,
+        audit::{Event, Record},
+    },
+};
+
+/// Why a backup was not put in the store's place. The store is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The backup is no good.
+    #[error("{path} {source}")]
+    Backup {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: BackupError,
+    },
+    /// A file cannot be used.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is a store already.
+    #[error("{path}: a store is there already; what it knows since the backup would be lost")]
+    Exists {
+        /// Which.
+        path: PathBuf,
+        /// What would be lost.
+        lost: Option<Lost>,
+    },
+    /// The store, or what the backup makes, does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// What a replaced store knew and the backup does not, as far as it can be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Lost {
+    /// Entries of the denylist.
+    pub revocations: u64,
+    /// Sessions opened.
+    pub sessions: u64,
+    /// Audit records, those two among them.
+    pub records: u64,
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// What the backup says of itself.
+    pub head: Head,
+    /// What it amounts to.
+    pub summary: Summary,
+    /// Where the store lies that was replaced.
+    pub aside: Option<PathBuf>,
+    /// What that store knew and the backup does not. None: there was none, or it cannot be read.
+    pub lost: Option<Lost>,
+}
+
+/// What to do.
+pub struct Order<'a> {
+    /// The backup.
+    pub backup: &'a Path,
+    /// Where the store lies.
+    pub store: &'a Path,
+    /// Whether a store that is there may be put aside.
+    pub replace: bool,
+    /// Whether to stop before anything is changed.
+    pub dry_run: bool,
+}
+
+/// Restores. Nothing is changed before the new store is complete beside the old one; then names change.
+///
+/// # Errors
+/// [`RestoreError`]; after each the old store is where it was. A crash between the changing of names leaves a service
+/// that answers 503: restore again.
+pub fn restore(
+    order: &Order<'_>,
+    options: &Options,
+    clock: &Arc<dyn Clock>,
+    random: &dyn Random,
+) -> Result<Restored, RestoreError> {
+    let Order { backup, store, .. } = *order;
+    let opened = File::open(backup).map_err(|source| RestoreError::File { path: backup.into(), source })?;
+    let bad = |source| RestoreError::Backup { path: backup.into(), source };
+    let old = lock(store)?;
+    if order.dry_run || (old.is_some() && !order.replace) {
+        let (head, summary) = super::check(&opened).map_err(bad)?;
+        let lost = old.as_ref().and_then(|old| lost(old, &head));
+        if order.dry_run {
+            return Ok(Restored { head, summary, aside: None, lost });
+        }
+        return Err(RestoreError::Exists { path: store.into(), lost });
+    }
+    let [new, new_witness] = [Some(store), options.witness.as_deref()].map(|p| p.map(|p| suffixed(p, ".restoring")));
+    let new = new.expect("made of a path that is there");
+    let file = fresh_file(&new)?;
+    let (head, summary) = import(opened, file, &new, &options.on_sync_failure).map_err(bad)?;
+    let lost = old.as_ref().and_then(|old| lost(old, &head));
+    if let Some(witness) = &new_witness {
+        remove(witness)?;
+    }
+    // Opened once with the operator's word: declared, with a witness of its own, and closed cleanly.
+    let options = Options { witness: new_witness.clone(), ..options.clone() };
+    drop(EmbeddedStore::open(&new, options, clock.clone(), random)?);
+    // Complete and durable beside the old one. From here on only names change.
+    let aside = old.as_ref().map(|_| aside_of(store, clock.now()));
+    if let Some(aside) = &aside {
+        rename(store, aside)?;
+    }
+    rename(&new, store)?;
+    if let Some(witness) = &new_witness {
+        let place = PathBuf::from(witness.as_os_str().to_string_lossy().trim_end_matches(".restoring"));
+        rename(witness, &place)?;
+    }
+    Ok(Restored { head, summary, aside, lost })
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), RestoreError> {
+    let done = fs::rename(from, to).and_then(|()| sync_directory_of(to));
+    done.map_err(|source| RestoreError::File { path: to.into(), source })
+}
+
+fn remove(path: &Path) -> Result<(), RestoreError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(RestoreError::File { path: path.into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a broken-off restore left behind goes.
+fn fresh_file(path: &Path) -> Result<File, RestoreError> {
+    remove(path)?;
+    let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    made.map_err(|source| RestoreError::File { path: path.into(), source })
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// A name that says what it is and when it was put there.
+fn aside_of(store: &Path, now: Timestamp) -> PathBuf {
+    let stamp: String = now.to_rfc3339().chars().filter(char::is_ascii_alphanumeric).collect();
+    suffixed(store, &format!(".before-restore-{stamp}"))
+}
+
+/// The store that is there, held so that no service can open it.
+fn lock(store: &Path) -> Result<Option<File>, RestoreError> {
+    let file_error = |source| RestoreError::File { path: store.into(), source };
+    let file = match OpenOptions::new().read(true).write(true).open(store) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(file_error(e)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: store.into() }.into()),
+        Err(TryLockError::Error(e)) => Err(file_error(e)),
+    }
+}
+
+/// Read without a write to it: it may be wanted as evidence.
+fn lost(old: &File, head: &Head) -> Option<Lost> {
+    let bytes: Arc<dyn Backing> = Arc::new(FileBacking(old.try_clone().ok()?));
+    let fenced = Fenced { bytes, fence: Arc::default(), on_sync_failure: Arc::new(|_| {}) };
+    fenced.fence.store(true, std::sync::atomic::Ordering::Release);
+    let database = redb::Builder::new().open_read_only_with_backend(fenced).ok()?;
+    let transaction = database.begin_read().ok()?;
+    let meta = table(&transaction, META).ok()??;
+    let character: Character = decode(meta.get("character").ok()??.value(), "character").ok()?;
+    if format!("{:032x}", character.id) != head.store {
+        return None;
+    }
+    let mut lost = Lost { revocations: 0, sessions: 0, records: 0 };
+    if let Some(log) = table(&transaction, LOG).ok()? {
+        lost.revocations = log.range(head.position + 1..).ok()?.count() as u64;
+    }
+    if let Some(log) = table(&transaction, AUDIT).ok()? {
+        for row in log.iter().ok()?.rev() {
+            let record: Record = decode(row.ok()?.1.value(), "audit").ok()?;
+            if record.at <= head.taken_at {
+                break;
+            }
+            lost.records += 1;
+            lost.sessions += u64::from(record.event == Event::SessionOpened);
+        }
+    }
+    Some(lost)
+}
