@@ -8,6 +8,11 @@
 mod harness;
 
 mod evidence {
+    pub mod alerts;
     pub mod chain;
+    pub mod commands;
+    pub mod erasure;
+    pub mod receiver;
     pub mod support;
+    pub mod webhook;
 }

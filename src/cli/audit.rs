@@ -27,8 +27,16 @@ pub(super) struct VerifyArgs {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    server: Option<Server>,
+    /// The running service, if there is no --file.
+    #[arg(long, value_name = "URL", env = "RESCIND_SERVER", hide_env_values = true, help_heading = "Service")]
+    server: Option<String>,
+    /// The client that asks; it needs the permission audit:read.
+    #[arg(long, value_name = "ID", env = "RESCIND_CLIENT_ID", hide_env_values = true, help_heading = "Service")]
+    client_id: Option<String>,
+    /// A file with its secret, or `-` for stdin. The secret itself may be in the environment variable
+    /// RESCIND_CLIENT_SECRET.
+    #[arg(long, value_name = "FILE", env = "RESCIND_CLIENT_SECRET_FILE", hide_env_values = true, help_heading = "Service")]
+    client_secret_file: Option<PathBuf>,
 }
 
 /// Write the audit log as JSON lines.

@@ -1,10 +1,10 @@
 //! `rescind subject export|erase`: what is kept about a person, handed out and removed.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Subcommand;
@@ -88,22 +88,34 @@ async fn dossier(remote: &Remote, subject: &str) -> Result<Value, Failure> {
 
 async fn export(args: ExportArgs) -> Result<Exit, Failure> {
     let remote = args.server.connect()?;
-    let whole = dossier(&remote, &args.subject).await?;
+    // Before anything is asked for: what cannot be written need not be handed out.
+    let file = args.output.as_deref().map(fresh).transpose()?;
+    let whole = match (dossier(&remote, &args.subject).await, &args.output) {
+        (Ok(whole), _) => whole,
+        (Err(failure), Some(path)) => {
+            let _ = fs::remove_file(path);
+            return Err(failure);
+        }
+        (Err(failure), None) => return Err(failure),
+    };
     let mut text = serde_json::to_string_pretty(&whole)?;
     text.push('\n');
-    match &args.output {
+    match file {
         None => io::stdout().write_all(text.as_bytes()).or_exit(Exit::CannotTell, "cannot write")?,
-        Some(path) => {
-            let named = || format!("--output {}", path.display());
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-            let mut file = file.or_exit(Exit::Usage, named())?;
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).or_exit(Exit::CannotTell, named())?;
+        Some(mut file) => {
+            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).or_exit(Exit::CannotTell, "--output")?;
         }
     }
     if whole["more_sessions"] == true {
         tell("there are more than 10000 sessions; the oldest of them are written");
     }
     Ok(Exit::Yes)
+}
+
+/// A new file that only its owner can read.
+fn fresh(path: &Path) -> Result<File, Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.or_exit(Exit::Usage, format!("--output {}", path.display()))
 }
 
 async fn erase(args: EraseArgs) -> Result<Exit, Failure> {

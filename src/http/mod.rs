@@ -32,6 +32,7 @@ mod server;
 mod sessions;
 mod store;
 mod subjects;
+mod trace;
 mod webhook;
 mod wellknown;
 

@@ -160,7 +160,8 @@ impl Service {
                 Often::FailedClient(client) => (None, client),
                 Often::Revoked(client) => (None, Some(client)),
             };
-            let draft = Draft { client, ..self.draft_of(session).await };
+            let about = self.draft_of(session).await;
+            let draft = Draft { client: client.or(about.client), subject: about.subject, ..Draft::default() };
             if let Err(error) = self.store.witness(Event::Alert, session, cause.clone(), draft).await {
                 tracing::warn!(%error, "an alert could not be written yet");
                 lock(&self.alerts.raised).push_front(Raised { what, cause });

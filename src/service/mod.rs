@@ -48,7 +48,7 @@ pub use operate::{Revocation, RevocationPage};
 pub use sessions::{Amendment, NewSession, SessionPage};
 pub use store::Backup;
 pub use subjects::{Dossier, Erasure};
-pub use webhook::{Attempt, Kind, WebhookSecret, WebhookSecretError, WebhookSettings, WebhookUrlError};
+pub use webhook::{Attempt, Kind, WebhookSecret, WebhookSecretError, WebhookSettings, WebhookUrlError, check_webhook};
 
 /// How a node behaves.
 #[derive(Debug, Clone)]

@@ -14,7 +14,9 @@ use rescind::{
     http::{Limits, Listeners, edge, serve_with},
     keyring::{Keyring, Settings as KeySettings, schedule::Timing},
     model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes},
-    service::{Client, Clients, Permission, SecretHash, Service, Settings},
+    service::{
+        AlertSettings, Client, Clients, Kind, Permission, SecretHash, Service, Settings, WebhookSecret, WebhookSettings,
+    },
     store::embedded::{Acceptance, EmbeddedStore, Options},
 };
 use serde_json::{Value, json};
@@ -69,6 +71,9 @@ pub struct Setup {
     pub on_disk: bool,
     pub audit_cap: u64,
     pub audit_age: Option<Duration>,
+    pub alerts: AlertSettings,
+    /// Where, and what signs.
+    pub webhook: Option<(String, String)>,
     pub edge: edge::Settings,
     pub listen: std::net::IpAddr,
     /// Its name; [`ISSUER`] unless it is to be found by it.
@@ -89,6 +94,8 @@ impl Default for Setup {
             on_disk: false,
             audit_cap: 1_000_000,
             audit_age: None,
+            alerts: AlertSettings::default(),
+            webhook: None,
             edge: edge::Settings::default(),
             listen: std::net::Ipv4Addr::LOCALHOST.into(),
             issuer: None,
@@ -165,7 +172,13 @@ impl Harness {
             clock.clone() as Arc<dyn Clock>,
             random,
         );
-        let service = Arc::new(service.unwrap());
+        let mut service = service.unwrap().with_alerts(setup.alerts);
+        if let Some((url, secret)) = setup.webhook.clone() {
+            let secret = WebhookSecret::read(&secret).unwrap();
+            let kinds = Kind::ALL.iter().copied().collect();
+            service = service.with_webhook(WebhookSettings { url, secret, kinds }).unwrap();
+        }
+        let service = Arc::new(service);
         let (stop, stopped) = oneshot::channel::<()>();
         let listeners = Listeners { public, operations: Some(operations) };
         let (limits, edge) = (setup.limits, setup.edge.clone());

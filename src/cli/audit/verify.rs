@@ -13,7 +13,11 @@ use super::{
     source::{Pages, Read, Seal, read_line, seal_of},
 };
 use crate::{
-    cli::{Exit, Failure, OrExit, remote::Remote, say, tell},
+    cli::{
+        Exit, Failure, OrExit,
+        remote::{self, Remote},
+        say, tell,
+    },
     model::chain::{Broken, Walk},
 };
 
@@ -25,10 +29,13 @@ struct Found {
 }
 
 pub(super) async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
-    let found = match (&args.file, &args.server) {
-        (Some(file), _) => of_file(file)?,
-        (None, Some(server)) => of_service(&server.connect()?).await?,
-        (None, None) => {
+    let found = match (&args.file, &args.server, &args.client_id) {
+        (Some(file), ..) => of_file(file)?,
+        (None, Some(server), Some(client)) => {
+            let secret = remote::secret(client, args.client_secret_file.as_deref())?;
+            of_service(&Remote::known(remote::base(server)?, client, secret)?).await?
+        }
+        (None, ..) => {
             return Err(Failure::usage("name an export with --file, or a service with --server and --client-id"));
         }
     };

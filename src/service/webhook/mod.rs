@@ -62,6 +62,14 @@ pub struct Attempt {
     pub problem: Option<String>,
 }
 
+/// Whether there could be such a webhook.
+///
+/// # Errors
+/// [`WebhookUrlError`].
+pub fn check_webhook(settings: WebhookSettings) -> Result<(), WebhookUrlError> {
+    Webhook::new(settings).map(drop)
+}
+
 impl Webhook {
     pub(super) fn new(settings: WebhookSettings) -> Result<Self, WebhookUrlError> {
         let url = Url::parse(&settings.url)
