@@ -8,7 +8,7 @@ use crate::{
         Kid, Timestamp,
         audit::Draft,
         claims::Claims,
-        denial::{Bearer, Ends, Entry, Target},
+        denial::{Bearer, Ends, Entry, SINGLES_PER_CLIENT, SINGLES_PER_SUBJECT, Target},
     },
     store::{Denial, DenyStore, Page, StoreError},
 };
@@ -78,7 +78,9 @@ impl<S: DenyStore> Denylist<S> {
     pub async fn revoke_token(&self, claims: &Claims, audit: Draft) -> Result<Entry, DenyError> {
         let target = Target::Token(claims.token);
         let expires = Some(claims.expires);
-        self.deny(Denial { target, ends: Ends::Tokens, before: None, expires, reason: None, audit }).await
+        let most = if claims.session.is_some() { SINGLES_PER_SUBJECT } else { SINGLES_PER_CLIENT };
+        let denial = Denial { target, ends: Ends::Tokens, before: None, expires, reason: None, audit };
+        self.store.deny_of(claims.subject_ref, most, denial).await?.ok_or(DenyError::Future)
     }
 
     /// Whether a token whose signature has been checked is denied.

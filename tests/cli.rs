@@ -4,12 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cli {
+    pub mod clients;
     pub mod demo;
     pub mod dev;
+    pub mod doctor;
     pub mod feed;
+    pub mod mask;
+    pub mod operate;
+    pub mod refused;
     pub mod serve;
     pub mod store;
     pub mod support;
+    pub mod tls;
     pub mod token;
     pub mod transcripts;
     pub mod verifier;

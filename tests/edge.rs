@@ -13,6 +13,7 @@ use rescind::http::{
     Limits,
     edge::{AddressHeader, Cors, Proxies, Quota, Rates, Settings},
 };
+use rescind::model::session::{OnFull, SessionCap};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -250,6 +251,59 @@ async fn scripts_of_allowed_sites_may_fetch_tokens_and_nothing_else() {
     let keys =
         harness.http.get(format!("{}/.well-known/jwks.json", harness.base)).header("Origin", "https://app.example");
     assert_eq!(send(keys).await.header("access-control-allow-origin"), "https://app.example");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_has_no_more_sessions_than_it_may() {
+    for on_full in [OnFull::Refuse, OnFull::EndOldest] {
+        let harness =
+            Harness::with(Setup { sessions: Some(SessionCap { most: 2, on_full }), ..Setup::default() }).await;
+        let first = harness.open("alice").await;
+        harness.open("alice").await;
+        harness.open("bob").await;
+        let body = json!({"subject": "alice", "audience": ["api"]});
+        let (status, third) = harness.post("/v1/sessions", APP, &body).await;
+        match on_full {
+            OnFull::Refuse => {
+                assert_eq!((status, &third["code"]), (409, &json!("too_many_sessions")), "{third}");
+                assert!(harness.active(text(&first, "access_token")).await);
+                assert_eq!(harness.refresh(text(&first, "refresh_token"), APP).await.0, 200);
+            }
+            OnFull::EndOldest => {
+                assert_eq!(status, 201, "{third}");
+                assert!(!harness.active(text(&first, "access_token")).await, "its tokens are denied");
+                assert_eq!(harness.refresh(text(&first, "refresh_token"), APP).await.0, 400);
+                let (_, audit) = harness.get("/v1/audit?subject=alice").await;
+                let told =
+                    audit["records"].as_array().unwrap().iter().any(|r| r["cause"].to_string().contains("displaced"));
+                assert!(told, "{audit}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logging_in_and_out_in_a_loop_does_not_fill_the_list_nor_end_another_session() {
+    let harness = Harness::start().await;
+    let other = harness.open("alice").await;
+    for _ in 0..160 {
+        let session = harness.open("alice").await;
+        let (token, access) = (text(&session, "refresh_token"), text(&session, "access_token"));
+        assert_eq!(harness.form("/oauth2/revoke", APP, &[("token", token)]).await.0, 200);
+        assert!(!harness.active(access).await);
+        harness.clock.advance(Duration::from_secs(1));
+    }
+    let (mut after, mut entries) = (0, 0);
+    loop {
+        let (_, page) = harness.get(&format!("/v1/revocations?limit=200&after={after}")).await;
+        let Some(last) = page["revocations"].as_array().unwrap().last() else { break };
+        entries += page["revocations"].as_array().unwrap().len();
+        after = last["position"].as_u64().unwrap();
+    }
+    assert!(entries < 140, "{entries} entries of one user");
+    let (status, tokens) = harness.refresh(text(&other, "refresh_token"), APP).await;
+    assert_eq!(status, 200, "a session that nobody ended goes on");
+    assert!(harness.active(text(&tokens, "access_token")).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

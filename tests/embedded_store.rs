@@ -5,7 +5,7 @@
 #[path = "common/store/mod.rs"]
 mod common;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{fs, future::Future, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use rescind::{
     clock::{Clock, ManualClock},
@@ -18,7 +18,7 @@ use rescind::{
         feed::{Item, PAGE},
     },
     store::{
-        AuditQuery, AuditStore, Denial, DenyStore, EvidenceStore, FamilyStore, StoreError,
+        AuditQuery, AuditStore, Denial, DenyStore, EvidenceStore, FamilyStore, Opening, StoreError,
         embedded::{Acceptance, EmbeddedStore, OpenError, Options},
     },
 };
@@ -26,7 +26,7 @@ use rescind::{
 use self::common::{
     Bed, LIVES, RETENTION, START, Seeded, bearer, denial,
     disk::{Fault, Verb},
-    eventually, head, millis, open, secs, show, showing, subject, verdict,
+    eventually, head, millis, open, secs, session, show, showing, subject, verdict,
 };
 
 fn file(path: &Path, clock: &Arc<ManualClock>, options: Options) -> Result<EmbeddedStore, OpenError> {
@@ -582,4 +582,56 @@ async fn expiry_keeps_up_with_opening() {
         left += bed.store().of_subject(subject(round), None, 1000).await.unwrap().len();
     }
     assert_eq!(left, 0, "five of six rounds have expired long ago");
+}
+
+// ---- a queue that is full
+
+/// What becomes of a request at first sight; none if it waits.
+fn at_once<F: Future>(request: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    match request.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(answer) => Some(answer),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[tokio::test]
+async fn what_grants_access_is_refused_before_what_takes_it_back() {
+    let bed = Bed::new();
+    let family = open(bed.store(), subject(1)).await;
+    // The writer is held up in the middle of a step, as by a disk.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let seal = Box::new(move |_, _| {
+        let _ = held.recv();
+        b"sealed".to_vec()
+    });
+    let mut first = Box::pin(bed.store().open(Opening { seal, ..common::opening(subject(2)) }));
+    assert!(at_once(first.as_mut()).is_none());
+    let mut waiting = Vec::new();
+    loop {
+        let mut request = Box::pin(bed.store().open(common::opening(subject(3))));
+        match at_once(request.as_mut()) {
+            None => waiting.push(request),
+            Some(refused) => break assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}"),
+        }
+        assert!(waiting.len() < 100_000, "the queue has no end");
+    }
+    let refresh = at_once(std::pin::pin!(bed.store().present(showing(&family, 0))));
+    assert!(matches!(refresh, Some(Err(StoreError::Busy))));
+    let mut revocations = Vec::new();
+    for n in 0..500 {
+        let target = Target::Session(session(START, u8::try_from(n % 256).unwrap()));
+        let mut request = Box::pin(bed.store().deny(denial(target, Ends::Sessions)));
+        assert!(at_once(request.as_mut()).is_none(), "revocation {n} is refused");
+        revocations.push(request);
+    }
+    let mut closing = Box::pin(bed.store().close(family.id, Closure::LoggedOut, None, Draft::default()));
+    assert!(at_once(closing.as_mut()).is_none());
+    drop(release);
+    for request in revocations {
+        request.await.unwrap().unwrap();
+    }
+    assert!(closing.await.unwrap().was_open);
+    for request in waiting {
+        request.await.unwrap();
+    }
 }

@@ -326,7 +326,7 @@ async fn a_full_disk_is_an_error_until_there_is_room() {
     let mut opened: Vec<SessionId> = Vec::new();
     let error = loop {
         match bed.store().open(bulky()).await {
-            Ok(family) => opened.push(family.id),
+            Ok(family) => opened.push(family.family().unwrap().id),
             Err(error) => break error,
         }
         assert!(opened.len() < 1000);

@@ -55,11 +55,11 @@ fn basic(id: &str, secret: &str) -> String {
     401,
     "invalid_client"
 )]
-#[case::assertion_is_not_known(
+#[case::assertion_without_its_type(
     "grant_type=refresh_token&refresh_token=TOKEN&client_id=app&client_assertion=x",
     "",
-    401,
-    "invalid_client"
+    400,
+    "invalid_request"
 )]
 #[case::two_ways(
     "grant_type=refresh_token&refresh_token=TOKEN&client_id=app&client_secret=SECRET",

@@ -8,6 +8,10 @@ mod harness;
 use std::time::Duration;
 
 use harness::{APP, Harness, OTHER, POWERLESS, text};
+use rescind::{
+    model::{audit::Origin, denial::Target},
+    service::{Context, Credentials, EXAMINED, Revocation},
+};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -198,4 +202,19 @@ async fn the_log_is_read_from_its_end_as_completely_as_from_its_beginning() {
     }
     assert_eq!(read("&subject=bob").await.len(), 12);
     assert_eq!(harness.get("/v1/audit?order=random").await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counting_is_bounded_and_says_so() {
+    let harness = Harness::start().await;
+    for n in 0..300 {
+        harness.open(&format!("person-{n}")).await;
+    }
+    let caller = harness.service.authenticate(&Credentials::Secret(APP.into(), harness.secret.clone().into())).unwrap();
+    let ctx = Context { caller, origin: Origin::default() };
+    let everyone = Revocation { target: Target::All, subject: None, ends: None, before: None, reason: None };
+    let all = harness.service.weigh(&ctx, &everyone, EXAMINED).await.unwrap();
+    assert_eq!((all.sessions, all.subjects, all.capped), (300, 300, false));
+    let some = harness.service.weigh(&ctx, &everyone, 100).await.unwrap();
+    assert!(some.capped && some.sessions < 300, "at least so many: {some:?}");
 }

@@ -64,6 +64,9 @@ impl DenyStore for Slow {
     async fn deny(&self, denial: Denial) -> Result<Option<Entry>, StoreError> {
         self.store.deny(denial).await
     }
+    async fn deny_of(&self, subject: SubjectRef, most: u32, denial: Denial) -> Result<Option<Entry>, StoreError> {
+        self.store.deny_of(subject, most, denial).await
+    }
     async fn denied(&self, bearer: Bearer) -> Result<bool, StoreError> {
         self.store.denied(bearer).await
     }

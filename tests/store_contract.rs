@@ -13,12 +13,14 @@ use rescind::{
     model::{
         SessionId, Timestamp, TokenId,
         audit::{Draft, Event, Origin, Outcome, Record},
-        denial::{Bearer, Ends, LEEWAY_AND_MARGIN, Target},
+        denial::{Bearer, Ends, LEEWAY_AND_MARGIN, SINGLES_PER_SUBJECT, Target},
         family::{Closure, Holder, Refusal, Verdict},
         feed::{Digest, Epoch, Item, Mark, PAGE},
+        session::{OnFull, SessionCap},
     },
     store::{
-        Amended, AuditQuery, AuditStore, Denial, DenyStore, EvidenceStore, FamilyStore, Presentation, Store,
+        Amended, AuditQuery, AuditStore, Denial, DenyStore, EvidenceStore, FamilyStore, Opened, Opening, Presentation,
+        Store,
         embedded::{EmbeddedStore, Options},
     },
 };
@@ -141,6 +143,12 @@ contract! { InMemory as in_memory, OnFile as on_file; {
     a_race_with_a_closing_is_won_by_the_closing,
     a_race_with_a_cut_off_is_won_by_the_cut_off,
     openings_racing_a_cut_off_are_before_it_or_after_it,
+    a_full_subject_opens_no_more_until_one_ends,
+    the_oldest_session_makes_way_and_its_tokens_are_denied,
+    a_race_of_openings_never_exceeds_the_cap,
+    many_revocations_of_a_subject_become_one_cut_off_of_its_tokens,
+    tokens_that_are_handed_back_by_the_hundred_become_one_cut_off,
+    a_follower_hears_of_every_cut_off_that_stands_for_many,
 } }
 
 async fn deny<S: Store>(store: &S, target: Target, ends: Ends) -> rescind::model::denial::Entry {
@@ -172,9 +180,10 @@ async fn a_family_opens_and_is_found(p: impl Place) {
 
 async fn a_taken_name_is_never_overwritten(p: impl Place) {
     let store = p.store();
-    let first = store.open(rescind::store::Opening { random: [7; 10], ..opening(subject(1)) }).await.unwrap();
+    let first = store.open(Opening { random: [7; 10], ..opening(subject(1)) }).await.unwrap();
+    let first = first.family().unwrap();
     show(&*store, &first, 0).await;
-    assert!(store.open(rescind::store::Opening { random: [7; 10], ..opening(subject(2)) }).await.is_err());
+    assert!(store.open(Opening { random: [7; 10], ..opening(subject(2)) }).await.is_err());
     let kept = store.find(first.id).await.unwrap().unwrap();
     assert_eq!((kept.subject, kept.lineage.head.0), (subject(1), 1));
     assert_eq!(store.of_subject(subject(2), None, 10).await.unwrap(), []);
@@ -846,7 +855,8 @@ fn draft(name: &str) -> Draft {
 async fn every_change_leaves_one_audit_record(p: impl Place) {
     let store = p.store();
     let audit = || draft("alice");
-    let family = store.open(rescind::store::Opening { audit: audit(), ..opening(subject(1)) }).await.unwrap();
+    let family = store.open(Opening { audit: audit(), ..opening(subject(1)) }).await.unwrap();
+    let family = family.family().unwrap();
     let ask = |generation| Presentation { audit: audit(), ..showing(&family, generation) };
     store.present(ask(0)).await.unwrap();
     store.present(ask(0)).await.unwrap();
@@ -908,8 +918,8 @@ async fn the_audit_log_is_read_by_page_subject_session_and_time(p: impl Place) {
     let mut families = Vec::new();
     for n in 0..30_u8 {
         let audit = draft(if n % 3 == 0 { "alice" } else { "bob" });
-        let asked = rescind::store::Opening { audit, ..opening(subject(n % 3)) };
-        families.push(store.open(asked).await.unwrap());
+        let asked = Opening { audit, ..opening(subject(n % 3)) };
+        families.push(store.open(asked).await.unwrap().family().unwrap());
         p.clock().advance(millis(1));
     }
     let alice = AuditQuery { subject: draft("alice").subject, limit: 4, ..AuditQuery::default() };
@@ -1062,7 +1072,7 @@ async fn openings_racing_a_cut_off_are_before_it_or_after_it(p: impl Place) {
                 if n == 4 {
                     return Err(store.deny(denial(Target::All, Ends::Sessions)).await.unwrap().unwrap());
                 }
-                Ok(store.open(opening(subject(1))).await.unwrap())
+                Ok(store.open(opening(subject(1))).await.unwrap().family().unwrap())
             }
         });
         let results = all(racers).await;
@@ -1072,6 +1082,143 @@ async fn openings_racing_a_cut_off_are_before_it_or_after_it(p: impl Place) {
             assert_eq!(denied, family.id.stamp() < cut.before);
             let v = verdict(&*store, family, 0).await;
             assert_eq!(v == Verdict::Refused(Refusal::CutOff), denied, "{v:?}");
+        }
+    }
+}
+
+// ---- how many sessions a subject has
+
+fn capped(most: usize, on_full: OnFull) -> Opening {
+    Opening { cap: Some(SessionCap { most, on_full }), ..opening(subject(1)) }
+}
+
+async fn open_of<S: Store>(store: &S, n: u8) -> Vec<SessionId> {
+    let families = store.of_subject(subject(n), None, 1000).await.unwrap();
+    families.into_iter().filter(|f| f.lineage.closed.is_none()).map(|f| f.id).collect()
+}
+
+async fn a_full_subject_opens_no_more_until_one_ends(p: impl Place) {
+    let store = p.store();
+    let first = store.open(capped(2, OnFull::Refuse)).await.unwrap().family().unwrap();
+    p.clock().advance(millis(1));
+    store.open(capped(2, OnFull::Refuse)).await.unwrap().family().unwrap();
+    assert_eq!(store.open(capped(2, OnFull::Refuse)).await.unwrap(), Opened::Full);
+    assert!(store.open(Opening { subject: subject(2), ..capped(2, OnFull::Refuse) }).await.unwrap().family().is_some());
+    store.close(first.id, Closure::LoggedOut, None, Draft::default()).await.unwrap();
+    assert!(store.open(capped(2, OnFull::Refuse)).await.unwrap().family().is_some());
+    assert_eq!(store.open(capped(2, OnFull::Refuse)).await.unwrap(), Opened::Full);
+    // What has expired, or was cut off, does not count.
+    p.clock().advance(LIVES.idle);
+    assert!(store.open(capped(1, OnFull::Refuse)).await.unwrap().family().is_some());
+    assert_eq!(store.open(capped(1, OnFull::Refuse)).await.unwrap(), Opened::Full);
+    deny(&*store, Target::Client(app()), Ends::Sessions).await;
+    assert!(store.open(capped(1, OnFull::Refuse)).await.unwrap().family().is_some());
+}
+
+async fn the_oldest_session_makes_way_and_its_tokens_are_denied(p: impl Place) {
+    let store = p.store();
+    let mut families = Vec::new();
+    for _ in 0..5 {
+        families.push(store.open(capped(3, OnFull::EndOldest)).await.unwrap().family().unwrap());
+        p.clock().advance(millis(1));
+    }
+    assert_eq!(open_of(&*store, 1).await, [families[2].id, families[3].id, families[4].id]);
+    for (n, family) in families.iter().enumerate() {
+        let found = store.find(family.id).await.unwrap().unwrap();
+        assert_eq!(found.lineage.closed.map(|c| c.cause), (n < 2).then_some(Closure::Displaced));
+        assert_eq!(store.denied(bearer(family, family.id.stamp())).await.unwrap(), n < 2, "{n}");
+        assert_eq!(verdict(&*store, family, 0).await == Verdict::Rotate, n >= 2);
+    }
+    // The cap was lowered: the oldest go, as many as it takes.
+    store.open(capped(1, OnFull::EndOldest)).await.unwrap().family().unwrap();
+    assert_eq!(open_of(&*store, 1).await.len(), 1);
+}
+
+async fn a_race_of_openings_never_exceeds_the_cap(p: impl Place) {
+    let store = p.store();
+    for (n, on_full) in [(1, OnFull::Refuse), (2, OnFull::EndOldest)] {
+        let racers = (0..20).map(|_| {
+            let store = p.store();
+            async move { store.open(Opening { subject: subject(n), ..capped(3, on_full) }).await.unwrap() }
+        });
+        let opened = all(racers).await.into_iter().filter_map(Opened::family).count();
+        assert_eq!(opened, if on_full == OnFull::Refuse { 3 } else { 20 });
+        assert_eq!(open_of(&*store, n).await.len(), 3);
+    }
+}
+
+// ---- many entries of one subject
+
+async fn many_revocations_of_a_subject_become_one_cut_off_of_its_tokens(p: impl Place) {
+    let store = p.store();
+    // Opened before all that, and used all the while.
+    let bystander = open(&*store, subject(1)).await;
+    let other = open(&*store, subject(2)).await;
+    let rounds = u64::from(SINGLES_PER_SUBJECT) + 200;
+    for _ in 0..rounds {
+        let family = open(&*store, subject(1)).await;
+        p.clock().advance(millis(1));
+        let closed = store.close(family.id, Closure::LoggedOut, None, Draft::default()).await.unwrap();
+        assert!(closed.entry.is_some());
+        assert!(store.denied(bearer(&family, family.id.stamp())).await.unwrap(), "what was logged out is denied");
+        assert!(matches!(verdict(&*store, &family, 0).await, Verdict::Refused(Refusal::Closed)));
+    }
+    p.clock().advance(secs(6));
+    for _ in 0..4 {
+        nudge(&*store).await;
+    }
+    let live = store.entries(0, 10_000).await.unwrap().entries;
+    assert_eq!(live.len() as u64, u64::from(SINGLES_PER_SUBJECT) + 1, "one cut-off stands for the rest");
+    // No session has ended that was not to: it goes on, and its new tokens are good.
+    assert_eq!(verdict(&*store, &bystander, 0).await, Verdict::Rotate);
+    let minted = show(&*store, &bystander, 0).await.at;
+    assert!(!store.denied(bearer(&bystander, minted)).await.unwrap());
+    assert!(!store.denied(bearer(&other, other.id.stamp())).await.unwrap(), "nobody else is hit");
+    assert_eq!(
+        store.close(other.id, Closure::LoggedOut, None, Draft::default()).await.unwrap().entry.unwrap().target,
+        Target::Session(other.id)
+    );
+}
+
+async fn tokens_that_are_handed_back_by_the_hundred_become_one_cut_off(p: impl Place) {
+    let store = p.store();
+    let family = open(&*store, subject(1)).await;
+    let mut last = family.id.stamp();
+    for n in 0..SINGLES_PER_SUBJECT + 50 {
+        p.clock().advance(millis(1));
+        last = show(&*store, &family, n).await.at;
+        let token = TokenId::new(last, &[1; 10]);
+        let denial = Denial { expires: Some(last.plus(LIVES.access)), ..denial(Target::Token(token), Ends::Tokens) };
+        store.deny_of(subject(1), SINGLES_PER_SUBJECT, denial).await.unwrap().unwrap();
+        assert!(store.denied(bearer(&family, last)).await.unwrap());
+    }
+    p.clock().advance(secs(6));
+    nudge(&*store).await;
+    assert_eq!(store.entries(0, 10_000).await.unwrap().entries.len() as u32, SINGLES_PER_SUBJECT + 1);
+    // The cut-off holds for as long as the last of those tokens could be accepted.
+    p.clock().advance(LIVES.access + LEEWAY_AND_MARGIN - secs(10));
+    nudge(&*store).await;
+    assert!(store.denied(bearer(&family, last)).await.unwrap());
+}
+
+async fn a_follower_hears_of_every_cut_off_that_stands_for_many(p: impl Place) {
+    let store = p.store();
+    let mut at = store.tail(None, PAGE).await.unwrap();
+    let mut known: Vec<Item> = Vec::new();
+    for n in 0..SINGLES_PER_SUBJECT + 60 {
+        let family = open(&*store, subject(1)).await;
+        p.clock().advance(millis(200));
+        store.close(family.id, Closure::LoggedOut, None, Draft::default()).await.unwrap();
+        // It comes every few rounds, so that some of what it has not seen has made way already.
+        if n % 40 == 0 || n == SINGLES_PER_SUBJECT + 59 {
+            let place = Some((at.epoch, at.to));
+            at = store.tail(place, PAGE).await.unwrap();
+            known.extend(at.entries.iter().cloned());
+            let item = |i: &Item| {
+                matches!(&i.target, Target::Session(id) if *id == family.id)
+                    || matches!(&i.target, Target::Subject(_) if i.before > family.id.stamp())
+            };
+            assert!(known.iter().any(item), "round {n}");
         }
     }
 }

@@ -35,7 +35,13 @@ pub(super) struct VerifyArgs {
     client_id: Option<String>,
     /// A file with its secret, or `-` for stdin. The secret itself may be in the environment variable
     /// RESCIND_CLIENT_SECRET.
-    #[arg(long, value_name = "FILE", env = "RESCIND_CLIENT_SECRET_FILE", hide_env_values = true, help_heading = "Service")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "RESCIND_CLIENT_SECRET_FILE",
+        hide_env_values = true,
+        help_heading = "Service"
+    )]
     client_secret_file: Option<PathBuf>,
 }
 

@@ -152,6 +152,7 @@ fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Resul
         clients: vec![everything(CLIENT, Some(secret)), everything(PUBLIC_CLIENT, None)],
         limits: Limits::default(),
         edge: crate::http::edge::Settings::default(),
+        sessions: None,
     };
     Node::open(blueprint, bound, options)
 }

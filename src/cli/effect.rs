@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    output::{members, text, when},
+    output::{members, plain, text, when},
     say,
 };
 
@@ -31,34 +31,40 @@ pub(super) fn sentence(impact: &Value) -> String {
     format!("This would end {sessions} and refuse {tokens}; concerned: {subjects}.")
 }
 
-/// From when on it holds, for whom.
-pub(super) fn show(effect: &Value) {
+/// From when on it holds, for whom: names and values.
+pub(super) fn effect(effect: &Value) -> [(&'static str, String); 3] {
     let without = match effect["without_feed_from"].as_str() {
         Some(_) => format!("{}, when the last access token has expired", when(&effect["without_feed_from"])),
         None => "no access token of it is alive".to_owned(),
     };
-    members([
-        ("refused here from", format!("{}, connected verifiers within moments", when(&effect["here_from"]))),
+    [
+        ("refused here", format!("from {} on; connected verifiers follow within moments", when(&effect["here_from"]))),
         (
-            "cut-off verifiers from",
-            format!("{} at the latest, by their max_staleness", when(&effect["disconnected_from"])),
+            "disconnected",
+            format!("from {} on at the latest, by each verifier's max_staleness", when(&effect["disconnected_from"])),
         ),
-        ("without the feed from", without),
-    ]);
+        ("without feed", without),
+    ]
 }
 
-/// For a person, what was done: names and values of the entry.
-pub(super) fn show_entry(entry: &Value) {
-    let id = if entry["id"].is_null() { text(&entry["subject_ref"]) } else { text(&entry["id"]) };
+/// For a person, what was done. The feed and the denylist know no subject by its name, so that comes from the caller.
+pub(super) fn show_entry(entry: &Value, subject: Option<&str>) {
+    let id = match subject {
+        Some(subject) => format!("{} (in the feed: {})", plain(subject), text(&entry["subject_ref"])),
+        None => text(&entry["id"]),
+    };
     let covers = match (entry["before"].as_str(), entry["ends"].as_str()) {
         (Some(_), Some("tokens")) => format!("tokens minted before {}; sessions go on", when(&entry["before"])),
         (Some(_), _) => format!("sessions opened before {}, with their tokens", when(&entry["before"])),
         _ => String::new(),
     };
-    members([
+    let entry = [
         ("revoked", format!("{} {id}", text(&entry["kind"])).trim_end().to_owned()),
         ("covers", covers),
         ("reason", text(&entry["reason"])),
-        ("position in the feed", text(&entry["position"])),
-    ]);
+        ("position", format!("{} in the feed", text(&entry["position"]))),
+    ]
+    .into_iter()
+    .chain(effect(&entry["effect"]));
+    members(entry);
 }

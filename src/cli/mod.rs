@@ -16,6 +16,7 @@ mod audit;
 mod audit_log;
 mod backup;
 mod client;
+mod clients;
 mod completions;
 mod config;
 mod consent;
@@ -33,6 +34,8 @@ mod notify;
 mod output;
 mod owner;
 mod probe;
+#[cfg(test)]
+pub(crate) mod reference;
 mod remote;
 mod restore;
 mod revoke;
@@ -85,6 +88,8 @@ enum Command {
     Subject(subject::Command),
     #[command(subcommand)]
     Webhook(webhook::Command),
+    #[command(subcommand)]
+    Client(clients::Command),
     Doctor(doctor::Args),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -123,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Subject(command) => on_runtime(subject::run(command)),
         Command::Webhook(webhook::Command::Test(args)) => on_runtime(webhook::test(args)),
         Command::Keys(command) => on_runtime(keys::run(command)),
+        Command::Client(command) => on_runtime(clients::run(command)),
         Command::Doctor(args) => on_runtime(doctor::run(args)),
         Command::Completions(args) => Ok(completions::completions(&args)),
         Command::Man(args) => completions::man(&args),

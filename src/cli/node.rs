@@ -13,7 +13,7 @@ use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
     http::{self, Limits, Listeners, edge::Settings as Edge},
     keyring::{self, Keyring, Passphrase},
-    model::{denial::Retention, family::Lifetimes},
+    model::{denial::Retention, family::Lifetimes, session::SessionCap},
     service::{Client, Clients, Service, Settings},
     store::embedded::{EmbeddedStore, OpenError, Options},
 };
@@ -38,6 +38,7 @@ pub(super) struct Blueprint {
     pub(super) clients: Vec<Client>,
     pub(super) limits: Limits,
     pub(super) edge: Edge,
+    pub(super) sessions: Option<SessionCap>,
 }
 
 /// The sockets of a node, bound before anything is opened: a port that is taken is the cheapest thing to find out.
@@ -103,7 +104,12 @@ impl Node {
         };
         let keyring = Arc::new(keyring.or_exit(Exit::Usage, "cannot use the keys")?);
         let claims = blueprint.custom_claims.map(|names| names.into_iter().map(Into::into).collect());
-        let settings = Settings { issuer: issuer.into(), lives: blueprint.lives, custom_claims: claims };
+        let settings = Settings {
+            issuer: issuer.into(),
+            lives: blueprint.lives,
+            sessions: blueprint.sessions,
+            custom_claims: claims,
+        };
         let service = Service::new(settings, Clients::new(blueprint.clients), keyring, Arc::new(store), clock, random)
             .or_exit(Exit::Usage, "the settings make no service")?;
         Ok(Self {

@@ -139,7 +139,8 @@ impl Remote {
         let url = at(&self.base, path);
         // RFC 6749 §2.3.1: both are form-encoded first.
         let [id, secret] = [&self.id, &*self.secret].map(|s| Zeroizing::new(encoded(s)));
-        self.client.request(method, url).basic_auth(&*id, Some(&*secret))
+        let request = self.client.request(method, url).basic_auth(&*id, Some(&*secret));
+        request.header(header::USER_AGENT, concat!("rescind/", env!("CARGO_PKG_VERSION")))
     }
 
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Failure> {
@@ -218,6 +219,9 @@ async fn refusal(answer: Response, client: &str) -> Failure {
     let member = |name: &str| problem[name].as_str().map(plain);
     let (code, client) = (member("code"), plain(client));
     let mut text = match (&code, member("detail"), moved) {
+        (Some(code), ..) if code == "no_such_path" => {
+            format!("there is no such path below --server ({code}); is it the issuer's own URL, with its path?")
+        }
         (Some(code), Some(detail), _) => format!("{detail} ({code})"),
         (_, _, Some(moved)) => format!("the service answered {status} and points to {moved}; is that the --server?"),
         _ => format!("the service answered {status}; is --server a Rescind service?"),

@@ -8,7 +8,7 @@ use super::{
     Exit, Failure,
     config::Config,
     node::{exit_of, store_options},
-    say, tell,
+    owner, say, tell,
 };
 use crate::{
     clock::{Clock, SystemClock, SystemRandom},
@@ -68,12 +68,25 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let store = &config.store.url.0;
     let order = Order { backup: &args.backup, store, replace: args.yes, dry_run: args.dry_run };
     let restored = restore(&order, &options, &clock, &SystemRandom).map_err(failure)?;
+    if !args.dry_run {
+        give_to_the_service(&config)?;
+    }
     if args.json {
         say(serde_json::to_string(&done(args, restored))?);
     } else {
         in_words(args, &restored);
     }
     Ok(Exit::Yes)
+}
+
+/// Restored by root, it is for the service to write on.
+fn give_to_the_service(config: &Config) -> Result<(), Failure> {
+    for made in [config.store.url.0.clone(), config.keys.dir.join("witness.json")] {
+        if let (true, Some(home)) = (made.exists(), made.parent()) {
+            owner::hand_over(&made, home)?;
+        }
+    }
+    Ok(())
 }
 
 /// Without its keys a backup is a list of records that nobody can open.

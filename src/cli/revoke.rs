@@ -7,9 +7,9 @@ use super::{
     consent::{Consent, DECLINED},
     effect,
     remote::Server,
-    say, tell,
+    say,
 };
-use crate::model::Timestamp;
+use crate::{families::PREFIX, model::Timestamp};
 
 /// Revoke a token, a session, or by one record everything of a subject, a client, a key, or everyone.
 ///
@@ -91,6 +91,12 @@ impl Args {
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     args.consent.check(args.server.takes_stdin())?;
+    if args.token_id.as_ref().is_some_and(|id| id.starts_with("eyJ") || id.starts_with(PREFIX)) {
+        return Err(Failure::usage(
+            "--token-id: this is a token, not its id, and by now others may have read it; `rescind token inspect` \
+             reads it from stdin and shows its `jti`, and its session by which it can be revoked as well",
+        ));
+    }
     let remote = args.server.connect()?;
     let path = ["v1", "revocations"];
     let mut order = args.order();
@@ -115,10 +121,6 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         say(done);
         return Ok(Exit::Yes);
     }
-    effect::show_entry(&done);
-    effect::show(&done["effect"]);
-    if args.subject.is_some() {
-        tell("The feed and the denylist name the subject by this reference alone.");
-    }
+    effect::show_entry(&done, args.subject.as_deref());
     Ok(Exit::Yes)
 }

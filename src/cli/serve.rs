@@ -112,6 +112,7 @@ fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Blu
         clients: config.clients(),
         limits: config.limits(),
         edge,
+        sessions: None,
     }
 }
 

@@ -9,10 +9,11 @@ use crate::{
         ClientId, Scope, SessionId, Subject, SubjectRef, Timestamp,
         audit::Draft,
         family::{Closure, Doubt, Facts, Holder, Lifetimes, Lineage, Refusal, Secret, Verdict, judge},
-        session::Identity,
+        session::{Identity, SessionCap},
     },
     store::{
-        Amended, ClosedFamily, ClosedOthers, Family, FamilyStore, HeldBack, Opening, Others, Presentation, StoreError,
+        Amended, ClosedFamily, ClosedOthers, Family, FamilyStore, HeldBack, Opened, Opening, Others, Presentation,
+        StoreError,
     },
 };
 
@@ -25,6 +26,18 @@ pub use token::{PREFIX, RefreshToken};
 const CLOSED_PER_STEP: usize = 128;
 /// How often an exchange that met an amendment looks again.
 const STALE_TRIES: usize = 4;
+
+/// Why a session was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The subject has as many as it may.
+    #[error("the subject has as many sessions as it may")]
+    Full,
+    /// We could not tell: 503.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Why a presented refresh token gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -97,19 +110,26 @@ pub struct Families<S> {
     keyring: Arc<Keyring>,
     random: Arc<dyn Random>,
     lives: Lifetimes,
+    cap: Option<SessionCap>,
 }
 
 impl<S: FamilyStore> Families<S> {
     /// On this store, with these keys.
     pub fn new(store: Arc<S>, keyring: Arc<Keyring>, random: Arc<dyn Random>, lives: Lifetimes) -> Self {
-        Self { store, keyring, random, lives }
+        Self { store, keyring, random, lives, cap: None }
+    }
+
+    /// So many sessions for each subject.
+    #[must_use]
+    pub fn capped(self, cap: Option<SessionCap>) -> Self {
+        Self { cap, ..self }
     }
 
     /// Opens a session. `identity.nonce` and `identity.absolute_until` are set here, whatever they were.
     ///
     /// # Errors
-    /// [`StoreError`]: the session may exist, but nobody holds a token of it.
-    pub async fn open(&self, mut identity: Identity, audit: Draft) -> Result<Grant, StoreError> {
+    /// [`OpenError`]. If we could not tell, the session may exist, but nobody holds a token of it.
+    pub async fn open(&self, mut identity: Identity, audit: Draft) -> Result<Grant, OpenError> {
         identity.nonce = random_bytes(&*self.random);
         let key = self.keyring.current_derivation();
         let subject = self.refer(&identity.subject);
@@ -123,10 +143,11 @@ impl<S: FamilyStore> Families<S> {
             subject,
             client: identity.client.clone(),
             lives: self.lives,
+            cap: self.cap,
             seal: Box::new(seal),
             audit,
         };
-        let family = self.store.open(opening).await?;
+        let Opened::Family(family) = self.store.open(opening).await? else { return Err(OpenError::Full) };
         identity.absolute_until = family.lineage.absolute_until;
         let at = family.id.stamp();
         Ok(self.grant(&family, identity, at, &key, Verdict::Rotate))

@@ -7,19 +7,17 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, Uri, header, request::Parts},
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
 
 use super::{
-    App,
+    App, credentials,
     edge::{Room, Visit},
     error::{ApiError, OAuthError},
     form::Form,
 };
 use crate::{
     model::{SessionId, audit::Origin, ids::IdError},
-    service::{Context, Credentials, Error},
+    service::{Context, Error},
 };
 
 /// Parameters that must never travel in a URL, where logs and proxies keep them (RFC 6749 §2.3.1, RFC 9700 §4.3).
@@ -46,23 +44,26 @@ impl FromRequest<App> for OAuthCall {
         }
         let body = read_body(&parts, body, app).await?;
         let mut form = Form::read(&body)?;
-        let credentials = oauth_credentials(&parts.headers, &mut form)?;
-        let visit = visit(&parts);
-        let caller = app.edge.admit(visit, app.service.authenticate(&credentials), &*app.service.clock)?;
-        Ok(Self { form, visit, ctx: Context { caller, origin: origin(&parts) } })
+        let credentials = credentials::of_form(&parts.headers, &mut form)?;
+        let (visit, origin) = (visit(&parts), origin(&parts));
+        let authenticated = app.service.authenticate(&credentials, &origin).await;
+        let caller = app.edge.admit(visit, authenticated, &*app.service.clock)?;
+        Ok(Self { form, visit, ctx: Context { caller, origin } })
     }
 }
 
-/// A caller of `/v1`: HTTP Basic, always proven.
+/// A caller of `/v1`: a secret by HTTP Basic or an assertion in a header, so always proven.
 pub(super) struct ApiCall(pub(super) Context);
 
 impl FromRequestParts<App> for ApiCall {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let credentials = basic(&parts.headers)?.ok_or(Error::Client)?;
-        let caller = app.edge.admit(visit(parts), app.service.authenticate(&credentials), &*app.service.clock)?;
-        Ok(Self(Context { caller, origin: origin(parts) }))
+        let credentials = credentials::of_headers(&parts.headers)?;
+        let origin = origin(parts);
+        let authenticated = app.service.authenticate(&credentials, &origin).await;
+        let caller = app.edge.admit(visit(parts), authenticated, &*app.service.clock)?;
+        Ok(Self(Context { caller, origin }))
     }
 }
 
@@ -168,55 +169,6 @@ async fn read_body(parts: &Parts, body: axum::body::Body, app: &App) -> Result<B
         Ok(Err(_)) => Err(Error::request("body", format!("is longer than {limit} bytes, or broke off"))),
         Err(_) => Err(Error::request("body", "came too slowly")),
     }
-}
-
-/// RFC 6749 §2.3: one way of authentication, not two.
-fn oauth_credentials(headers: &HeaderMap, form: &mut Form) -> Result<Credentials, Error> {
-    let secret = form.take("client_secret");
-    let named = form.get("client_id").map(ToOwned::to_owned);
-    if form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some() {
-        return Err(Error::Client);
-    }
-    match (basic(headers)?, secret) {
-        (Some(_), Some(_)) => Err(Error::request("client_secret", "two ways of authentication in one request")),
-        (Some(Credentials::Secret(id, _)), None) if named.as_ref().is_some_and(|n| *n != id) => {
-            Err(Error::request("client_id", "names another client than the Authorization header"))
-        }
-        (Some(credentials), None) => Ok(credentials),
-        (None, Some(secret)) => Ok(Credentials::Secret(named.ok_or(Error::Client)?, secret)),
-        (None, None) => named.map(Credentials::Named).ok_or(Error::Client),
-    }
-}
-
-/// HTTP Basic (RFC 7617); id and secret are form-encoded first (RFC 6749 §2.3.1).
-fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(Error::request("Authorization", "is repeated"));
-    }
-    read_basic(value.as_bytes()).map(Some).ok_or(Error::Client)
-}
-
-fn read_basic(value: &[u8]) -> Option<Credentials> {
-    let (scheme, encoded) = value.split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return None;
-    }
-    let pair = Zeroizing::new(BASE64_STANDARD.decode(encoded.trim_ascii()).ok()?);
-    let colon = pair.iter().position(|b| *b == b':')?;
-    let id = form_decode(&pair[..colon])?;
-    let secret = Zeroizing::new(form_decode(&pair[colon + 1..])?);
-    Some(Credentials::Secret(id, secret))
-}
-
-fn form_decode(bytes: &[u8]) -> Option<String> {
-    // A `name` without `=`: `&` and `=` in it would have been encoded.
-    if bytes.iter().any(|b| matches!(b, b'&' | b'=')) {
-        return std::str::from_utf8(bytes).ok().map(ToOwned::to_owned);
-    }
-    let (name, _) = form_urlencoded::parse(bytes).next()?;
-    (!name.contains('\u{fffd}')).then(|| name.into_owned())
 }
 
 fn visit(parts: &Parts) -> Visit {

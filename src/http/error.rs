@@ -33,7 +33,7 @@ impl From<Error> for ApiError {
 /// Status and stable code.
 fn table(error: &Error) -> (StatusCode, &'static str) {
     match error {
-        Error::Client => (StatusCode::UNAUTHORIZED, "invalid_client"),
+        Error::Client | Error::Assertion(_) => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Error::Grant(_) => (StatusCode::BAD_REQUEST, "invalid_grant"),
         Error::Scope(_) => (StatusCode::BAD_REQUEST, "invalid_scope"),
         Error::GrantType => (StatusCode::BAD_REQUEST, "unauthorized_client"),
@@ -131,7 +131,7 @@ fn finish(mut response: Response, error: &Error) -> Response {
     let headers = response.headers_mut();
     match error {
         // RFC 6749 §5.2, RFC 9110 §11.6.1.
-        Error::Client => {
+        Error::Client | Error::Assertion(_) => {
             headers.insert(
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(r#"Basic realm="rescind", charset="UTF-8""#),

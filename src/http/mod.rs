@@ -9,7 +9,7 @@ use axum::{
     http::StatusCode,
     middleware,
     response::IntoResponse,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use tokio::sync::watch;
 use utoipa::OpenApi;
@@ -19,6 +19,8 @@ use crate::service::{Error, Service};
 
 mod audit;
 mod caller;
+mod clients;
+mod credentials;
 pub mod edge;
 mod effect;
 mod error;
@@ -28,6 +30,8 @@ mod layers;
 mod oauth;
 mod operate;
 mod operations;
+#[cfg(test)]
+mod reference;
 mod server;
 mod sessions;
 mod store;
@@ -116,6 +120,12 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/audit/head", get(audit::head))
         .route("/v1/subjects/{subject}", get(subjects::export).delete(subjects::erase))
         .route("/v1/webhook/test", post(webhook::test))
+        .route("/v1/clients", get(clients::list))
+        .route("/v1/clients/{client_id}", get(clients::show))
+        .route("/v1/clients/{client_id}/disable", post(clients::disable))
+        .route("/v1/clients/{client_id}/enable", post(clients::enable))
+        .route("/v1/clients/{client_id}/secrets", post(clients::rotate_secret))
+        .route("/v1/clients/{client_id}/secrets/{secret_id}", delete(clients::drop_secret))
         .route("/v1/backup", get(store::backup))
         .route("/v1/store", get(store::store))
         .route("/v1/store/restored", post(store::restored))
@@ -157,6 +167,7 @@ pub(crate) fn operations_router(app: &App) -> Router {
         effect::end_sessions,
         operate::revoke, operate::revocations, operate::keys, operate::rotate, audit::list, audit::head,
         subjects::export, subjects::erase, webhook::test,
+        clients::list, clients::show, clients::disable, clients::enable, clients::rotate_secret, clients::drop_secret,
         feed::tail, feed::page,
         store::backup, store::store, store::restored,
     ),
@@ -170,7 +181,8 @@ impl utoipa::Modify for ClientAuthentication {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Basic));
-        openapi.components.get_or_insert_default().add_security_scheme("client", scheme);
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("client", scheme);
     }
 }
 

@@ -66,6 +66,10 @@ pub(super) struct TokenForm {
     client_id: Option<String>,
     /// `client_secret_post`.
     client_secret: Option<String>,
+    /// `private_key_jwt`: `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`.
+    client_assertion_type: Option<String>,
+    /// `private_key_jwt`: the signed assertion.
+    client_assertion: Option<String>,
 }
 
 /// The form of a revocation or introspection request.
@@ -80,6 +84,10 @@ pub(super) struct OneTokenForm {
     client_id: Option<String>,
     /// `client_secret_post`.
     client_secret: Option<String>,
+    /// `private_key_jwt`: `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`.
+    client_assertion_type: Option<String>,
+    /// `private_key_jwt`: the signed assertion.
+    client_assertion: Option<String>,
 }
 
 /// Exchanges a grant for tokens (RFC 6749 §5, §6).

@@ -23,7 +23,7 @@ use crate::{
         feed::Epoch,
         ids::IdError,
     },
-    service::{Error, Revocation},
+    service::{EXAMINED, Error, Revocation},
 };
 
 /// Revocations that one page holds at most.
@@ -136,13 +136,17 @@ pub(super) async fn revoke(
         reason: body.reason.map(reason).transpose()?,
     };
     if body.dry_run.unwrap_or(false) {
-        let impact = app.service.weigh(&ctx, &revocation).await?;
+        let impact = app.service.weigh(&ctx, &revocation, EXAMINED).await?;
         return Ok(Json(ImpactBody::from(impact)).into_response());
     }
     let entry = app.service.revoke(&ctx, revocation).await?;
+    Ok((StatusCode::CREATED, Json(revoked_body(&app, entry))).into_response())
+}
+
+/// What is denied now, and from when on for whom.
+pub(super) fn revoked_body(app: &App, entry: Entry) -> RevokedBody {
     let effect = app.service.effect(&entry).into();
-    let entry = entry_body(app.service.epoch(), entry);
-    Ok((StatusCode::CREATED, Json(RevokedBody { entry, effect })).into_response())
+    RevokedBody { entry: entry_body(app.service.epoch(), entry), effect }
 }
 
 /// What is denied; a subject also by its name.

@@ -9,7 +9,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{App, FEED, error::bare_problem};
-use crate::model::JwkSet;
+use crate::model::{Algorithm, JwkSet};
 
 /// RFC 8414 §2.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -22,9 +22,12 @@ pub(super) struct Metadata {
     grant_types_supported: [&'static str; 2],
     /// Required by RFC 8414 and empty: there is no authorization endpoint.
     response_types_supported: [&'static str; 0],
-    token_endpoint_auth_methods_supported: [&'static str; 3],
-    revocation_endpoint_auth_methods_supported: [&'static str; 3],
-    introspection_endpoint_auth_methods_supported: [&'static str; 2],
+    token_endpoint_auth_methods_supported: Vec<&'static str>,
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; 2],
+    revocation_endpoint_auth_methods_supported: Vec<&'static str>,
+    revocation_endpoint_auth_signing_alg_values_supported: [&'static str; 2],
+    introspection_endpoint_auth_methods_supported: Vec<&'static str>,
+    introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 2],
     /// The denylist, for whoever verifies tokens.
     rescind_feed_uri: String,
     /// The keys that sign it, and nothing else: a JWK set by value.
@@ -38,7 +41,10 @@ pub(super) struct Metadata {
 pub(super) async fn metadata(State(app): State<App>) -> Response {
     let issuer = app.service.settings().issuer.to_string();
     let base = issuer.trim_end_matches('/').to_owned();
-    let methods = ["client_secret_basic", "client_secret_post", "none"];
+    let proofs = vec!["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let or_none = [&proofs[..], &["none"]].concat();
+    // Both names of Ed25519, for `private_key_jwt`.
+    let algorithms = [Algorithm::EdDSA.name(), Algorithm::Ed25519.name()];
     let metadata = Metadata {
         token_endpoint: format!("{base}/oauth2/token"),
         jwks_uri: format!("{base}/.well-known/jwks.json"),
@@ -49,9 +55,12 @@ pub(super) async fn metadata(State(app): State<App>) -> Response {
         issuer,
         grant_types_supported: ["refresh_token", "client_credentials"],
         response_types_supported: [],
-        token_endpoint_auth_methods_supported: methods,
-        revocation_endpoint_auth_methods_supported: methods,
-        introspection_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
+        token_endpoint_auth_methods_supported: or_none.clone(),
+        token_endpoint_auth_signing_alg_values_supported: algorithms,
+        revocation_endpoint_auth_methods_supported: or_none,
+        revocation_endpoint_auth_signing_alg_values_supported: algorithms,
+        introspection_endpoint_auth_methods_supported: proofs,
+        introspection_endpoint_auth_signing_alg_values_supported: algorithms,
     };
     ([(header::CACHE_CONTROL, "public, max-age=300")], Json(metadata)).into_response()
 }

@@ -21,6 +21,9 @@ use crate::{clock::Random, model::Kid};
 /// Lies there from before the first file is written until the first manifest stands. What lies beside it was never used.
 const FIRST_START: &str = ".first-start";
 
+/// A copy of what the store holds about clients, so that a store that was put back, or tampered with, cannot enable one.
+const CLIENT_BOOK: &str = "clients.sealed";
+
 #[derive(Debug)]
 pub(super) enum Home {
     Memory,
@@ -56,6 +59,17 @@ impl Home {
     /// What was committed survives a crash once this returns.
     pub(super) fn sync(&self) -> Result<(), KeyringError> {
         let Self::Disk(disk) = self else { return Ok(()) };
+        disk.dir.sync()
+    }
+    /// The sealed book of clients as this node knew it last.
+    pub(super) fn client_book(&self) -> Result<Option<Vec<u8>>, KeyringError> {
+        let Self::Disk(disk) = self else { return Ok(None) };
+        Ok(disk.dir.read(CLIENT_BOOK)?.map(|bytes| bytes.to_vec()))
+    }
+    /// Keeps it, durably.
+    pub(super) fn keep_client_book(&self, sealed: &[u8]) -> Result<(), KeyringError> {
+        let Self::Disk(disk) = self else { return Ok(()) };
+        disk.dir.replace(CLIENT_BOOK, sealed)?;
         disk.dir.sync()
     }
     /// Destroys a private key that the committed ring no longer needs.
@@ -187,5 +201,5 @@ fn is_key_file(name: &str) -> bool {
 }
 
 fn is_ours(name: &str) -> bool {
-    is_key_file(name) || [manifest::NAME, secrets::NAME, FIRST_START].contains(&name)
+    is_key_file(name) || [manifest::NAME, secrets::NAME, FIRST_START, CLIENT_BOOK].contains(&name)
 }

@@ -192,6 +192,20 @@ impl Keyring {
     pub fn sealer(&self) -> Arc<Sealer> {
         Arc::clone(&self.secrets.sealer)
     }
+    /// The sealed book of clients as this node knew it last. Blocks on the disk, as [`Keyring::keep_client_book`] does.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn client_book(&self) -> Result<Option<Vec<u8>>, KeyringError> {
+        self.writer().home.client_book()
+    }
+    /// Keeps the sealed book of clients beside the keys, where who can write the store cannot.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn keep_client_book(&self, sealed: &[u8]) -> Result<(), KeyringError> {
+        self.writer().home.keep_client_book(sealed)
+    }
     /// The key that signs the feed.
     #[must_use]
     pub fn feed_key(&self) -> Arc<FeedKey> {

@@ -47,6 +47,14 @@ pub enum Event {
     BackupStarted,
     /// A backup was sent to its end.
     BackupFinished,
+    /// A client was disabled: refused everywhere from then on.
+    ClientDisabled,
+    /// It was enabled again.
+    ClientEnabled,
+    /// A client got a new secret.
+    ClientSecretRotated,
+    /// A secret of a client was dropped.
+    ClientSecretDropped,
 }
 
 /// How it ended.

@@ -127,6 +127,12 @@ pub struct Retention {
     pub session: Duration,
 }
 
+/// Entries about single sessions and tokens that one subject may have in the list. Beyond it, one cut-off of the
+/// subject's tokens stands for all: its sessions go on, and fetch new tokens.
+pub const SINGLES_PER_SUBJECT: u32 = 128;
+/// The same for tokens that a client fetched for itself, and hands back.
+pub const SINGLES_PER_CLIENT: u32 = 8192;
+
 /// The greatest leeway that any verifier may allow, plus a margin for the time between a stamp and its comparison.
 pub const LEEWAY_AND_MARGIN: Duration = Duration::from_secs(60 + 5);
 

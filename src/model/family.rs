@@ -70,6 +70,8 @@ pub enum Closure {
     OtherKey,
     /// A token newer than a restored backup: what the backup knows of the family is out of date.
     AheadOfBackup,
+    /// Its subject opened another, had as many as are allowed, and this was the oldest.
+    Displaced,
 }
 
 /// A closed family.

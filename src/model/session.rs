@@ -4,6 +4,26 @@ use serde::{Deserialize, Serialize};
 
 use super::{Audience, ClientId, Scope, Subject, Timestamp};
 
+/// How many sessions a subject may have at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionCap {
+    /// So many; at least one.
+    pub most: usize,
+    /// What becomes of one more.
+    pub on_full: OnFull,
+}
+
+/// What becomes of a session that would be one too many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFull {
+    /// It is not opened.
+    #[default]
+    Refuse,
+    /// The oldest makes way for it.
+    EndOldest,
+}
+
 /// The device that a session was opened on, as the login application saw it. Every member is always written: the
 /// store's encoding does not name them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -146,12 +146,6 @@ impl Service {
         self.alerts.count(what, self.clock.monotonic(), &self.metrics.evidence);
     }
 
-    /// Counts a failed authentication under the name that was given.
-    pub(crate) fn authentication_failed(&self, name: &str) {
-        let client = name.parse::<ClientId>().ok().filter(|id| self.clients.find(id).is_some());
-        self.count(Often::FailedClient(client));
-    }
-
     /// Writes the alerts that were raised since the last time. No request waits for it.
     pub(super) async fn write_alerts(&self) {
         while let Some(Raised { what, cause }) = self.alerts.take() {

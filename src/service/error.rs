@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     denylist::DenyError,
-    families::RefreshError,
+    families::{OpenError, RefreshError},
     keyring::RotateError,
     model::{Timestamp, family::Doubt},
     service::Permission,
@@ -18,6 +18,9 @@ pub enum Error {
     /// Nobody we know, or not proven: `invalid_client`.
     #[error("client authentication failed")]
     Client,
+    /// A client that proved itself with its key, by an assertion that is no good: `invalid_client`.
+    #[error("client_assertion: {0}")]
+    Assertion(&'static str),
     /// The grant is no good: `invalid_grant`. The cause is for the audit log only.
     #[error("the grant is invalid, expired, revoked or another client's")]
     Grant(&'static str),
@@ -83,6 +86,21 @@ impl Error {
         Self::Request { field, hint: hint.into() }
     }
 
+    /// The book of clients does not open.
+    pub(super) fn clients_unknown() -> Self {
+        Self::unavailable("clients_unknown", "it is not known which clients are disabled; an operator must look", 60)
+    }
+
+    /// The store has lost what it knew of assertions.
+    pub(super) fn assertion_unknown(wait: Duration) -> Self {
+        let why = "the store was put back, or the clock: whether this assertion has been used is not known";
+        Self::unavailable("assertion_unknown", why, wait.as_secs().clamp(1, 600))
+    }
+
+    pub(super) fn too_many_assertions() -> Self {
+        Self::unavailable("too_many_assertions", "too many client assertions in the last minutes", 30)
+    }
+
     fn unavailable(code: &'static str, why: impl Into<String>, seconds: u64) -> Self {
         Self::Unavailable { code, why: why.into(), retry_after: Duration::from_secs(seconds) }
     }
@@ -127,6 +145,18 @@ impl From<RefreshError> for Error {
                 };
                 Self::unavailable(code, why, seconds)
             }
+        }
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(e: OpenError) -> Self {
+        match e {
+            OpenError::Full => {
+                let hint = "the subject has as many sessions as it may; end one first".into();
+                Self::Conflict { code: "too_many_sessions", hint, earliest: None }
+            }
+            OpenError::Store(e) => e.into(),
         }
     }
 }

@@ -87,6 +87,7 @@ impl Service {
         let mut draft = ctx.draft();
         (draft.client, draft.subject) = (Some(client.id.clone()), Some(subject.clone()));
         let at = self.denylist.stamp(subject_ref, client.id.clone(), draft).await?;
+        self.still_enabled(&client.id)?;
         self.metrics.client_token();
         let access = self.mint(Order {
             subject,
@@ -106,6 +107,7 @@ impl Service {
     }
 
     pub(super) fn tokens(&self, grant: Grant, scope: Option<&Scope>) -> Result<Tokens, Error> {
+        self.still_enabled(&grant.identity.client)?;
         let Grant { session, identity, refresh, refresh_until, at, access_until, .. } = grant;
         let scope = scope.unwrap_or(&identity.scope).clone();
         let access = self.mint(Order {

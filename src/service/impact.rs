@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many sessions are looked at to count, at most; beyond it the counts are lower bounds.
-pub(crate) const EXAMINED: usize = 50_000;
+pub const EXAMINED: usize = 50_000;
 /// How many at a time: others are served in between.
 const PAGE: usize = 256;
 /// The greatest `max_staleness` that a verifier may have: one that hears nothing for longer refuses everything.
@@ -66,11 +66,16 @@ struct Count<'a> {
     ends: Ends,
     before: Timestamp,
     now: Timestamp,
+    at_most: usize,
     subjects: HashSet<Subject>,
     impact: Impact,
 }
 
-impl Count<'_> {
+impl<'a> Count<'a> {
+    fn new(revocation: &'a Revocation, ends: Ends, before: Timestamp, now: Timestamp, at_most: usize) -> Self {
+        Self { revocation, ends, before, now, at_most, subjects: HashSet::new(), impact: Impact::default() }
+    }
+
     fn add(&mut self, session: Session) {
         if !self.covers(&session) || session.ended.is_some() {
             return;
@@ -105,11 +110,12 @@ impl Count<'_> {
 }
 
 impl Service {
-    /// What a revocation would do. Refused as the revocation would be; nothing is written.
+    /// What a revocation would do. Refused as the revocation would be; nothing is written. About `at_most` sessions
+    /// are looked at: [`EXAMINED`], if no other number is wanted.
     ///
     /// # Errors
     /// As [`Service::revoke`].
-    pub async fn weigh(&self, ctx: &Context, revocation: &Revocation) -> Result<Impact, Error> {
+    pub async fn weigh(&self, ctx: &Context, revocation: &Revocation, at_most: usize) -> Result<Impact, Error> {
         let ends = self.permit(ctx, revocation)?;
         let now = self.store.moment().now;
         // What carries this very millisecond is there already.
@@ -117,7 +123,7 @@ impl Service {
         if before > now.plus(Duration::from_millis(1)) {
             return Err(DenyError::Future.into());
         }
-        let count = Count { revocation, ends, before, now, subjects: HashSet::new(), impact: Impact::default() };
+        let count = Count::new(revocation, ends, before, now, at_most);
         match &revocation.target {
             Target::Token(_) => Ok(Impact::default()),
             Target::Session(id) => self.weigh_session(count, *id).await,
@@ -133,8 +139,7 @@ impl Service {
         let revocation = Revocation { target, subject: Some(subject), ends: None, before: None, reason: None };
         let now = self.store.moment().now;
         let (ends, before) = (Ends::Sessions, Timestamp::MAX);
-        let count =
-            Count { revocation: &revocation, ends, before, now, subjects: HashSet::new(), impact: Impact::default() };
+        let count = Count::new(&revocation, ends, before, now, EXAMINED);
         self.weigh_subject(count, Some(keep)).await
     }
 
@@ -183,7 +188,7 @@ impl Service {
 
     /// Ends the counting, or lets others be served before it goes on.
     async fn is_enough(&self, count: &mut Count<'_>, is_more: bool, examined: usize) -> bool {
-        count.impact.capped = is_more && examined >= EXAMINED;
+        count.impact.capped = is_more && examined >= count.at_most;
         tokio::task::yield_now().await;
         !is_more || count.impact.capped
     }

@@ -11,14 +11,17 @@ use crate::{
     issuer::{AccessToken, Issuer, Order},
     keyring::Keyring,
     model::{
+        ClientId,
         audit::{Draft, Origin},
         family::{Lifetimes, Standing},
+        session::SessionCap,
     },
     store::{Backend, DenyStore, EvidenceStore, FamilyStore},
     verifier::{Checker, MAX_LEEWAY, Verifier},
 };
 
 mod alerts;
+mod assertions;
 mod clients;
 mod ending;
 mod error;
@@ -36,11 +39,16 @@ mod subjects;
 mod webhook;
 
 pub use alerts::AlertSettings;
-pub use clients::{Caller, Client, Clients, Credentials, Permission, SecretHash};
+pub use assertions::Refused;
+use clients::ClientBook;
+pub use clients::{
+    Caller, Client, ClientKey, ClientView, Clients, Credentials, DisabledSince, MAX_PROOFS, NewSecret, OldSecrets,
+    Permission, SecretHash, SecretView, client_keys, generate_secret,
+};
 pub use ending::{Ended, Ending};
 pub use error::Error;
 pub use grants::Tokens;
-pub use impact::{Effect, Impact};
+pub use impact::{EXAMINED, Effect, Impact};
 pub use introspect::Introspection;
 pub use metrics::Metrics;
 pub use notary::read_statement;
@@ -57,6 +65,8 @@ pub struct Settings {
     pub issuer: Box<str>,
     /// How long things last.
     pub lives: Lifetimes,
+    /// How many sessions a subject may have. None: any number.
+    pub sessions: Option<SessionCap>,
     /// Which custom claims sessions may carry. None: any that is not reserved.
     pub custom_claims: Option<BTreeSet<Box<str>>>,
 }
@@ -64,7 +74,7 @@ pub struct Settings {
 /// One node of the service.
 pub struct Service {
     pub(crate) settings: Settings,
-    pub(crate) clients: Clients,
+    clients: ClientBook,
     pub(crate) families: Families<Backend>,
     pub(crate) denylist: Denylist<Backend>,
     pub(crate) feed: Feed<Backend>,
@@ -140,7 +150,8 @@ impl Service {
             metrics.rolled_back();
         }
         Ok(Self {
-            families: Families::new(store.clone(), keyring.clone(), random.clone(), settings.lives),
+            families: Families::new(store.clone(), keyring.clone(), random.clone(), settings.lives)
+                .capped(settings.sessions),
             denylist: Denylist::new(store.clone(), keyring.clone()),
             feed: Feed::new(&settings.issuer, store.clone(), keyring.clone(), clock.clone()),
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
@@ -149,7 +160,7 @@ impl Service {
             alerts: alerts::Alerts::default(),
             webhook: None,
             settings,
-            clients,
+            clients: ClientBook::open(clients, &*store, &keyring),
             keyring,
             store,
             metrics,
@@ -187,16 +198,20 @@ impl Service {
         &self.settings
     }
 
-    /// Who sends a request.
-    ///
-    /// # Errors
-    /// [`Error::Client`].
-    pub fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Error> {
-        self.clients.authenticate(credentials).ok_or_else(|| {
-            self.metrics.client_refused();
-            self.authentication_failed(credentials.name());
-            Error::Client
-        })
+    /// Takes up another configuration of clients, at once and for every request from here on. What was changed at run
+    /// time stays: a client that was disabled is disabled.
+    pub fn set_clients(&self, clients: Clients) {
+        self.clients.configure(clients);
+    }
+
+    /// Everyone, as they stand. Nobody is let in while it is not known who is disabled.
+    fn known_clients(&self) -> Result<Arc<Clients>, Error> {
+        self.clients.now().clients().cloned().ok_or_else(Error::clients_unknown)
+    }
+
+    /// Asked again before tokens leave: the client may have been disabled since it was let in.
+    fn still_enabled(&self, client: &ClientId) -> Result<(), Error> {
+        if self.known_clients()?.is_enabled(client) { Ok(()) } else { Err(Error::Client) }
     }
 
     /// Whether it can serve; else why not.
@@ -204,6 +219,13 @@ impl Service {
     /// # Errors
     /// A sentence for the operator.
     pub async fn ready(&self) -> Result<(), String> {
+        if self.known_clients().is_err() {
+            return Err(
+                "the book of clients does not open, so nobody knows which are disabled: put back secrets.json \
+                        and clients.sealed in the directory of the keys, as they were"
+                    .into(),
+            );
+        }
         match self.store.standing() {
             Standing::Whole => self.denylist.entries(u64::MAX, 1).await.map(drop).map_err(|e| e.to_string()),
             Standing::Wiped => Err("the store is empty, its witness remembers another: put the store back, or accept \

@@ -81,13 +81,17 @@ impl Service {
     pub async fn open_session(&self, ctx: &Context, new: NewSession) -> Result<Tokens, Error> {
         ctx.require(Permission::SessionsOpen)?;
         let client = new.client.unwrap_or_else(|| ctx.caller.client.id.clone());
-        let Some(holder) = self.clients.find(&client) else {
+        let clients = self.known_clients()?;
+        let Some(holder) = clients.find(&client) else {
             return Err(Error::request("client_id", "no client of this name is registered"));
         };
+        if !clients.is_enabled(&client) {
+            return Err(Error::request("client_id", "this client is disabled"));
+        }
         within(&ctx.caller.client, &new.scope, &new.audience)?;
         within(holder, &new.scope, &new.audience)?;
         // RFC 9068 §5: a client's own tokens have its id as their subject, and nobody else may pass for it.
-        if new.subject.as_str().parse().is_ok_and(|id| self.clients.find(&id).is_some()) {
+        if new.subject.as_str().parse().is_ok_and(|id| clients.find(&id).is_some()) {
             return Err(Error::request("subject", "is the name of a registered client"));
         }
         self.check_claims(&new.claims)?;
@@ -110,6 +114,7 @@ impl Service {
         };
         self.check_size(&identity)?;
         let grant = self.families.open(identity, draft).await?;
+        self.still_enabled(&ctx.caller.client.id)?;
         self.metrics.session_opened();
         self.tokens(grant, None)
     }

@@ -9,12 +9,16 @@ use crate::model::{
     denial::{Bearer, Ends, Entry, Target},
     family::{Closure, Generation, Holder, Lifetimes, Lineage, Moment, Secret, Standing, Verdict},
     feed::{Epoch, Item, Mark},
+    session::SessionCap,
 };
 
+mod clients;
 pub mod embedded;
 mod evidence;
 
 pub use evidence::{Erased, EvidenceStore, Notary, SignedHead};
+
+pub use clients::{ASSERTION_LIFE, ASSERTIONS, AssertionUse, BookChange, BookChanged, ClientStore};
 
 /// We could not tell. The write may or may not have happened, unless the variant says otherwise.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -61,10 +65,29 @@ pub struct Opening {
     pub client: ClientId,
     /// How long it may live.
     pub lives: Lifetimes,
+    /// How many the subject may have.
+    pub cap: Option<SessionCap>,
     /// Seals the identity once name and absolute end are known. Called once, inside the step.
     pub seal: Box<dyn FnOnce(SessionId, Timestamp) -> Vec<u8> + Send>,
     /// For the audit log.
     pub audit: Draft,
+}
+
+/// What became of an opening.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Opened {
+    /// A new family.
+    Family(Family),
+    /// The subject has as many as it may; nothing was written.
+    Full,
+}
+
+impl Opened {
+    /// The family, if there is one.
+    #[must_use]
+    pub fn family(self) -> Option<Family> {
+        if let Self::Family(family) = self { Some(family) } else { None }
+    }
 }
 
 /// Asks for the outcome of a presented refresh token. What the caller can know is in here; the rest the store looks
@@ -169,8 +192,9 @@ pub enum Amended {
 
 /// Refresh-token families. Every method is one atomic step, and durable once it returns `Ok`.
 pub trait FamilyStore: Send + Sync + 'static {
-    /// Starts a family, stamped later than any cut-off that would cover it.
-    fn open(&self, opening: Opening) -> impl Future<Output = Result<Family, StoreError>> + Send;
+    /// Starts a family, stamped later than any cut-off that would cover it. Counting those of the subject and ending the
+    /// oldest is part of the step: no race makes them more than the cap.
+    fn open(&self, opening: Opening) -> impl Future<Output = Result<Opened, StoreError>> + Send;
     /// Applies the family rule. Closing denies the family's access tokens in the same step.
     fn present(&self, presentation: Presentation) -> impl Future<Output = Result<Presented, StoreError>> + Send;
     /// Replaces the sealed identity if it still is `seen`.
@@ -249,6 +273,14 @@ pub trait DenyStore: Send + Sync + 'static {
     /// Denies. Denying again what is denied as long gives the entry that is there. `None`: the cut-off would lie in
     /// the future.
     fn deny(&self, denial: Denial) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
+    /// As [`DenyStore::deny`] for a single token of this subject. One that has more than `most` such entries of late gets
+    /// a cut-off of its tokens instead, which takes the place of the one before.
+    fn deny_of(
+        &self,
+        subject: SubjectRef,
+        most: u32,
+        denial: Denial,
+    ) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
     /// Whether any live entry denies this token.
     fn denied(&self, bearer: Bearer) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Live entries after a position, in order.
@@ -366,5 +398,5 @@ pub struct AuditPage {
 pub type Backend = embedded::EmbeddedStore;
 
 /// All of them.
-pub trait Store: FamilyStore + DenyStore + AuditStore + EvidenceStore {}
-impl<T: FamilyStore + DenyStore + AuditStore + EvidenceStore> Store for T {}
+pub trait Store: FamilyStore + DenyStore + AuditStore + ClientStore + EvidenceStore {}
+impl<T: FamilyStore + DenyStore + AuditStore + ClientStore + EvidenceStore> Store for T {}

@@ -117,7 +117,7 @@ impl<'de> Visitor<'de> for DraftSeed<'_> {
 }
 
 /// A `NumericDate` (RFC 7519 §2) without a fraction. JSON's `1.0` and `1e9` are other types to other readers.
-struct Seconds;
+pub(super) struct Seconds;
 
 impl<'de> DeserializeSeed<'de> for Seconds {
     type Value = Timestamp;
@@ -140,7 +140,7 @@ impl Visitor<'_> for Seconds {
 }
 
 /// `aud`: one string, or an array of at least one (RFC 7519 §4.1.3).
-struct OneOrMany;
+pub(super) struct OneOrMany;
 
 impl<'de> DeserializeSeed<'de> for OneOrMany {
     type Value = Vec<Audience>;

@@ -73,16 +73,7 @@ const FORBIDDEN: [&str; 6] = ["crit", "jwk", "jku", "x5u", "x5c", "b64"];
 impl Header {
     /// Reads a header whose `typ` is `right`.
     pub(super) fn parse(json: &[u8], right: impl FnOnce(&str) -> bool) -> Result<Self, Rejection> {
-        let blame = Blame::new();
-        let read = blame.read(json, HeaderSeed(&blame)).map_err(|fault| match fault {
-            Fault::TooDeep => Rejection::HeaderTooDeep,
-            Fault::Duplicate => Rejection::HeaderDuplicate,
-            Fault::Mistyped(name) => Rejection::HeaderMistyped(name),
-            _ => Rejection::HeaderNotObject,
-        })?;
-        if let Some(name) = read.forbidden {
-            return Err(Rejection::HeaderForbidden(name));
-        }
+        let read = RawHeader::parse(json)?;
         if !read.typ.is_some_and(|typ| right(&typ)) {
             return Err(Rejection::Type);
         }
@@ -110,12 +101,29 @@ pub(super) fn is_access_token(typ: &str) -> bool {
     short.eq_ignore_ascii_case(ACCESS_TOKEN_TYPE)
 }
 
+/// A header of any type, with nothing in it that we refuse in all of them.
 #[derive(Default)]
-struct RawHeader {
-    alg: Option<Box<str>>,
-    kid: Option<Box<str>>,
-    typ: Option<Box<str>>,
+pub(super) struct RawHeader {
+    pub(super) alg: Option<Box<str>>,
+    pub(super) kid: Option<Box<str>>,
+    pub(super) typ: Option<Box<str>>,
     forbidden: Option<&'static str>,
+}
+
+impl RawHeader {
+    pub(super) fn parse(json: &[u8]) -> Result<Self, Rejection> {
+        let blame = Blame::new();
+        let read = blame.read(json, HeaderSeed(&blame)).map_err(|fault| match fault {
+            Fault::TooDeep => Rejection::HeaderTooDeep,
+            Fault::Duplicate => Rejection::HeaderDuplicate,
+            Fault::Mistyped(name) => Rejection::HeaderMistyped(name),
+            _ => Rejection::HeaderNotObject,
+        })?;
+        match read.forbidden {
+            Some(name) => Err(Rejection::HeaderForbidden(name)),
+            None => Ok(read),
+        }
+    }
 }
 
 struct HeaderSeed<'a>(&'a Blame);

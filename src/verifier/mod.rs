@@ -27,6 +27,8 @@
 //! of its subject), `jti` and `sid` are UUIDv7, and the stamp of `jti` agrees with `iat` to the second, one more or
 //! less, because cut-offs compare stamps. `typ` may be `at+jwt` or `application/at+jwt`, in any case (§4).
 
+#[cfg(feature = "server")]
+mod assertion;
 mod builder;
 mod check;
 mod claims;
@@ -53,11 +55,11 @@ use std::{fmt, sync::Arc};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-#[cfg(feature = "server")]
-pub(crate) use self::check::Checker;
 use self::core::Core;
 #[cfg(feature = "server")]
 pub(crate) use self::feed::open as signed;
+#[cfg(feature = "server")]
+pub(crate) use self::{assertion::Assertion, check::Checker};
 pub use self::{
     builder::{Builder, MAX_LEEWAY, Misuse},
     check::Verified,

@@ -22,7 +22,7 @@ pub(super) struct Place {
 }
 
 /// Two addresses on a loopback of this test's own: nobody takes a port between its choice and its use.
-fn free() -> [String; 2] {
+pub fn free() -> [String; 2] {
     static TESTS: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let ip = Ipv4Addr::new(127, high | 1, low, TESTS.fetch_add(1, Ordering::Relaxed));

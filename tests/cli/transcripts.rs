@@ -11,7 +11,7 @@ fn transcript(shown: &str, command: &mut Command, dir: &Path) -> String {
     text.replace(&*dir.to_string_lossy(), "DIR")
 }
 
-fn check(name: &str, text: &str) {
+pub fn check(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("transcripts");
     settings.set_prepend_module_to_snapshot(false);
@@ -28,6 +28,19 @@ fn help() {
     }
     for shown in ["token verify --help", "token inspect --help", "verifier --help", "feed tail --help"] {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
+        text.push('\n');
+    }
+    for shown in ["session open", "session list", "session revoke", "revoke", "audit list", "audit tail"] {
+        text += &transcript(
+            &format!("{shown} --help"),
+            rescind().args(shown.split(' ')).arg("--help"),
+            Path::new("/nowhere"),
+        );
+        text.push('\n');
+    }
+    for shown in ["keys list", "keys rotate", "doctor", "completions", "man"] {
+        let shown = format!("{shown} --help");
+        text += &transcript(&shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
     }
     check("help", &text);

@@ -13,7 +13,7 @@ use rescind::{
     clock::{Clock, ManualClock, Random, SystemRandom},
     http::{Limits, Listeners, edge, serve_with},
     keyring::{Keyring, Settings as KeySettings, schedule::Timing},
-    model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes},
+    model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes, session::SessionCap},
     service::{
         AlertSettings, Client, Clients, Kind, Permission, SecretHash, Service, Settings, WebhookSecret, WebhookSettings,
     },
@@ -74,7 +74,10 @@ pub struct Setup {
     pub alerts: AlertSettings,
     /// Where, and what signs.
     pub webhook: Option<(String, String)>,
+    /// Clients besides those that are always there.
+    pub clients: Vec<Client>,
     pub edge: edge::Settings,
+    pub sessions: Option<SessionCap>,
     pub listen: std::net::IpAddr,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
@@ -96,7 +99,9 @@ impl Default for Setup {
             audit_age: None,
             alerts: AlertSettings::default(),
             webhook: None,
+            clients: Vec::new(),
             edge: edge::Settings::default(),
+            sessions: None,
             listen: std::net::Ipv4Addr::LOCALHOST.into(),
             issuer: None,
         }
@@ -162,11 +167,12 @@ impl Harness {
         let settings = Settings {
             issuer: setup.issuer.as_deref().unwrap_or(ISSUER).into(),
             lives: setup.lives,
+            sessions: setup.sessions,
             custom_claims: None,
         };
         let service = Service::new(
             settings,
-            clients(&secret),
+            clients(&secret, &setup.clients),
             Arc::new(keyring.unwrap()),
             store.clone(),
             clock.clone() as Arc<dyn Clock>,
@@ -286,7 +292,7 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-fn clients(secret: &str) -> Clients {
+pub fn clients(secret: &str, more: &[Client]) -> Clients {
     let hash = || vec![SecretHash::of(secret)];
     let client = |id: &str, secrets, permissions: &[Permission]| Client {
         secrets,
@@ -294,13 +300,14 @@ fn clients(secret: &str) -> Clients {
         audience: Some(vec!["api".parse().unwrap(), "billing".parse().unwrap()]),
         ..Client::new(id.parse().unwrap())
     };
-    Clients::new([
+    let always = [
         client(APP, hash(), Permission::ALL),
         client(OTHER, hash(), Permission::ALL),
         client(POWERLESS, hash(), &[]),
         client(PUBLIC, Vec::new(), &[]),
         client(OTHER_PUBLIC, Vec::new(), &[]),
-    ])
+    ];
+    Clients::new(always.into_iter().chain(more.iter().cloned()))
 }
 
 pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {

@@ -34,7 +34,10 @@ impl Manager {
     }
 }
 
-struct Service(Child, tempfile::TempDir);
+struct Service {
+    child: Child,
+    _dir: tempfile::TempDir,
+}
 
 impl Service {
     fn start(variables: &[(&str, &str)]) -> Self {
@@ -45,17 +48,17 @@ impl Service {
         good(command(PROGRAM).args(init));
         let mut serve = command(PROGRAM);
         serve.args(["serve", "--config"]).arg(place.join("rescind.toml")).envs(variables.iter().copied());
-        Self(serve.spawn().unwrap(), dir)
+        Self { child: serve.spawn().unwrap(), _dir: dir }
     }
     fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -72,7 +75,7 @@ fn the_manager_hears_when_it_serves_lives_and_stops() {
     }
     service.signal("-TERM");
     while manager.hears() == "WATCHDOG=1" {}
-    assert!(service.0.wait().unwrap().success());
+    assert!(service.child.wait().unwrap().success());
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn it_says_that_it_stops_before_it_has() {
     service.signal("-TERM");
     // Without a watchdog there is nothing in between.
     assert!(manager.hears().starts_with("STOPPING=1\n"));
-    assert!(service.0.wait().unwrap().success());
+    assert!(service.child.wait().unwrap().success());
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn a_manager_that_is_gone_keeps_nobody_from_serving() {
     good(command(PROGRAM).args(init));
     let mut serve = command(PROGRAM);
     serve.args(["serve", "--config"]).arg(place.join("rescind.toml")).env("NOTIFY_SOCKET", "/nowhere/notify");
-    let service = Service(serve.spawn().unwrap(), dir);
+    let service = Service { child: serve.spawn().unwrap(), _dir: dir };
     let probe = || command(PROGRAM).args(["probe", &format!("http://{operations}/readyz")]).status().unwrap();
     super::support::until("it serves", || probe().success());
     drop(service);

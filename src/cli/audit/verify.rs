@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cli::{
         Exit, Failure, OrExit,
-        remote::{self, Remote},
+        remote::{self, Remote, Server},
         say, tell,
     },
     model::chain::{Broken, Walk},
@@ -33,7 +33,7 @@ pub(super) async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
         (Some(file), ..) => of_file(file)?,
         (None, Some(server), Some(client)) => {
             let secret = remote::secret(client, args.client_secret_file.as_deref())?;
-            of_service(&Remote::known(remote::base(server)?, client, secret)?).await?
+            of_service(&Server::known(remote::base(server)?, client, secret)?).await?
         }
         (None, ..) => {
             return Err(Failure::usage("name an export with --file, or a service with --server and --client-id"));

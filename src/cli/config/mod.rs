@@ -20,8 +20,8 @@ use super::{
 use crate::{
     http::Limits,
     keyring::{Settings, Timing},
-    model::{Algorithm, Audience, ClientId, Scope, Timestamp, family::Lifetimes, time::format_duration},
-    service::{Client, Permission, SecretHash},
+    model::{Algorithm, Audience, ClientId, Jwk, Scope, Timestamp, family::Lifetimes, time::format_duration},
+    service::{Client, ClientKey, Permission, SecretHash, client_keys},
     store::embedded::Options,
 };
 
@@ -93,6 +93,15 @@ struct ClientTable {
     secret_sha256: Vec<Written<SecretHash>>,
     #[serde(default)]
     permissions: BTreeSet<Permission>,
+    /// Public keys, each a JWK: for `private_key_jwt`.
+    #[serde(default)]
+    keys: Vec<ClientKey>,
+    /// Or a file with a JWK set.
+    jwks_file: Option<PathBuf>,
+    #[serde(skip)]
+    jwks: Vec<Jwk>,
+    #[serde(default)]
+    disabled: bool,
     scope: Option<Scope>,
     audience: Option<Vec<Audience>>,
     introspect_audience: Option<Vec<Audience>>,
@@ -126,6 +135,9 @@ impl Config {
     /// Reads and checks a text.
     pub(super) fn parse(text: &str, base: &Path) -> Result<Self, String> {
         let mut config: Self = toml::from_str(text).map_err(|e| unknown::explain(text, &e))?;
+        for client in &mut config.clients {
+            client.read_keys(base)?;
+        }
         config.check()?;
         let KeysTable { dir, passphrase_file, .. } = &mut config.keys;
         let tls = config.tls.iter_mut().chain(&mut config.operations_tls).flat_map(edge::TlsTable::paths);
@@ -277,6 +289,8 @@ impl Config {
     pub(super) fn clients(&self) -> Vec<Client> {
         let client = |c: &ClientTable| Client {
             secrets: c.secret_sha256.iter().map(|w| w.0).collect(),
+            keys: c.keys.iter().map(|key| key.0.clone()).chain(c.jwks.clone()).collect(),
+            disabled: c.disabled,
             permissions: c.permissions.clone(),
             scope: c.scope.clone(),
             audience: c.audience.clone(),
@@ -288,13 +302,30 @@ impl Config {
 }
 
 impl ClientTable {
+    fn read_keys(&mut self, base: &Path) -> Result<(), String> {
+        let (id, Some(file)) = (&self.id, &self.jwks_file) else { return Ok(()) };
+        let path = base.join(file);
+        let json = fs::read(&path).map_err(|e| format!("client `{id}`: cannot read jwks_file {}: {e}", path.display()));
+        let keys = json.and_then(|json| {
+            client_keys(&json).map_err(|e| format!("client `{id}`: jwks_file {}: {e}", path.display()))
+        });
+        self.jwks = keys?;
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), String> {
         let id = &self.id;
+        if self.keys.len() + self.jwks.len() > 2 {
+            return Err(format!("client `{id}` has more than two keys; two are enough to replace one by the other"));
+        }
         if self.secret_sha256.len() > 2 {
             return Err(format!("client `{id}` has more than two secrets; two are enough to replace one by the other"));
         }
-        if self.secret_sha256.is_empty() && !self.permissions.is_empty() {
-            return Err(format!("client `{id}` has permissions and no `secret_sha256`: anyone could use them"));
+        let proof = !self.secret_sha256.is_empty() || !self.keys.is_empty() || !self.jwks.is_empty();
+        if !proof && !self.permissions.is_empty() {
+            return Err(format!(
+                "client `{id}` has permissions and neither `secret_sha256` nor `keys`: anyone could use them"
+            ));
         }
         let own = self.permissions.contains(&Permission::ClientCredentials);
         if own && self.audience.as_ref().is_none_or(Vec::is_empty) {

@@ -115,6 +115,7 @@ fn blueprint(place: &std::path::Path, login_secret: &str) -> Blueprint {
         clients: vec![dev::everything(LOGIN, Some(login_secret)), dev::everything(PHONE, None)],
         limits: Limits::default(),
         edge: crate::http::edge::Settings::default(),
+        sessions: None,
     }
 }
 

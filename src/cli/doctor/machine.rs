@@ -32,7 +32,7 @@ pub(super) fn files(config: &Path) -> Vec<Check> {
 
 /// The directory, and each file in it.
 fn keys(dir: &Path) -> Check {
-    let name = "keys";
+    let name = "key files";
     let listed = fs::read_dir(dir).and_then(|entries| entries.take(MAX_FILES).collect::<io::Result<Vec<_>>>());
     let entries = match listed {
         Ok(entries) => entries,

@@ -43,7 +43,7 @@ pub(super) struct ListArgs {
     #[arg(long)]
     open: bool,
     /// How many at most.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     limit: u64,
     /// Print one JSON object with `sessions`, each as GET /v1/sessions/{session_id} has it, and `total`: how many the
     /// subject has, ended ones included.
@@ -188,14 +188,12 @@ async fn revoke(args: RevokeArgs) -> Result<Exit, Failure> {
         say(ended);
         return Ok(Exit::Yes);
     }
-    let kept = if args.others { text(&ended["session_id"]) } else { String::new() };
-    let one = if args.others { String::new() } else { text(&ended["session_id"]) };
-    members([
-        ("session", one),
-        ("kept", kept),
+    let named = if args.others { "kept" } else { "session" };
+    let done = [
+        (named, text(&ended["session_id"])),
         ("subject", text(&ended["subject"])),
         ("ended", text(&ended["sessions"])),
-    ]);
-    effect::show(&ended["effect"]);
+    ];
+    members(done.into_iter().chain(effect::effect(&ended["effect"])));
     Ok(Exit::Yes)
 }

@@ -6,6 +6,7 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::{Map, Value, json};
@@ -16,6 +17,7 @@ use super::super::{
     remote::Server,
     say,
 };
+use crate::model::time::format_duration;
 
 /// What is secret about the answer.
 const TOKENS: [&str; 2] = ["access_token", "refresh_token"];
@@ -74,12 +76,12 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         return Ok(Exit::Yes);
     }
     let tokens = args.tokens_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-    let seconds = |name: &str| format!("{} s", text(&opened[name]));
+    let life = |name: &str| format_duration(Duration::from_secs(opened[name].as_u64().unwrap_or(0)));
     members([
-        ("session", text(&opened["session_id"])),
+        ("opened", text(&opened["session_id"])),
         ("scope", text(&opened["scope"])),
-        ("access token", seconds("expires_in")),
-        ("session ends", format!("after {} without use", seconds("refresh_expires_in"))),
+        ("access token", format!("good for {}", life("expires_in"))),
+        ("session", format!("ends after {} without use", life("refresh_expires_in"))),
         ("tokens", tokens),
     ]);
     Ok(Exit::Yes)

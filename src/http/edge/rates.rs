@@ -132,7 +132,7 @@ impl Limiter {
                 self.may_fail(visit.address, now)?;
                 self.by_address(visit, "public", self.rates.public, now)
             }
-            Err(Error::Client) => {
+            Err(Error::Client | Error::Assertion(_)) => {
                 self.may_fail(visit.address, now)?;
                 self.failed(visit.address, now);
                 Ok(())

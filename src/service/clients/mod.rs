@@ -2,63 +2,40 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
     sync::Arc,
 };
 
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::Choice;
 
-use crate::model::{Audience, ClientId, Scope};
+use self::overrides::{Disabled, Override, Overrides};
+use crate::model::{Audience, ClientId, Jwk, Scope, Timestamp};
 
+mod book;
+mod keys;
+mod manage;
+mod overrides;
 mod permission;
+mod secret;
 
+pub(crate) use book::ClientBook;
+pub use keys::{ClientKey, client_keys};
+pub use manage::{ClientView, DisabledSince, NewSecret, OldSecrets, SecretView};
 pub use permission::Permission;
+pub use secret::{SecretHash, generate_secret};
 
-/// SHA-256 of a client secret. Secrets are 256 random bits, so a plain hash is as good as a slow one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SecretHash([u8; 32]);
+/// Secrets of one client that are live at once, and keys.
+pub const MAX_PROOFS: usize = 2;
 
-impl SecretHash {
-    /// Of a secret.
-    #[must_use]
-    pub fn of(secret: &str) -> Self {
-        Self(Sha256::digest(secret).into())
-    }
-    /// In hexadecimal, as a configuration has it.
-    #[must_use]
-    pub fn to_hex(self) -> String {
-        self.0.iter().map(|b| format!("{b:02x}")).collect()
-    }
-}
-impl FromStr for SecretHash {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let err = "secret hash: 64 hexadecimal digits, as `rescind init` writes them";
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(err);
-        }
-        let mut out = [0; 32];
-        for (i, byte) in out.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| err)?;
-        }
-        Ok(Self(out))
-    }
-}
-impl fmt::Debug for SecretHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretHash")
-    }
-}
-
-/// A registered client.
+/// A registered client, as the configuration has it.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// Its name.
     pub id: ClientId,
-    /// Hashes of its live secrets: two at most, so that one can be replaced. None: a public client (RFC 6749 §2.1).
+    /// Hashes of its secrets: two at most, so that one can be replaced.
     pub secrets: Vec<SecretHash>,
+    /// Its public keys, for `private_key_jwt` (RFC 7523): two at most. Without keys and secrets it is a public client
+    /// (RFC 6749 §2.1).
+    pub keys: Vec<Jwk>,
     /// What it may do.
     pub permissions: BTreeSet<Permission>,
     /// What its tokens, and those of sessions it opens, may allow. None: anything.
@@ -67,6 +44,8 @@ pub struct Client {
     pub audience: Option<Vec<Audience>>,
     /// For whom the tokens are that it may introspect. None: anyone.
     pub introspect_audience: Option<Vec<Audience>>,
+    /// Whether it is refused whatever it proves.
+    pub disabled: bool,
 }
 
 impl Client {
@@ -76,16 +55,13 @@ impl Client {
         Self {
             id,
             secrets: Vec::new(),
+            keys: Vec::new(),
             permissions: BTreeSet::new(),
             scope: None,
             audience: None,
             introspect_audience: None,
+            disabled: false,
         }
-    }
-    /// Whether it has no secret to prove itself with.
-    #[must_use]
-    pub fn is_public(&self) -> bool {
-        self.secrets.is_empty()
     }
     /// Whether it may learn what a token for this audience is worth.
     #[must_use]
@@ -105,7 +81,7 @@ impl Client {
 pub struct Caller {
     /// Who.
     pub client: Arc<Client>,
-    /// Whether it proved it with a secret.
+    /// Whether it proved it: with a secret, or a key.
     pub proven: bool,
 }
 
@@ -115,50 +91,130 @@ pub enum Credentials {
     Named(String),
     /// A name and a secret (RFC 6749 §2.3.1).
     Secret(String, zeroize::Zeroizing<String>),
+    /// A JWT that the client signed (RFC 7523 §2.2).
+    Assertion {
+        /// The JWT.
+        assertion: zeroize::Zeroizing<String>,
+        /// The name that the request gives beside it: it must be the same (RFC 7521 §4.2).
+        named: Option<String>,
+    },
 }
 
-impl Credentials {
-    /// The name that was given. Nobody has proven it yet.
-    pub(crate) fn name(&self) -> &str {
-        let (Self::Named(name) | Self::Secret(name, _)) = self;
-        name
+/// A secret that counts, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveSecret {
+    pub(crate) hash: SecretHash,
+    /// Whether it was made at run time, and is in no configuration.
+    pub(crate) rotated: bool,
+    /// None: until it is dropped.
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// A client as it stands: the configuration and what has been changed at run time.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) client: Arc<Client>,
+    pub(crate) disabled: Option<Disabled>,
+    pub(crate) secrets: Vec<LiveSecret>,
+    /// Nothing was ever given to it that it could prove itself with.
+    pub(crate) public: bool,
+}
+
+impl Standing {
+    fn new(client: &Arc<Client>, change: Option<&Override>) -> Self {
+        let configured = client.secrets.iter().map(|hash| (*hash, false));
+        let added = change.into_iter().flat_map(|c| &c.secrets).map(|hash| (*hash, true));
+        let mut secrets: Vec<LiveSecret> = Vec::new();
+        for (hash, rotated) in configured.chain(added) {
+            // One that was made at run time may have been written into the configuration since.
+            if secrets.iter().all(|known| known.hash != hash) {
+                let until = change.and_then(|c| c.dropped.iter().find(|d| d.hash == hash)).map(|d| d.from);
+                secrets.push(LiveSecret { hash, rotated, until });
+            }
+        }
+        Self {
+            client: client.clone(),
+            disabled: change.and_then(|c| c.disabled.clone()),
+            // One whose secrets have all been dropped has not become public by that.
+            public: secrets.is_empty() && client.keys.is_empty(),
+            secrets,
+        }
+    }
+
+    /// Whether it may come in: neither configuration nor operator says otherwise.
+    pub(crate) fn is_enabled(&self) -> bool {
+        !self.client.disabled && self.disabled.is_none()
+    }
+
+    /// Those that count at this instant.
+    pub(crate) fn live(&self, now: Timestamp) -> impl Iterator<Item = &LiveSecret> {
+        self.secrets.iter().filter(move |s| s.until.is_none_or(|until| now < until))
+    }
+
+    fn caller(&self, proven: bool) -> Caller {
+        Caller { client: self.client.clone(), proven }
     }
 }
 
 /// All clients.
 #[derive(Debug, Default)]
-pub struct Clients(BTreeMap<ClientId, Arc<Client>>);
+pub struct Clients(BTreeMap<ClientId, Standing>);
 
 impl Clients {
-    /// These.
+    /// These, as they are configured.
     #[must_use]
     pub fn new(clients: impl IntoIterator<Item = Client>) -> Self {
-        Self(clients.into_iter().map(|c| (c.id.clone(), Arc::new(c))).collect())
+        let standing = |client: Client| (client.id.clone(), Standing::new(&Arc::new(client), None));
+        Self(clients.into_iter().map(standing).collect())
     }
 
-    /// One by its name.
+    /// The same clients with what has been changed at run time.
+    fn with(&self, overrides: &Overrides) -> Self {
+        let changed = |(id, s): (&ClientId, &Standing)| (id.clone(), Standing::new(&s.client, overrides.of(id)));
+        Self(self.0.iter().map(changed).collect())
+    }
+
+    /// One by its name, disabled or not.
     #[must_use]
     pub fn find(&self, id: &ClientId) -> Option<&Arc<Client>> {
+        self.0.get(id).map(|s| &s.client)
+    }
+
+    /// One by its name, and what has become of it.
+    pub(crate) fn standing(&self, id: &ClientId) -> Option<&Standing> {
         self.0.get(id)
     }
 
-    /// Who sends a request; `None` tells nobody whether the name or the secret was wrong.
-    #[must_use]
-    pub fn authenticate(&self, credentials: &Credentials) -> Option<Caller> {
-        let (Credentials::Named(id) | Credentials::Secret(id, _)) = credentials;
-        let client = id.parse().ok().and_then(|id: ClientId| self.0.get(&id));
-        match credentials {
-            Credentials::Named(_) => {
-                client.filter(|c| c.is_public()).map(|c| Caller { client: c.clone(), proven: false })
-            }
-            Credentials::Secret(_, secret) => {
-                let presented = SecretHash::of(secret);
-                // Every secret is compared, and a missing client is compared with nothing, in the same time.
-                let nobody = [SecretHash([0; 32])];
-                let known = client.map_or(&nobody[..], |c| &c.secrets[..]);
-                let right = known.iter().fold(Choice::from(0), |found, hash| found | hash.0.ct_eq(&presented.0));
-                client.filter(|_| bool::from(right)).map(|c| Caller { client: c.clone(), proven: true })
-            }
-        }
+    /// All, by name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Standing> {
+        self.0.values()
+    }
+
+    /// Whether it is registered and has not been disabled.
+    pub(crate) fn is_enabled(&self, id: &ClientId) -> bool {
+        self.0.get(id).is_some_and(Standing::is_enabled)
+    }
+
+    /// A client without credentials, by its name alone.
+    pub(crate) fn named(&self, id: &ClientId) -> Option<Caller> {
+        self.0.get(id).filter(|s| s.public && s.is_enabled()).map(|s| s.caller(false))
+    }
+
+    /// A client by its secret; `None` tells nobody whether the name or the secret was wrong.
+    pub(crate) fn by_secret(&self, id: Option<&ClientId>, secret: &str, now: Timestamp) -> Option<Caller> {
+        let presented = SecretHash::of(secret);
+        let standing = id.and_then(|id| self.0.get(id));
+        // Every secret is compared, and a missing client is compared with nothing, in the same time.
+        let known: Vec<SecretHash> = standing.map_or_else(Vec::new, |s| s.live(now).map(|l| l.hash).collect());
+        let nobody = [SecretHash::NOBODY];
+        let known = if known.is_empty() { &nobody[..] } else { &known[..] };
+        let right = known.iter().fold(Choice::from(0), |found, hash| found | hash.is(&presented));
+        standing.filter(|s| bool::from(right) && s.is_enabled()).map(|s| s.caller(true))
+    }
+
+    /// A client by one of its keys.
+    pub(crate) fn by_key(&self, id: &ClientId, signed_by: impl FnOnce(&[Jwk]) -> bool) -> Option<Caller> {
+        let standing = self.0.get(id).filter(|s| s.is_enabled())?;
+        signed_by(&standing.client.keys).then(|| standing.caller(true))
     }
 }

@@ -84,7 +84,7 @@ pub(super) struct Clerk {
 impl Clerk {
     pub(super) fn new(keep: Keep, desk: Arc<Desk>, random: &dyn Random) -> Self {
         let salts = random_bytes(random);
-        Self { noted: Noted::new(), keep, desk, chain: None, trim_at: Timestamp::default(), salts }
+        Self { noted: Noted::default(), keep, desk, chain: None, trim_at: Timestamp::default(), salts }
     }
 
     /// Never the same twice, and forgotten here at once: who has this process later cannot find it again.

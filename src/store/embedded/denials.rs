@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     expiry::Due,
     feed::head_position,
+    singles::Share,
     tables::{Happened, Step, decode, encode, failed},
 };
 use crate::{
     model::{
         ClientId, SessionId, SubjectRef, Timestamp,
         audit::{Event, Outcome},
-        denial::{Bearer, Ends, Entry, Retention, Target},
+        denial::{Bearer, Ends, Entry, Retention, SINGLES_PER_SUBJECT, Target},
     },
     store::{Denial, StoreError},
 };
@@ -110,7 +111,7 @@ impl Step<'_> {
 
     /// The first instant after everything that has been stamped: a cut-off here covers all that was, and nothing
     /// that will be.
-    fn cut_now(&self) -> Timestamp {
+    pub(super) fn cut_now(&self) -> Timestamp {
         self.moment.now.max(self.progress.stamped).plus(std::time::Duration::from_millis(1))
     }
 
@@ -131,7 +132,7 @@ impl Step<'_> {
     }
 
     /// The entry in force about the same target, if it reaches at least as far.
-    fn standing_entry(&self, new: &NewEntry) -> Result<Option<Entry>, StoreError> {
+    pub(super) fn standing_entry(&self, new: &NewEntry) -> Result<Option<Entry>, StoreError> {
         let Some(hold) = self.hold(&new.target, new.ends)? else { return Ok(None) };
         let as_far = !new.target.is_cut_off() || hold.before >= new.before;
         if !as_far || hold.kept_until < new.kept_until || hold.feed_until < new.feed_until {
@@ -165,8 +166,13 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// A denial asked for by name. `None`: the cut-off would lie in the future.
-    pub(super) fn deny(&mut self, denial: Denial, retention: Retention) -> Result<Option<Entry>, StoreError> {
+    /// A denial asked for by name, perhaps one of many of a subject. `None`: the cut-off would lie in the future.
+    pub(super) fn deny(
+        &mut self,
+        denial: Denial,
+        of: Option<Share>,
+        retention: Retention,
+    ) -> Result<Option<Entry>, StoreError> {
         let latest = self.cut_now();
         let before = denial.before.unwrap_or(latest);
         if before > latest {
@@ -181,7 +187,8 @@ impl Step<'_> {
             other => other.kind().to_owned(),
         };
         let held = std::mem::take(&mut self.dirty);
-        let entry = self.append(NewEntry { target, ends, before, feed_until, kept_until, reason: reason.clone() })?;
+        let new = NewEntry { target, ends, before, feed_until, kept_until, reason: reason.clone() };
+        let entry = self.append_of(of, new, retention)?;
         // Denying again what is denied leaves no trace: otherwise it would be a way to push others out of the log.
         let appended = self.dirty;
         self.dirty |= held;
@@ -206,6 +213,7 @@ impl Step<'_> {
     pub(super) fn deny_session(
         &mut self,
         id: SessionId,
+        subject: Option<SubjectRef>,
         expires: Option<Timestamp>,
         retention: Retention,
         reason: Option<Box<str>>,
@@ -218,11 +226,12 @@ impl Step<'_> {
             return Ok(None);
         }
         let new = NewEntry { target, ends: Ends::Sessions, before: now, feed_until, kept_until, reason };
-        self.append(new).map(Some)
+        let of = subject.map(|subject| Share { subject, most: SINGLES_PER_SUBJECT });
+        self.append_of(of, new, retention).map(Some)
     }
 
     /// Until when, taking into account tokens minted under an earlier configuration with longer lives.
-    fn until(
+    pub(super) fn until(
         &self,
         target: &Target,
         ends: Ends,
@@ -250,10 +259,10 @@ impl Step<'_> {
 
 /// An entry before it has its place.
 pub(super) struct NewEntry {
-    target: Target,
-    ends: Ends,
-    before: Timestamp,
-    feed_until: Timestamp,
-    kept_until: Timestamp,
-    reason: Option<Box<str>>,
+    pub(super) target: Target,
+    pub(super) ends: Ends,
+    pub(super) before: Timestamp,
+    pub(super) feed_until: Timestamp,
+    pub(super) kept_until: Timestamp,
+    pub(super) reason: Option<Box<str>>,
 }

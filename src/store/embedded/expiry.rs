@@ -36,6 +36,8 @@ pub(super) enum Due {
     Entry(u64),
     /// What verifiers need for a shorter time than the issuer.
     Feed(u64),
+    /// One that a client has used up.
+    Assertion([u8; 16]),
 }
 
 fn due_key(at: Timestamp, what: Due) -> [u8; 25] {
@@ -45,6 +47,7 @@ fn due_key(at: Timestamp, what: Due) -> [u8; 25] {
         Due::Family(id) => (0, *id.as_bytes()),
         Due::Entry(position) => (ENTRY, wide(*position)),
         Due::Feed(position) => (FEED, wide(*position)),
+        Due::Assertion(id) => (ASSERTION, *id),
     };
     key[8] = kind;
     key[9..].copy_from_slice(&id);
@@ -53,6 +56,7 @@ fn due_key(at: Timestamp, what: Due) -> [u8; 25] {
 
 const ENTRY: u8 = 1;
 const FEED: u8 = 2;
+const ASSERTION: u8 = 3;
 
 fn wide(position: u64) -> [u8; 16] {
     let mut id = [0; 16];
@@ -65,6 +69,7 @@ fn due_of(key: &[u8; 25]) -> Option<Due> {
     match key[8] {
         ENTRY => position().map(Due::Entry),
         FEED => position().map(Due::Feed),
+        ASSERTION => key[9..].try_into().ok().map(Due::Assertion),
         _ => key[9..].try_into().ok().and_then(SessionId::from_bytes).map(Due::Family),
     }
 }
@@ -86,6 +91,12 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Looks at something sooner than it was to be looked at.
+    pub(super) fn reschedule(&mut self, from: Timestamp, to: Timestamp, what: Due) -> Result<(), StoreError> {
+        self.due.remove(due_key(from, what)).map_err(failed)?;
+        self.schedule(to.min(from), what)
+    }
+
     /// Removes what has expired, `at_most` so many.
     pub(super) fn expire(&mut self, at_most: usize) -> Result<(), StoreError> {
         let now = self.expired_by;
@@ -93,7 +104,7 @@ impl Step<'_> {
         self.make_up_for_the_clock(now)?;
         self.trim_audit(now)?;
         let feed_ended = self.feed_left;
-        let end = due_key(now, Due::Feed(u64::MAX));
+        let end = due_key(now, Due::Assertion([0xff; 16]));
         let mut passed = Vec::new();
         for item in self.due.range(..=end).map_err(failed)?.take(at_most) {
             passed.push(item.map_err(failed)?.0.value());
@@ -104,6 +115,7 @@ impl Step<'_> {
                 Some(Due::Family(id)) => self.expire_family(id),
                 Some(Due::Entry(position)) => self.expire_entry(position),
                 Some(Due::Feed(position)) => self.leave_feed(position),
+                Some(Due::Assertion(id)) => self.expire_assertion(id),
                 None => Err(StoreError::Damaged("due")),
             };
             match expired {
@@ -145,7 +157,7 @@ impl Step<'_> {
             reason: Some("the clock was set back after revocations had expired by it".into()),
             audit: Draft::default(),
         };
-        self.deny(denial, retention)?;
+        self.deny(denial, None, retention)?;
         self.meta.insert(FORGOTTEN_BY, &encode(&now)[..]).map_err(failed)?;
         self.dirty = true;
         Ok(())
@@ -159,6 +171,7 @@ impl Step<'_> {
         }
         self.families.remove(id.as_bytes()).map_err(failed)?;
         self.subjects.remove(subject_key(family.subject, id)).map_err(failed)?;
+        self.open.remove(subject_key(family.subject, id)).map_err(failed)?;
         Ok(())
     }
 

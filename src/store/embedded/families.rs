@@ -16,7 +16,7 @@ use crate::{
         denial::{Ends, Entry, Retention},
         family::{Closure, Facts, Generation, Lineage, Moment, Refusal, Served, Standing, Verdict, judge},
     },
-    store::{Amended, ClosedFamily, Family, HeldBack, Opening, Presentation, Presented, StoreError},
+    store::{Amended, ClosedFamily, Family, HeldBack, Opened, Opening, Presentation, Presented, StoreError},
 };
 
 /// A refusal of one family is noted once in this time, however often it is repeated.
@@ -25,7 +25,12 @@ const REFUSALS_NOTED_EVERY: Duration = Duration::from_secs(60);
 const NOTED_CAP: usize = 4096;
 
 impl Step<'_> {
-    pub(super) fn open_family(&mut self, opening: Opening) -> Result<Family, StoreError> {
+    pub(super) fn open_family(&mut self, opening: Opening, retention: Retention) -> Result<Opened, StoreError> {
+        if let Some(cap) = opening.cap
+            && !self.make_room(&opening, cap, retention)?
+        {
+            return Ok(Opened::Full);
+        }
         let at = self.fresh_stamp(opening.subject, &opening.client)?;
         let id = SessionId::new(at, &opening.random);
         if self.families.get(id.as_bytes()).map_err(failed)?.is_some() {
@@ -36,9 +41,10 @@ impl Step<'_> {
         let family = Family { id, lineage, key: opening.key, subject: opening.subject, sealed };
         self.put_family(&family)?;
         self.subjects.insert(subject_key(family.subject, id), ()).map_err(failed)?;
+        self.open.insert(subject_key(family.subject, id), opening.client.as_str().as_bytes()).map_err(failed)?;
         self.schedule(family.lineage.idle_until, Due::Family(id))?;
         self.note(opening.audit, done(Event::SessionOpened, id, Some(Generation(0)), None))?;
-        Ok(family)
+        Ok(Opened::Family(family))
     }
 
     pub(super) fn present(
@@ -90,7 +96,8 @@ impl Step<'_> {
             Verdict::Refused(refusal) => return self.note_refusal(p, refusal).map(|()| at),
             Verdict::Close(cause) => {
                 family.lineage.apply(verdict, p.generation, self.moment, &p.lives);
-                self.deny_session(id, Some(family.lineage.access_until), retention, None)?;
+                let access_until = Some(family.lineage.access_until);
+                self.deny_session(id, Some(family.subject), access_until, retention, None)?;
                 let cause = self.reuse_told(&family.lineage, cause, p.generation);
                 Happened {
                     event: Event::Reused,
@@ -143,13 +150,13 @@ impl Step<'_> {
 
     fn note_refusal(&mut self, p: Presentation, refusal: Refusal) -> Result<(), StoreError> {
         let now = self.moment.now;
-        if self.clerk.noted.get(&p.id).is_some_and(|at| now.since(*at) < REFUSALS_NOTED_EVERY) {
+        if self.clerk.noted.refusals.get(&p.id).is_some_and(|at| now.since(*at) < REFUSALS_NOTED_EVERY) {
             return Ok(());
         }
-        if self.clerk.noted.len() >= NOTED_CAP {
-            self.clerk.noted.clear();
+        if self.clerk.noted.refusals.len() >= NOTED_CAP {
+            self.clerk.noted.refusals.clear();
         }
-        self.clerk.noted.insert(p.id, now);
+        self.clerk.noted.refusals.insert(p.id, now);
         let cause = serde_json::to_value(refusal).ok().and_then(|v| v.as_str().map(Into::into));
         self.note(
             p.audit,
@@ -193,6 +200,7 @@ impl Step<'_> {
     ) -> Result<ClosedFamily, StoreError> {
         let family = self.family(id)?;
         let expires = family.as_ref().map(|f| f.lineage.access_until);
+        let subject = family.as_ref().map(|f| f.subject);
         let mut was_open = false;
         if let Some(mut family) = family
             && family.lineage.close(cause, self.moment)
@@ -201,7 +209,7 @@ impl Step<'_> {
             self.put_family(&family)?;
         }
         let held = self.dirty;
-        let entry: Option<Entry> = self.deny_session(id, expires, retention, reason.clone())?;
+        let entry: Option<Entry> = self.deny_session(id, subject, expires, retention, reason.clone())?;
         // Closing again what is closed and denied leaves no trace: otherwise it would be a way to fill the log.
         if was_open || (self.dirty && !held) {
             let word = if cause == Closure::LoggedOut { "logged_out" } else { "session" };
@@ -212,6 +220,11 @@ impl Step<'_> {
     }
 }
 
-fn done(event: Event, session: SessionId, generation: Option<Generation>, cause: Option<Box<str>>) -> Happened {
+pub(super) fn done(
+    event: Event,
+    session: SessionId,
+    generation: Option<Generation>,
+    cause: Option<Box<str>>,
+) -> Happened {
     Happened { event, outcome: Outcome::Done, session: Some(session), generation, cause }
 }

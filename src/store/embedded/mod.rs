@@ -37,6 +37,7 @@ mod audit;
 mod backing;
 mod backup;
 mod clerk;
+mod clients;
 mod compact;
 mod declare;
 mod denials;
@@ -49,8 +50,11 @@ mod import;
 mod options;
 mod others;
 mod restore;
+mod rooms;
+mod singles;
 mod start;
 mod tables;
+mod upgrade;
 mod verbs;
 mod witness;
 mod writer;
@@ -65,6 +69,8 @@ pub use restore::{Lost, Order, RestoreError, Restored, restore};
 
 /// Requests that may wait for the writer. Beyond it the answer is 503, at once.
 const QUEUE: usize = 8192;
+/// How many of them are kept free for revocations: when the disk is slow, what grants access is refused first.
+const RESERVED: usize = 2048;
 /// How far one audit query looks before it hands back a page with a continuation.
 const AUDIT_SCAN: usize = 50_000;
 
@@ -92,8 +98,8 @@ impl EmbeddedStore {
     pub fn open(path: &Path, options: Options, clock: Arc<dyn Clock>, random: &dyn Random) -> Result<Self, OpenError> {
         let file_error = |source| OpenError::File { path: path.into(), source };
         let file = hold(path, true)?;
-        let bytes = Arc::new(FileBacking(file.try_clone().map_err(file_error)?));
-        let mut store = Self::with_backing(bytes, options, clock, random)?;
+        let bytes: Arc<dyn Backing> = Arc::new(FileBacking(file.try_clone().map_err(file_error)?));
+        let mut store = Self::on(bytes, Some(path), options, clock, random)?;
         store._lock = Some(file);
         Ok(store)
     }
@@ -116,8 +122,22 @@ impl EmbeddedStore {
         clock: Arc<dyn Clock>,
         random: &dyn Random,
     ) -> Result<Self, OpenError> {
+        Self::on(bytes, None, options, clock, random)
+    }
+
+    fn on(
+        bytes: Arc<dyn Backing>,
+        path: Option<&Path>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<Self, OpenError> {
         let damaged = |e: redb::DatabaseError| OpenError::Damaged(e.to_string());
-        let (database, fence) = open_database(&bytes, &options.on_sync_failure, options.cache).map_err(damaged)?;
+        let open = || open_database(&bytes, &options.on_sync_failure, options.cache).map_err(damaged);
+        let (database, fence) = match path {
+            Some(path) => upgrade::keep_older(path, open()?, open)?,
+            None => open()?,
+        };
         let retention = options.retention;
         let desk = Arc::new(Desk::default());
         let keep = Keep { records: options.audit_cap, age: options.audit_age };
@@ -193,8 +213,20 @@ impl EmbeddedStore {
         self.shared.bytes.len()
     }
 
-    /// Queues a step and waits until it is durable. The step runs once or, if the queue is full, not at all.
+    /// Queues a step and waits until it is durable. The step runs once or, if too much is waiting, not at all.
     async fn step<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // Not exact, and need not be: revocations lose a place or two of thousands.
+        if self.queue_depth() >= QUEUE - RESERVED {
+            return Err(StoreError::Busy);
+        }
+        self.urgent_step(run).await
+    }
+
+    /// As `step`, for what takes back: it has a share of the queue that nothing else gets.
+    async fn urgent_step<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut Step<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

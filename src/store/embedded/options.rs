@@ -96,6 +96,16 @@ pub enum OpenError {
         /// What was found.
         found: u32,
     },
+    /// No copy could be kept of a store that is to be brought to a newer layout. It is as it was.
+    #[error(
+        "{path}: no copy of the store could be kept before it is brought to schema {SCHEMA}: {source}; make room and start again"
+    )]
+    NoCopy {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// It does not read as a store.
     #[error("the store does not open: {0}")]
     Damaged(String),

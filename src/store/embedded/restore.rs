@@ -129,7 +129,9 @@ pub fn restore(
     }
     // Opened once with the operator's word: declared, with a witness of its own, and closed cleanly.
     let options = Options { witness: new_witness.clone(), ..options.clone() };
-    drop(EmbeddedStore::open(&new, options, clock.clone(), random)?);
+    let file = OpenOptions::new().read(true).write(true).open(&new);
+    let file = file.map_err(|source| RestoreError::File { path: new.clone(), source })?;
+    drop(EmbeddedStore::with_backing(Arc::new(FileBacking(file)), options, clock.clone(), random)?);
     // Complete and durable beside the old one. From here on only names change.
     let aside = old.as_ref().map(|_| aside_of(store, clock.now()));
     if let Some(aside) = &aside {

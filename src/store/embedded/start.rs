@@ -19,7 +19,7 @@ use crate::{
         denial::{Ends, Target},
         family::{Moment, Standing},
     },
-    store::{Denial, StoreError},
+    store::{ASSERTION_LIFE, Denial, StoreError},
 };
 
 pub(super) struct Start {
@@ -125,6 +125,7 @@ pub(super) fn prepare(
         }
         if before_chain {
             step.chain_older_records().map_err(damaged)?;
+            step.lay_open().map_err(damaged)?;
         }
         step.examine_chain().map_err(damaged)?;
         // The witness remembers the log, too, and lies where who can write the store cannot.
@@ -161,7 +162,9 @@ fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft) -> Result<(),
         reason: Some("the store came back without acknowledged writes".into()),
         audit: by.clone(),
     };
-    step.deny(denial, options.retention)?;
+    step.deny(denial, None, options.retention)?;
+    // Nor is it known any more which assertions have been used.
+    step.forget_assertions_by(step.moment.now.plus(ASSERTION_LIFE))?;
     let cause = if keep { "sessions kept" } else { "sessions ended" };
     step.note(
         by.clone(),

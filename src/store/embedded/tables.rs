@@ -6,6 +6,7 @@ use redb::{Key, ReadableTable, Table, TableDefinition, Value, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::clerk::{Chain, Clerk, stored_chain};
+use super::singles::Singles;
 use crate::{
     model::{
         SessionId, SubjectRef, Timestamp,
@@ -24,6 +25,8 @@ pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("
 pub(super) const FAMILIES: TableDefinition<'_, [u8; 16], Bytes> = TableDefinition::new("families");
 /// Subject reference and session id.
 pub(super) const SUBJECTS: TableDefinition<'_, [u8; 32], ()> = TableDefinition::new("subjects");
+/// Subject reference and session id to the client, for sessions that nobody has ended: see `rooms.rs`.
+pub(super) const OPEN: TableDefinition<'_, [u8; 32], Bytes> = TableDefinition::new("open");
 /// When something must be looked at again, and what: see `expiry.rs`.
 pub(super) const DUE: TableDefinition<'_, [u8; 25], ()> = TableDefinition::new("due");
 /// Position to denylist entry, for as long as the issuer asks it.
@@ -36,6 +39,9 @@ pub(super) const SEALS: TableDefinition<'_, u64, [u8; 32]> = TableDefinition::ne
 pub(super) const DENIED: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("denied");
 /// Sequence to audit record.
 pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
+
+/// Assertion of a client that has been used, to when it is of no more use.
+pub(super) const ASSERTIONS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("assertions");
 
 /// Sees every table, each with its types.
 pub(super) trait Visitor {
@@ -50,12 +56,14 @@ pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), StoreError> {
     visitor.visit(META)?;
     visitor.visit(FAMILIES)?;
     visitor.visit(SUBJECTS)?;
+    visitor.visit(OPEN)?;
     visitor.visit(DUE)?;
     visitor.visit(LOG)?;
     visitor.visit(FEED)?;
     visitor.visit(SEALS)?;
     visitor.visit(DENIED)?;
-    visitor.visit(AUDIT)
+    visitor.visit(AUDIT)?;
+    visitor.visit(ASSERTIONS)
 }
 
 /// How far the store has come; written by every commit.
@@ -118,25 +126,38 @@ pub(super) fn subject_key(subject: SubjectRef, id: SessionId) -> [u8; 32] {
     key
 }
 
+/// The session of a [`subject_key`].
+pub(super) fn decode_id(key: &[u8; 32]) -> Result<SessionId, StoreError> {
+    key[16..].try_into().ok().and_then(SessionId::from_bytes).ok_or(StoreError::Damaged("subject"))
+}
+
 /// Storage errors lose their type here: to those above, all of them mean "could not tell".
 pub(super) fn failed(e: impl Into<redb::Error>) -> StoreError {
     StoreError::Failed(e.into().to_string())
 }
 
-/// Kept by the writer between steps: refusals noted lately, so that repeating one costs no disk.
-pub(super) type Noted = HashMap<SessionId, Timestamp>;
+/// Kept by the writer between steps.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// Refusals noted lately, so that repeating one costs no disk.
+    pub(super) refusals: HashMap<SessionId, Timestamp>,
+    /// How many entries each subject has got lately.
+    pub(super) singles: Singles,
+}
 
 /// One step: all tables of one write transaction, and its instant.
 pub(super) struct Step<'t> {
     pub(super) meta: Table<'t, &'static str, Bytes>,
     pub(super) families: Table<'t, [u8; 16], Bytes>,
     pub(super) subjects: Table<'t, [u8; 32], ()>,
+    pub(super) open: Table<'t, [u8; 32], Bytes>,
     pub(super) due: Table<'t, [u8; 25], ()>,
     pub(super) log: Table<'t, u64, Bytes>,
     pub(super) feed: Table<'t, u64, Bytes>,
     pub(super) seals: Table<'t, u64, [u8; 32]>,
     pub(super) denied: Table<'t, Bytes, Bytes>,
     pub(super) audit: Table<'t, u64, Bytes>,
+    pub(super) assertions: Table<'t, [u8; 16], u64>,
     pub(super) moment: Moment,
     /// What expires by then has expired; `moment.now` may be ahead of it by a leap that is doubted.
     pub(super) expired_by: Timestamp,
@@ -173,12 +194,14 @@ impl<'t> Step<'t> {
             meta,
             families: txn.open_table(FAMILIES).map_err(failed)?,
             subjects: txn.open_table(SUBJECTS).map_err(failed)?,
+            open: txn.open_table(OPEN).map_err(failed)?,
             due: txn.open_table(DUE).map_err(failed)?,
             log: txn.open_table(LOG).map_err(failed)?,
             feed: txn.open_table(FEED).map_err(failed)?,
             seals: txn.open_table(SEALS).map_err(failed)?,
             denied: txn.open_table(DENIED).map_err(failed)?,
             audit: txn.open_table(AUDIT).map_err(failed)?,
+            assertions: txn.open_table(ASSERTIONS).map_err(failed)?,
             moment,
             expired_by: moment.now,
             progress,
@@ -209,6 +232,9 @@ impl<'t> Step<'t> {
         let mut bytes = encode(&row);
         bytes.extend_from_slice(&family.sealed);
         self.families.insert(family.id.as_bytes(), &bytes[..]).map_err(failed)?;
+        if family.lineage.closed.is_some() {
+            self.open.remove(subject_key(family.subject, family.id)).map_err(failed)?;
+        }
         self.dirty = true;
         Ok(())
     }

@@ -8,7 +8,8 @@ use super::{
     EmbeddedStore,
     denials::{Hold, Index, look_up},
     feed::head_position,
-    tables::{DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, failed, family_of, subject_key},
+    singles::Share,
+    tables::{DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, decode_id, failed, family_of, subject_key},
 };
 use crate::{
     model::{
@@ -19,8 +20,8 @@ use crate::{
         feed::{Epoch, Mark},
     },
     store::{
-        Amended, ClosedFamily, ClosedOthers, Denial, DenyStore, Family, FamilyStore, LogPage, LogTail, Opening, Others,
-        Page, Presentation, Presented, StoreError,
+        Amended, ClosedFamily, ClosedOthers, Denial, DenyStore, Family, FamilyStore, LogPage, LogTail, Opened, Opening,
+        Others, Page, Presentation, Presented, StoreError,
     },
 };
 
@@ -48,9 +49,10 @@ pub(super) fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
 }
 
 impl FamilyStore for EmbeddedStore {
-    async fn open(&self, opening: Opening) -> Result<Family, StoreError> {
+    async fn open(&self, opening: Opening) -> Result<Opened, StoreError> {
         self.whole()?;
-        self.step(move |step| step.open_family(opening)).await
+        let retention = self.retention;
+        self.step(move |step| step.open_family(opening, retention)).await
     }
 
     async fn present(&self, presentation: Presentation) -> Result<Presented, StoreError> {
@@ -72,13 +74,13 @@ impl FamilyStore for EmbeddedStore {
     ) -> Result<ClosedFamily, StoreError> {
         self.whole()?;
         let retention = self.retention;
-        self.step(move |step| step.close(id, cause, reason, audit, retention)).await
+        self.urgent_step(move |step| step.close(id, cause, reason, audit, retention)).await
     }
 
     async fn close_others(&self, others: Others) -> Result<ClosedOthers, StoreError> {
         self.whole()?;
         let retention = self.retention;
-        self.step(move |step| step.close_others(others, retention)).await
+        self.urgent_step(move |step| step.close_others(others, retention)).await
     }
 
     async fn find(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
@@ -102,8 +104,7 @@ impl FamilyStore for EmbeddedStore {
         let mut found = Vec::new();
         for key in subjects.range(keys_of(subject, after)).map_err(failed)?.take(limit) {
             let key = key.map_err(failed)?.0.value();
-            let id: [u8; 16] = key[16..].try_into().map_err(|_| StoreError::Damaged("subject"))?;
-            let id = SessionId::from_bytes(id).ok_or(StoreError::Damaged("subject"))?;
+            let id = decode_id(&key)?;
             if let Some(row) = families.get(id.as_bytes()).map_err(failed)? {
                 found.push(family_of(id, row.value())?);
             }
@@ -159,7 +160,13 @@ impl DenyStore for EmbeddedStore {
     async fn deny(&self, denial: Denial) -> Result<Option<Entry>, StoreError> {
         self.whole()?;
         let retention = self.retention;
-        self.step(move |step| step.deny(denial, retention)).await
+        self.urgent_step(move |step| step.deny(denial, None, retention)).await
+    }
+
+    async fn deny_of(&self, subject: SubjectRef, most: u32, denial: Denial) -> Result<Option<Entry>, StoreError> {
+        self.whole()?;
+        let (retention, of) = (self.retention, Some(Share { subject, most }));
+        self.urgent_step(move |step| step.deny(denial, of, retention)).await
     }
 
     async fn denied(&self, bearer: Bearer) -> Result<bool, StoreError> {

@@ -170,13 +170,14 @@ pub fn opening(of: SubjectRef) -> Opening {
         subject: of,
         client: app(),
         lives: LIVES,
+        cap: None,
         seal: Box::new(|_, _| b"sealed".to_vec()),
         audit: Draft::default(),
     }
 }
 
 pub async fn open<S: FamilyStore>(store: &S, of: SubjectRef) -> Family {
-    store.open(opening(of)).await.unwrap()
+    store.open(opening(of)).await.unwrap().family().unwrap()
 }
 
 pub fn showing(family: &Family, generation: u32) -> Presentation {

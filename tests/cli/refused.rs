@@ -1,0 +1,185 @@
+//! Bad input of the operator's commands: each gets one message that says what, where and how to mend it, and the exit
+//! code by which scripts tell them apart. Nothing is half-done.
+
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    mask::Mask,
+    serve::free,
+    support::{Basic, JSON, Server, end_of, get, post, rescind},
+    transcripts::check,
+};
+
+const WATCHER: &str = "rescind_cs_only-for-this-test";
+
+/// A node with an operator, and a client that may read the audit log and no more.
+struct Node {
+    temp: tempfile::TempDir,
+    issuer: String,
+    operator: Basic,
+    _server: Server,
+}
+
+impl Node {
+    fn start() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("node");
+        let [listen, operations] = free();
+        let made =
+            end_of(rescind().arg("init").arg(&dir).args(["--listen", &listen, "--operations-listen", &operations]), "");
+        let mut said = made.stdout.lines().filter_map(|line| line.split_once('=')).map(|(_, value)| value.to_owned());
+        let operator = Basic(said.next().unwrap(), said.next().unwrap());
+        let hash: String = Sha256::digest(WATCHER).iter().map(|b| format!("{b:02x}")).collect();
+        let client =
+            format!("\n[[clients]]\nid = \"watcher\"\nsecret_sha256 = [\"{hash}\"]\npermissions = [\"audit:read\"]\n");
+        let file = dir.join("rescind.toml");
+        fs::write(&file, fs::read_to_string(&file).unwrap() + &client).unwrap();
+        let server = Server::start(rescind().args(["serve", "--config"]).arg(&file));
+        let ready = || std::net::TcpStream::connect(&operations).is_ok();
+        for _ in 0..500 {
+            if ready() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert_eq!(get(&format!("http://{operations}"), "/readyz").0, 200);
+        let secret = |name: &str, secret: &str, mode| {
+            let path = temp.path().join(name);
+            fs::write(&path, secret).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        secret("good", &operator.1, 0o600);
+        secret("watcher", WATCHER, 0o600);
+        secret("wrong", "rescind_cs_wrong", 0o600);
+        secret("exposed", &operator.1, 0o644);
+        secret("empty", "\n", 0o600);
+        secret("lines", "one\ntwo\n", 0o600);
+        secret("long", &"x".repeat(5000), 0o600);
+        secret("array.json", "[]", 0o600);
+        fs::write(temp.path().join("binary"), [0xff, 0xfe]).unwrap();
+        fs::set_permissions(temp.path().join("binary"), fs::Permissions::from_mode(0o600)).unwrap();
+        Self { temp, issuer: format!("http://{listen}"), operator, _server: server }
+    }
+
+    /// `args`, where SERVICE, DIR, SID, KID stand for what is there.
+    fn command(&self, args: &str, sid: &str, kid: &str, nobody: &str) -> Command {
+        let args = args.replace("SERVICE", &self.issuer).replace("DIR", self.dir()).replace("NOBODY", nobody);
+        let args = args.replace("SID", sid).replace("KID", kid);
+        let mut command = rescind();
+        command.args(args.split(' '));
+        command
+    }
+
+    fn dir(&self) -> &str {
+        self.temp.path().to_str().unwrap()
+    }
+}
+
+/// Who asks, unless the case says it: the operator, at the service.
+const OPERATOR: &str = "--server SERVICE --client-id operator --client-secret-file DIR/good";
+
+/// Exit code, and arguments; `@` at the end stands for the operator.
+const CASES: &[(i32, &str)] = &[
+    // Which service.
+    (2, "keys list --client-id operator --client-secret-file DIR/good"),
+    (2, "keys list --server auth.example --client-id operator --client-secret-file DIR/good"),
+    (2, "keys list --server http://auth.example --client-id operator --client-secret-file DIR/good"),
+    (2, "keys list --server ftp://auth.example --client-id operator --client-secret-file DIR/good"),
+    (2, "keys list --server https://me:secret@auth.example --client-id operator --client-secret-file DIR/good"),
+    (2, "keys list --server SERVICE/?x=1 --client-id operator --client-secret-file DIR/good"),
+    (5, "keys list --server http://NOBODY --client-id operator --client-secret-file DIR/good"),
+    (5, "keys list --server https://NOBODY --client-id operator --client-secret-file DIR/good"),
+    (5, "keys list --server SERVICE/elsewhere --client-id operator --client-secret-file DIR/good"),
+    // Who asks.
+    (2, "keys list --server SERVICE --client-secret-file DIR/good"),
+    (2, "keys list --server SERVICE --client-id operator"),
+    (2, "keys list --server SERVICE --client-id operator --client-secret rescind_cs_public"),
+    (2, "keys list --server SERVICE --client-id operator --client-secret-file DIR/none"),
+    (2, "keys list --server SERVICE --client-id operator --client-secret-file DIR"),
+    (2, "keys list --server SERVICE --client-id operator --client-secret-file DIR/exposed"),
+    (2, "keys list --server SERVICE --client-id operator --client-secret-file DIR/empty"),
+    (2, "keys list --server SERVICE --client-id operator --client-secret-file DIR/lines"),
+    (2, "keys list --server SERVICE --client-id operator --client-secret-file DIR/long"),
+    (2, "keys list --server SERVICE --client-id operator --client-secret-file DIR/binary"),
+    (4, "keys list --server SERVICE --client-id operator --client-secret-file DIR/wrong"),
+    (4, "keys list --server SERVICE --client-id nobody --client-secret-file DIR/good"),
+    // What it may.
+    (4, "keys list --server SERVICE --client-id watcher --client-secret-file DIR/watcher"),
+    (4, "keys rotate --yes --server SERVICE --client-id watcher --client-secret-file DIR/watcher"),
+    (4, "session list alice --server SERVICE --client-id watcher --client-secret-file DIR/watcher"),
+    (4, "session revoke SID --yes --server SERVICE --client-id watcher --client-secret-file DIR/watcher"),
+    (4, "revoke --all --yes --server SERVICE --client-id watcher --client-secret-file DIR/watcher"),
+    (4, "revoke --all --dry-run --server SERVICE --client-id watcher --client-secret-file DIR/watcher"),
+    // What is asked.
+    (2, "revoke @"),
+    (2, "revoke --all --subject alice @"),
+    (2, "revoke --subject alice --yes --dry-run @"),
+    (2, "revoke --subject alice --yes --before yesterday @"),
+    (2, "revoke --subject alice --yes --before 2999-01-01T00:00:00Z @"),
+    (2, "revoke --session SID --tokens-only --yes @"),
+    (2, "revoke --token-id eyJhbGciOiJFZERTQSJ9.e30.AAAA --yes @"),
+    (2, "revoke --session 1 --yes @"),
+    (1, "revoke --key KID --yes @"),
+    (3, "revoke --key AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA --yes @"),
+    (2, "session show 1 @"),
+    (3, "session show 019ab5c0-0000-7000-8000-000000000000 @"),
+    (3, "session revoke 019ab5c0-0000-7000-8000-000000000000 --yes @"),
+    (2, "session open alice --audience api @"),
+    (2, "session open alice --json @"),
+    (2, "session open alice --audience api --claims-file DIR/none --json @"),
+    (2, "session open alice --audience api --claims-file DIR/array.json --json @"),
+    (2, "session open alice --audience api --tokens-file DIR/good @"),
+    (2, "session open alice --audience api --tokens-file DIR/none/tokens @"),
+    (2, "session open alice --audience api --scope \" --json @"),
+    (4, "session open alice --audience elsewhere --json @"),
+    (2, "session list alice --limit 0 @"),
+    (1, "keys rotate --yes @"),
+    (1, "keys rotate --dry-run --json @"),
+    (2, "audit list --session 1 @"),
+    (2, "audit list --since yesterday @"),
+    (2, "audit tail -n -1 @"),
+    (2, "doctor --server auth.example"),
+    (2, "doctor --server SERVICE --client-id operator"),
+    (2, "completions tcsh"),
+    (2, "man DIR/good"),
+];
+
+#[test]
+fn each_bad_input_gets_one_message_and_its_exit_code() {
+    let node = Node::start();
+    let (status, session) =
+        post(&node.issuer, "/v1/sessions", Some(&node.operator), JSON, r#"{"subject":"alice","audience":["api"]}"#);
+    assert_eq!(status, 201, "{session}");
+    let sid = session["session_id"].as_str().unwrap();
+    let (_, keys) = get(&node.issuer, "/.well-known/jwks.json");
+    let listed = end_of(&mut node.command(&format!("keys list --json {OPERATOR}"), "", "", ""), "");
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap_or_else(|e| panic!("{e}: {keys}"));
+    let active = listed["keys"].as_array().unwrap().iter().find(|key| key["state"] == "active").unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut mask = Mask::default();
+    mask.hide(&node.issuer, "http://SERVICE");
+    mask.hide(&nobody, "NOBODY");
+    mask.hide(node.dir(), "DIR");
+    let audit = || end_of(&mut node.command(&format!("audit list --json {OPERATOR}"), "", "", ""), "").stdout;
+    let before = audit();
+    let mut text = String::new();
+    for (code, args) in CASES {
+        let shown = args.strip_suffix('@').map_or((*args).to_owned(), |args| format!("{args}{OPERATOR}"));
+        let mut command = node.command(&shown, sid, active["kid"].as_str().unwrap(), &nobody);
+        let ended = end_of(&mut command, "");
+        assert_eq!(ended.code, *code, "{args}: {}{}", ended.stdout, ended.stderr);
+        let is_answer = args.contains("--dry-run --json");
+        assert_eq!(ended.stdout.is_empty(), !is_answer, "{args}: data on stdout, talk on stderr: {}", ended.stdout);
+        let told = ended.stderr.lines().filter(|line| line.starts_with("rescind: ") || line.starts_with("error: "));
+        assert_eq!(told.count(), usize::from(!is_answer), "{args}: one message: {}", ended.stderr);
+        for secret in [&*node.operator.1, WATCHER, "rescind_cs_wrong"] {
+            assert!(!ended.stderr.contains(secret), "{args}");
+        }
+        text += &mask.apply(&format!("$ rescind {args}\n{}{}[{}]\n\n", ended.stdout, ended.stderr, ended.code));
+    }
+    assert_eq!(audit(), before, "nothing was done, and nobody was logged out");
+    assert!(!Path::new(&format!("{}/none", node.dir())).exists());
+    check("refused", &text);
+}

@@ -1,0 +1,272 @@
+//! TLS on our own listeners: what is served, what is refused at the start, and how certificates are exchanged.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "common/harness.rs"]
+mod harness;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use harness::{Harness, Setup};
+use rcgen::{CertificateParams, KeyPair};
+use rescind::{
+    http::{
+        Limits,
+        edge::{Rates, Settings, Tls, TlsFiles},
+    },
+    model::Timestamp,
+};
+use rstest::rstest;
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// A certificate for this machine, by its own key.
+struct Pair {
+    cert: String,
+    key: String,
+    der: CertificateDer<'static>,
+}
+
+impl Pair {
+    fn of_years(from: i32, until: i32) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+        let cert = params.self_signed(&key).unwrap();
+        Self { cert: cert.pem(), key: key.serialize_pem(), der: cert.der().clone() }
+    }
+    fn new() -> Self {
+        Self::of_years(2020, 2040)
+    }
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn with(pair: &Pair) -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        place.put("cert.pem", &pair.cert, 0o644);
+        place.put("key.pem", &pair.key, 0o600);
+        place
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+    fn put(&self, name: &str, text: &str, mode: u32) {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fn files(&self) -> TlsFiles {
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| self.path(name));
+        TlsFiles { cert, key, client_certificates: false, client_ca: None }
+    }
+    fn load(&self) -> Result<Tls, String> {
+        Tls::load(self.files(), now()).map_err(|e| e.to_string())
+    }
+}
+
+/// When the harness begins.
+fn now() -> Timestamp {
+    Timestamp::from_rfc3339("2026-11-22T12:00:00Z").unwrap()
+}
+
+async fn served(tls: &Arc<Tls>, change: impl FnOnce(&mut Setup)) -> Harness {
+    let edge = Settings { tls: Some(tls.clone()), operations_tls: Some(tls.clone()), ..Settings::default() };
+    let mut setup = Setup { edge, ..Setup::default() };
+    change(&mut setup);
+    Harness::with(setup).await
+}
+
+fn trusting(root: &Pair, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.der.clone()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    builder.with_protocol_versions(versions).unwrap().with_root_certificates(roots).with_no_client_auth()
+}
+
+fn client(config: ClientConfig) -> reqwest::Client {
+    // A connection that is kept would hide which certificate a new one gets.
+    reqwest::Client::builder().tls_backend_preconfigured(config).pool_max_idle_per_host(0).build().unwrap()
+}
+
+async fn ready(client: &reqwest::Client, base: &str, path: &str) -> Result<u16, reqwest::Error> {
+    Ok(client.get(format!("{}{path}", base.replace("http:", "https:"))).send().await?.status().as_u16())
+}
+
+const JWKS: &str = "/.well-known/jwks.json";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_listeners_speak_tls_1_2_and_1_3_and_nothing_in_the_clear() {
+    let pair = Pair::new();
+    let place = Place::with(&pair);
+    let harness = served(&Arc::new(place.load().unwrap()), |_| {}).await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let client = client(trusting(&pair, &[version]));
+        assert_eq!(ready(&client, &harness.base, JWKS).await.unwrap(), 200);
+        assert_eq!(ready(&client, &harness.operations, "/readyz").await.unwrap(), 200);
+    }
+    for base in [&harness.base, &harness.operations] {
+        let mut plain = TcpStream::connect(base.strip_prefix("http://").unwrap()).await.unwrap();
+        plain.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let _ = plain.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP"), "{:?}", String::from_utf8_lossy(&answer));
+    }
+    // Only what we speak is agreed on.
+    let mut h2 = trusting(&pair, rustls::ALL_VERSIONS);
+    h2.alpn_protocols = vec![b"h2".to_vec()];
+    assert!(ready(&client(h2), &harness.base, JWKS).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_taken_over_and_a_broken_one_leaves_the_old_in_use() {
+    let (first, second) = (Pair::new(), Pair::new());
+    let place = Place::with(&first);
+    let tls = Arc::new(place.load().unwrap());
+    let harness = served(&tls, |_| {}).await;
+    let [old, new] = [&first, &second].map(|pair| client(trusting(pair, rustls::ALL_VERSIONS)));
+    assert!(!tls.reload(now()).unwrap(), "nothing has changed");
+    // Half of a renewal: the certificate is new, the key is not yet.
+    place.put("cert.pem", &second.cert, 0o644);
+    assert!(tls.reload(now()).unwrap_err().to_string().contains("is not the key of"));
+    assert!(!tls.reload(now()).unwrap(), "what is broken is told once");
+    assert_eq!(ready(&old, &harness.base, JWKS).await.unwrap(), 200);
+    assert!(ready(&new, &harness.base, JWKS).await.is_err());
+    place.put("key.pem", &second.key, 0o600);
+    assert!(tls.reload(now()).unwrap());
+    assert_eq!(ready(&new, &harness.base, JWKS).await.unwrap(), 200);
+    assert!(ready(&old, &harness.base, JWKS).await.is_err());
+    fs::remove_file(place.path("cert.pem")).unwrap();
+    assert!(tls.reload(now()).is_err());
+    assert_eq!(ready(&new, &harness.base, JWKS).await.unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_until_the_certificate_expires_is_measured() {
+    let pair = Pair::of_years(2020, 2027);
+    let place = Place::with(&pair);
+    let tls = Arc::new(place.load().unwrap());
+    let edge = Settings { tls: Some(tls), ..Settings::default() };
+    let harness = Harness::with(Setup { edge, ..Setup::default() }).await;
+    let measured = async || {
+        let text =
+            harness.http.get(format!("{}/metrics", harness.operations)).send().await.unwrap().text().await.unwrap();
+        let name = "rescind_tls_certificate_expires_in_seconds{listener=\"public\"} ";
+        text.lines().find_map(|l| l.strip_prefix(name)?.parse::<i64>().ok()).unwrap()
+    };
+    assert_eq!(measured().await, (9 + 30) * 86_400 + 12 * 3600);
+    harness.clock.advance(Duration::from_secs(50 * 86_400));
+    assert!(measured().await < 0, "an expired one is below zero");
+}
+
+/// Each: what lies where the certificate and the key should be, and what the message says.
+#[rstest]
+#[case::exchanged("KEY", "CERT", "cert.pem holds a private key and no certificate: are `cert` and `key` exchanged?")]
+#[case::certificate_twice("CERT", "CERT", "key.pem holds a certificate and no private key")]
+#[case::empty("", "KEY", "cert.pem holds no certificate; it must begin with -----BEGIN CERTIFICATE-----")]
+#[case::no_pem("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", "KEY", "cert.pem is not PEM")]
+#[case::no_certificate("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "KEY", "no X.509 certificate")]
+#[case::encrypted(
+    "CERT",
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    "key.pem is encrypted, and nobody is there at a start to type its passphrase; write it without one"
+)]
+#[case::encrypted_of_old(
+    "CERT",
+    "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+    "key.pem is encrypted"
+)]
+#[case::other_key("CERT", "OTHER KEY", "key.pem is not the key of")]
+#[case::no_key("CERT", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "key.pem cannot be used")]
+#[case::nothing("CERT", "", "key.pem holds no private key; it must begin with -----BEGIN PRIVATE KEY-----")]
+#[case::expired(
+    "EXPIRED",
+    "EXPIRED KEY",
+    "is valid from 2020-01-01T00:00:00.000Z to 2025-01-01T00:00:00.000Z only; renew it"
+)]
+#[case::not_yet("FUTURE", "FUTURE KEY", "or set this machine's clock")]
+fn files_that_are_no_good_are_named_with_a_remedy(#[case] cert: &str, #[case] key: &str, #[case] message: &str) {
+    let [pair, other] = [(); 2].map(|()| Pair::new());
+    let (expired, future) = (Pair::of_years(2020, 2025), Pair::of_years(2030, 2040));
+    let text = |of: &str| match of {
+        "CERT" => pair.cert.clone(),
+        "KEY" => pair.key.clone(),
+        "OTHER KEY" => other.key.clone(),
+        "EXPIRED" => expired.cert.clone(),
+        "EXPIRED KEY" => expired.key.clone(),
+        "FUTURE" => future.cert.clone(),
+        "FUTURE KEY" => future.key.clone(),
+        other => other.to_owned(),
+    };
+    let place = Place::with(&pair);
+    place.put("cert.pem", &text(cert), 0o644);
+    place.put("key.pem", &text(key), 0o600);
+    let error = place.load().unwrap_err();
+    assert!(error.contains(message), "{error}");
+    assert!(error.contains(place.dir.path().to_str().unwrap()), "where: {error}");
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused_and_one_that_is_missing_is_named() {
+    let place = Place::with(&Pair::new());
+    for (mode, good) in [(0o600, true), (0o400, true), (0o640, true), (0o644, false), (0o660, false), (0o604, false)] {
+        fs::set_permissions(place.path("key.pem"), fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = place.load();
+        assert_eq!(loaded.is_ok(), good, "{mode:o}");
+        assert!(good || loaded.unwrap_err().contains("mend it with: chmod 640"));
+    }
+    fs::remove_file(place.path("key.pem")).unwrap();
+    let error = place.load().unwrap_err();
+    assert!(error.starts_with("cannot read") && error.contains("key.pem"), "{error}");
+}
+
+#[test]
+fn an_authority_that_is_none_is_refused() {
+    let place = Place::with(&Pair::new());
+    let load = |path: &Path| Tls::load(TlsFiles { client_ca: Some(path.into()), ..place.files() }, now());
+    assert!(load(&place.path("cert.pem")).is_ok());
+    let error = load(&place.path("key.pem")).unwrap_err().to_string();
+    assert!(error.contains("key.pem holds a private key"), "{error}");
+    assert!(load(&place.path("none.pem")).unwrap_err().to_string().contains("none.pem"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_do_not_end_starve_nobody() {
+    let pair = Pair::new();
+    let tls = Arc::new(Place::with(&pair).load().unwrap());
+    // From another address of this machine: loopback stands for proxies, and has no share.
+    let own = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| s.connect("192.0.2.1:9").map(|()| s));
+    let Some(own) = own.ok().and_then(|s| s.local_addr().ok()).map(|at| at.ip()).filter(|ip| !ip.is_loopback()) else {
+        return;
+    };
+    let harness = served(&tls, |setup| {
+        setup.listen = std::net::Ipv4Addr::UNSPECIFIED.into();
+        setup.limits = Limits { connections: 64, followers: 8, ..Limits::default() };
+        setup.edge.rates = Some(Rates::default());
+    })
+    .await;
+    let port = harness.base.rsplit(':').next().unwrap().parse().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(SocketAddr::new(own, port)).await.unwrap());
+    }
+    let client = client(trusting(&pair, rustls::ALL_VERSIONS));
+    let base = format!("http://127.0.0.1:{port}");
+    let within = Duration::from_secs(3);
+    assert_eq!(tokio::time::timeout(within, ready(&client, &base, JWKS)).await.unwrap().unwrap(), 200);
+    // And those who are silent are sent away.
+    let mut ended = [0; 1];
+    assert_eq!(tokio::time::timeout(Duration::from_secs(8), silent[0].read(&mut ended)).await.unwrap().unwrap_or(0), 0);
+}
