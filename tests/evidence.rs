@@ -12,6 +12,7 @@ mod evidence {
     pub mod chain;
     pub mod commands;
     pub mod erasure;
+    pub mod metrics;
     pub mod receiver;
     pub mod support;
     pub mod webhook;

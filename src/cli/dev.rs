@@ -89,7 +89,7 @@ struct Announcement<'a> {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    logs::start("warn", args.json);
+    let _logs = logs::start("warn", args.json)?;
     for at in [args.listen, args.operations_listen] {
         check_loopback(at)?;
     }

@@ -31,6 +31,8 @@ mod keys;
 mod logs;
 mod node;
 mod notify;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod owner;
 mod probe;

@@ -66,7 +66,7 @@ impl From<Option<Loss>> for Acceptance {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    logs::start("info", true);
+    let _logs = logs::start("info", true)?;
     let config = Config::read(&args.config)?;
     let passphrase = passphrase(args.keys_passphrase_file.as_ref().or(config.keys.passphrase_file.as_ref()))?;
     let stop = stop_signal()?;

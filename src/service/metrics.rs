@@ -114,6 +114,19 @@ impl Default for Metrics {
         registry.register("feed_answers", "Answers to followers, by kind", new.feed_answers.clone());
         registry.register("feed_entries", "Denylist entries sent to followers", new.feed_entries.clone());
         new.evidence.register(&mut registry);
+        // From the start on: a counter that begins at one has risen by nothing, and no rule would see the first event.
+        for outcome in ["rotated", "retried", "healed", "reused", "refused", "scope", "unavailable"] {
+            new.refreshes.get_or_create(&Outcome { outcome });
+        }
+        for outcome in ["active", "inactive"] {
+            new.introspections.get_or_create(&Outcome { outcome });
+        }
+        for kind in ["token", "session", "subject", "client", "key", "all"] {
+            new.revocations.get_or_create(&Kind { kind });
+        }
+        for kind in ["tail", "page", "full"] {
+            new.feed_answers.get_or_create(&Kind { kind });
+        }
         Self { registry: Mutex::new(registry), ..new }
     }
 }

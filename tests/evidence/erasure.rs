@@ -1,5 +1,7 @@
 //! What is kept about a person: all of it is handed out, and what can be is removed.
 
+use std::collections::BTreeSet;
+
 use rescind::model::chain::Line;
 use serde_json::{Value, json};
 
@@ -30,8 +32,8 @@ async fn an_export_holds_all_that_is_kept_and_nothing_of_others() {
     let (phone, laptop) = household(&harness).await;
     let (status, dossier) = harness.get("/v1/subjects/alice").await;
     assert_eq!(status, 200, "{dossier}");
-    let sessions: Vec<_> = dossier["sessions"].as_array().unwrap().iter().map(|s| text(s, "session_id")).collect();
-    assert_eq!(sessions, [text(&phone, "session_id"), text(&laptop, "session_id")]);
+    let sessions: BTreeSet<_> = dossier["sessions"].as_array().unwrap().iter().map(|s| text(s, "session_id")).collect();
+    assert_eq!(sessions, BTreeSet::from([text(&phone, "session_id"), text(&laptop, "session_id")]));
     let records: Vec<Line> = serde_json::from_value(dossier["records"].clone()).unwrap();
     let about: Vec<Line> =
         lines(&harness).await.into_iter().filter(|l| l.subject.as_deref() == Some("alice")).collect();

@@ -70,7 +70,7 @@ impl Step {
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     // What the story provokes on purpose would otherwise be warned of between its lines.
-    logs::start("error", false);
+    let _logs = logs::start("error", false)?;
     let place = tempfile::Builder::new().prefix("rescind-demo-").tempdir().context("cannot make a temporary store")?;
     let login_secret = secret::generate(&SystemRandom);
     let bound = Bound::at(([127, 0, 0, 1], 0).into(), None).await?;
