@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -18,6 +19,24 @@ const RETRY_WINDOW: &str = "1";
 #[test]
 fn foreign_authlib_refreshes_introspects_and_revokes() {
     Server::start("authlib_client").passes("python", &["authlib_client.py"], 60);
+}
+
+#[test]
+fn foreign_authlib_pyjwt_and_oauth4webapi_prove_themselves_by_a_key() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let script = |interpreter: &str, script: &[&str], issuer: &str, name: &str| {
+        let mut client = client(interpreter);
+        client.env("RESCIND_PLACE", place.path()).env("RESCIND_ISSUER", issuer).args(script);
+        passes(&mut client, name, 60);
+    };
+    script("python", &["private_key_jwt.py", "make"], "", "private_key_jwt_make");
+    let serves = Configured::start(
+        &place.path().join("node"),
+        "\n[[clients]]\nid = \"worker\"\njwks_file = \"../worker.json\"\naudience = [\"api\"]\n\
+         permissions = [\"client_credentials\", \"introspect\", \"keys:read\"]\n",
+    );
+    script("python", &["private_key_jwt.py"], &serves.issuer, "private_key_jwt_py");
+    script("node", &["private_key_jwt.mjs"], &serves.issuer, "private_key_jwt_mjs");
 }
 
 #[test]
@@ -51,6 +70,16 @@ fn foreign_verifiers_accept_no_forgery_and_diverge_as_documented() {
     assert!(made.success(), "the example hostile_vectors failed");
     let vectors = vectors.to_str().expect("a UTF-8 path");
     passes(client("python").args(["divergences.py", vectors]), "divergences", 120);
+}
+
+#[test]
+fn foreign_migration_from_simplejwt_runs_as_the_guide_has_it() {
+    Server::start("migrate_simplejwt").passes("python", &["migrate_simplejwt.py"], 60);
+}
+
+#[test]
+fn foreign_migration_from_flask_jwt_extended_oauth_and_cookies_runs_as_the_guide_has_it() {
+    Server::start("migrate_flask").passes("python", &["migrate_flask.py"], 60);
 }
 
 #[test]
@@ -93,12 +122,48 @@ impl Server {
         for member in ["issuer", "token_endpoint", "jwks_uri", "operations", "client_id", "client_secret"] {
             client.env(format!("RESCIND_{}", member.to_uppercase()), self.says(member));
         }
+        client.env("RESCIND_PROGRAM", env!("CARGO_BIN_EXE_rescind"));
         client.env("RESCIND_RETRY_WINDOW_SECONDS", RETRY_WINDOW).args(script);
         passes(&mut client, self.name, seconds);
     }
 }
 
 impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// `rescind serve` with a configuration of its own, ended with the test.
+struct Configured {
+    process: Child,
+    issuer: String,
+}
+
+impl Configured {
+    fn start(place: &Path, more: &str) -> Self {
+        let listen = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").to_string();
+        let rescind = || Command::new(env!("CARGO_BIN_EXE_rescind"));
+        let mut made = rescind();
+        made.arg("init").arg(place).args(["--listen", &listen, "--operations-listen", "127.0.0.1:0"]);
+        assert!(made.stdout(Stdio::null()).status().expect("it runs").success(), "`rescind init` failed");
+        let file = place.join("rescind.toml");
+        let text = std::fs::read_to_string(&file).expect("init wrote it");
+        std::fs::write(&file, text + more).expect("it is ours");
+        let log = File::create(output("configured.server.log")).expect("the target directory is writable");
+        let process = rescind().args(["serve", "--config"]).arg(file).stderr(log).spawn().expect("the server starts");
+        let serves = Self { process, issuer: format!("http://{listen}") };
+        let waited = (0..200).find(|_| {
+            thread::sleep(POLL);
+            TcpStream::connect(&listen).is_ok()
+        });
+        assert!(waited.is_some(), "the server does not listen: see configured.server.log");
+        serves
+    }
+}
+
+impl Drop for Configured {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -142,6 +142,7 @@ pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Resul
     security(("client" = [])),
     responses(
         (status = 200, body = ClientBody),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
@@ -308,6 +309,7 @@ pub(super) async fn rotate_secret(
     params(("client_id" = String, Path), ("secret_id" = String, Path)), security(("client" = [])),
     responses(
         (status = 200, body = ClientBody),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),

@@ -23,6 +23,7 @@ use crate::{
 mod alerts;
 mod assertions;
 mod clients;
+mod configured;
 mod ending;
 mod error;
 mod evidence_metrics;
@@ -42,8 +43,8 @@ pub use alerts::AlertSettings;
 pub use assertions::Refused;
 use clients::ClientBook;
 pub use clients::{
-    Caller, Client, ClientKey, ClientView, Clients, Credentials, DisabledSince, MAX_PROOFS, NewSecret, OldSecrets,
-    Permission, SecretHash, SecretView, client_keys, generate_secret,
+    Caller, CertificateHash, Client, ClientKey, ClientView, Clients, Credentials, DisabledSince, MAX_PROOFS, NewSecret,
+    OldSecrets, Permission, SecretHash, SecretView, client_keys, generate_secret,
 };
 pub use ending::{Ended, Ending};
 pub use error::Error;
@@ -56,7 +57,9 @@ pub use operate::{Revocation, RevocationPage};
 pub use sessions::{Amendment, NewSession, SessionPage};
 pub use store::Backup;
 pub use subjects::{Dossier, Erasure};
-pub use webhook::{Attempt, Kind, WebhookSecret, WebhookSecretError, WebhookSettings, WebhookUrlError, check_webhook};
+pub use webhook::{
+    Attempt, Kind, WebhookSecret, WebhookSecretError, WebhookSettings, WebhookUrlError, check_webhook_url,
+};
 
 /// How a node behaves.
 #[derive(Debug, Clone)]

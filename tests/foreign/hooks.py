@@ -73,8 +73,47 @@ def before_load_schema(context, raw_schema):
     unsigned(raw_schema)
 
 
+SECRETS = "/v1/clients/{client_id}/secrets"
+PUBLIC_CLIENT = "dev-public"  # what happens to this one disturbs nobody
+
+
+def second_secret(wanted):
+    """The client that asks has a second secret afterwards, or none. Its first one is what all calls go by."""
+    with requests.Session() as session:
+        session.auth = (CLIENT_ID, CLIENT_SECRET)
+        at = f"{ISSUER}/v1/clients/{CLIENT_ID}"
+        mine = session.get(at, timeout=10).json()["secrets"]
+        made = [secret["secret_id"] for secret in mine if secret["origin"] == "rotated"]
+        if wanted and not made:
+            made = [session.post(f"{at}/secrets", json={}, timeout=10).json()["secret_id"]]
+        if not wanted:
+            for secret in made:
+                session.delete(f"{at}/secrets/{secret}", timeout=10).raise_for_status()
+        return made[0] if made else None
+
+
+def aim_at_a_client(case):
+    """Well-formed calls about clients are made about those that are there; none takes away what the others go by."""
+    positive = case.meta is None or case.meta.generation.mode == GenerationMode.POSITIVE
+    path, into = case.operation.path, case.path_parameters
+    if not path.startswith(SECRETS):
+        if positive and "client_id" in (into or {}) and chance.random() < 0.75:
+            into["client_id"] = PUBLIC_CLIENT
+    elif not positive or chance.random() < 0.25:
+        if (into or {}).get("client_id") == CLIENT_ID:
+            into["client_id"] = "nobody"
+    elif case.method == case.operation.method.upper():
+        into["client_id"] = CLIENT_ID
+        secret = second_secret(path != SECRETS)
+        if path == SECRETS:
+            case.body = {}
+        else:
+            into["secret_id"] = secret
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    aim_at_a_client(case)
     """Of the well-formed calls, most are made about a session that is there, and every other one should succeed."""
     meta = case.meta
     if meta is None or meta.generation.mode != GenerationMode.POSITIVE:

@@ -31,6 +31,12 @@ EXPECTED = {
     ("get", "/v1/keys"),
     ("post", "/v1/keys/rotate"),
     ("get", "/v1/audit"),
+    ("get", "/v1/clients"),
+    ("get", "/v1/clients/{}"),
+    ("post", "/v1/clients/{}/disable"),
+    ("post", "/v1/clients/{}/enable"),
+    ("post", "/v1/clients/{}/secrets"),
+    ("delete", "/v1/clients/{}/secrets/{}"),
     ("get", "/v1/feed"),
     ("get", "/v1/feed/{}/{}"),
 }

@@ -62,23 +62,27 @@ pub struct Attempt {
     pub problem: Option<String>,
 }
 
-/// Whether there could be such a webhook.
+/// Whether a webhook could be there.
 ///
 /// # Errors
 /// [`WebhookUrlError`].
-pub fn check_webhook(settings: WebhookSettings) -> Result<(), WebhookUrlError> {
-    Webhook::new(settings).map(drop)
+pub fn check_webhook_url(url: &str) -> Result<(), WebhookUrlError> {
+    client_of(url).map(drop)
+}
+
+fn client_of(url: &str) -> Result<(Url, Client), WebhookUrlError> {
+    let bad = |why: &str| WebhookUrlError(why.into());
+    let url = Url::parse(url).map_err(|_| bad("is not a URL; write it as https://hooks.example/rescind"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("names a user; messages are signed, leave that out"));
+    }
+    let client = client_for(&url).map_err(|_| bad("must be https; plain http only to an address of this machine"))?;
+    Ok((url, client))
 }
 
 impl Webhook {
     pub(super) fn new(settings: WebhookSettings) -> Result<Self, WebhookUrlError> {
-        let url = Url::parse(&settings.url)
-            .map_err(|_| WebhookUrlError("is not a URL; write it as https://hooks.example/rescind".into()))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(WebhookUrlError("names a user; messages are signed, leave that out".into()));
-        }
-        let client = client_for(&url)
-            .map_err(|_| WebhookUrlError("must be https; plain http only to an address of this machine".into()))?;
+        let (url, client) = client_of(&settings.url)?;
         Ok(Self { url, client, secret: settings.secret, kinds: settings.kinds })
     }
 
