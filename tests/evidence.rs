@@ -11,6 +11,7 @@ mod evidence {
     pub mod alerts;
     pub mod chain;
     pub mod commands;
+    pub mod configuration;
     pub mod erasure;
     pub mod metrics;
     pub mod receiver;

@@ -32,10 +32,10 @@ impl EvidenceMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         // From the start on, so that the first event is a rise.
         for kind in ["rapid_renewals", "session_failures", "client_failures", "mass_revocation"] {
-            self.alerts.get_or_create(&Kind { kind });
+            drop(self.alerts.get_or_create(&Kind { kind }));
         }
         for outcome in ["delivered", "failed", "given_up"] {
-            self.deliveries.get_or_create(&Outcome { outcome });
+            drop(self.deliveries.get_or_create(&Outcome { outcome }));
         }
         registry.register("alerts", "What happened too often, by kind", self.alerts.clone());
         registry.register(

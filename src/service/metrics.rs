@@ -116,16 +116,16 @@ impl Default for Metrics {
         new.evidence.register(&mut registry);
         // From the start on: a counter that begins at one has risen by nothing, and no rule would see the first event.
         for outcome in ["rotated", "retried", "healed", "reused", "refused", "scope", "unavailable"] {
-            new.refreshes.get_or_create(&Outcome { outcome });
+            drop(new.refreshes.get_or_create(&Outcome { outcome }));
         }
         for outcome in ["active", "inactive"] {
-            new.introspections.get_or_create(&Outcome { outcome });
+            drop(new.introspections.get_or_create(&Outcome { outcome }));
         }
         for kind in ["token", "session", "subject", "client", "key", "all"] {
-            new.revocations.get_or_create(&Kind { kind });
+            drop(new.revocations.get_or_create(&Kind { kind }));
         }
         for kind in ["tail", "page", "full"] {
-            new.feed_answers.get_or_create(&Kind { kind });
+            drop(new.feed_answers.get_or_create(&Kind { kind }));
         }
         Self { registry: Mutex::new(registry), ..new }
     }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::{
     Exit, Failure,
     args::StoreUrl,
+    config::Evidence,
     dev, logs,
     node::{Blueprint, Bound, Keys, Node, store_options},
     notify::Notify,
@@ -116,6 +117,7 @@ fn blueprint(place: &std::path::Path, login_secret: &str) -> Blueprint {
         limits: Limits::default(),
         edge: crate::http::edge::Settings::default(),
         sessions: None,
+        evidence: Evidence::default(),
     }
 }
 
