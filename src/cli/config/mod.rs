@@ -20,6 +20,8 @@ mod evidence;
 mod file;
 pub(crate) mod layers;
 mod preset;
+#[cfg(test)]
+mod reference;
 pub(crate) mod schema;
 pub(crate) mod secret;
 mod tables;
