@@ -24,6 +24,9 @@ pub mod denylist;
 pub mod families;
 #[cfg(feature = "server")]
 pub mod feed;
+#[cfg(all(feature = "server", any(test, fuzzing)))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "tower")]
 pub mod guard;
 #[cfg(feature = "server")]

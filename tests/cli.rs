@@ -5,6 +5,7 @@
 
 mod cli {
     pub mod clients;
+    pub mod config;
     pub mod demo;
     pub mod dev;
     pub mod doctor;
@@ -12,6 +13,7 @@ mod cli {
     pub mod mask;
     pub mod operate;
     pub mod refused;
+    pub mod reload;
     pub mod serve;
     pub mod store;
     pub mod support;

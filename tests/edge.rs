@@ -259,6 +259,7 @@ async fn a_subject_has_no_more_sessions_than_it_may() {
         let harness =
             Harness::with(Setup { sessions: Some(SessionCap { most: 2, on_full }), ..Setup::default() }).await;
         let first = harness.open("alice").await;
+        harness.clock.advance(Duration::from_millis(1));
         harness.open("alice").await;
         harness.open("bob").await;
         let body = json!({"subject": "alice", "audience": ["api"]});

@@ -73,6 +73,16 @@ fn foreign_verifiers_accept_no_forgery_and_diverge_as_documented() {
 }
 
 #[test]
+fn foreign_migration_from_simplejwt_runs_as_the_guide_has_it() {
+    Server::start("migrate_simplejwt").passes("python", &["migrate_simplejwt.py"], 60);
+}
+
+#[test]
+fn foreign_migration_from_flask_jwt_extended_oauth_and_cookies_runs_as_the_guide_has_it() {
+    Server::start("migrate_flask").passes("python", &["migrate_flask.py"], 60);
+}
+
+#[test]
 fn foreign_schemathesis_finds_no_difference_between_the_routes_and_their_description() {
     let long = std::env::var_os("RESCIND_LONG").is_some();
     Server::start("schemathesis").passes("python", &["openapi.py"], if long { 1500 } else { 240 });
@@ -112,6 +122,7 @@ impl Server {
         for member in ["issuer", "token_endpoint", "jwks_uri", "operations", "client_id", "client_secret"] {
             client.env(format!("RESCIND_{}", member.to_uppercase()), self.says(member));
         }
+        client.env("RESCIND_PROGRAM", env!("CARGO_BIN_EXE_rescind"));
         client.env("RESCIND_RETRY_WINDOW_SECONDS", RETRY_WINDOW).args(script);
         passes(&mut client, self.name, seconds);
     }

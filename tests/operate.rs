@@ -210,11 +210,8 @@ async fn counting_is_bounded_and_says_so() {
     for n in 0..300 {
         harness.open(&format!("person-{n}")).await;
     }
-    let caller = harness
-        .service
-        .authenticate(&Credentials::Secret(APP.into(), harness.secret.clone().into()), &Origin::default())
-        .await
-        .unwrap();
+    let credentials = Credentials::Secret(APP.into(), harness.secret.clone().into());
+    let caller = harness.service.authenticate(&credentials, &Origin::default()).await.unwrap();
     let ctx = Context { caller, origin: Origin::default() };
     let everyone = Revocation { target: Target::All, subject: None, ends: None, before: None, reason: None };
     let all = harness.service.weigh(&ctx, &everyone, EXAMINED).await.unwrap();

@@ -7,10 +7,12 @@
 #![allow(clippy::print_stdout, reason = "what cannot run here is said")]
 
 mod packaging {
+    mod container;
     mod debian;
     mod machine;
     mod notify;
     mod proxied;
+    mod source;
     mod support;
     mod units;
 }

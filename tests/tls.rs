@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Harness, Setup};
+use harness::{APP, Harness, PUBLIC, Setup};
 use rcgen::{CertificateParams, KeyPair};
 use rescind::{
     http::{
@@ -22,9 +22,14 @@ use rescind::{
         edge::{Rates, Settings, Tls, TlsFiles},
     },
     model::Timestamp,
+    service::{CertificateHash, Client, Permission},
 };
 use rstest::rstest;
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -99,6 +104,26 @@ fn trusting(root: &Pair, versions: &[&'static rustls::SupportedProtocolVersion])
 fn client(config: ClientConfig) -> reqwest::Client {
     // A connection that is kept would hide which certificate a new one gets.
     reqwest::Client::builder().tls_backend_preconfigured(config).pool_max_idle_per_host(0).build().unwrap()
+}
+
+/// One that shows a certificate, whether or not it holds its key.
+fn showing(root: &Pair, shown: &Pair, key: &Pair) -> reqwest::Client {
+    #[derive(Debug)]
+    struct Shows(Arc<rustls::sign::CertifiedKey>);
+    impl rustls::client::ResolvesClientCert for Shows {
+        fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+            Some(self.0.clone())
+        }
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.key.as_bytes()).unwrap();
+    let key = ring::default_provider().key_provider.load_private_key(key).unwrap();
+    let shows = Shows(Arc::new(rustls::sign::CertifiedKey::new(vec![shown.der.clone()], key)));
+    let mut config = trusting(root, rustls::ALL_VERSIONS);
+    config.client_auth_cert_resolver = Arc::new(shows);
+    client(config)
 }
 
 async fn ready(client: &reqwest::Client, base: &str, path: &str) -> Result<u16, reqwest::Error> {
@@ -242,6 +267,70 @@ fn an_authority_that_is_none_is_refused() {
     assert!(load(&place.path("none.pem")).unwrap_err().to_string().contains("none.pem"));
 }
 
+const ROBOT: &str = "robot";
+
+/// A client that is known by this certificate.
+fn robot(pair: &Pair) -> Client {
+    use sha2::Digest;
+    Client {
+        certificates: vec![CertificateHash(sha2::Sha256::digest(&pair.der).into())],
+        permissions: Permission::ALL.iter().copied().collect(),
+        audience: Some(vec!["api".parse().unwrap()]),
+        ..Client::new(ROBOT.parse().unwrap())
+    }
+}
+
+async fn token_as(http: &reqwest::Client, base: &str, client: &str) -> Option<u16> {
+    let form = [("grant_type", "client_credentials"), ("client_id", client)];
+    let request = http.post(format!("{}/oauth2/token", base.replace("http:", "https:"))).form(&form);
+    Some(request.send().await.ok()?.status().as_u16())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_known_by_the_certificate_whose_key_it_holds() {
+    let [server, own, other] = [(); 3].map(|()| Pair::new());
+    let place = Place::with(&server);
+    let files = TlsFiles { client_certificates: true, ..place.files() };
+    let tls = Arc::new(Tls::load(files, now()).unwrap());
+    let harness = served(&tls, |setup| setup.clients = vec![robot(&own)]).await;
+    let (base, proven) = (&harness.base, showing(&server, &own, &own));
+    assert_eq!(token_as(&proven, base, ROBOT).await, Some(200));
+    assert_eq!(token_as(&proven, base, APP).await, Some(401), "its certificate is nobody else's");
+    assert_eq!(token_as(&proven, base, PUBLIC).await, Some(400), "a public client may connect with one");
+    assert_eq!(token_as(&showing(&server, &other, &other), base, ROBOT).await, Some(401));
+    assert_eq!(token_as(&client(trusting(&server, rustls::ALL_VERSIONS)), base, ROBOT).await, Some(401));
+    // A certificate is public: without its key there is not even a connection.
+    assert_eq!(token_as(&showing(&server, &own, &other), base, ROBOT).await, None);
+    // At /v1 the certificate says who it is.
+    assert_eq!(ready(&proven, base, "/v1/keys").await.unwrap(), 200);
+    assert_eq!(ready(&showing(&server, &other, &other), base, "/v1/keys").await.unwrap(), 401);
+    let metadata = format!("{}/.well-known/oauth-authorization-server", base.replace("http:", "https:"));
+    let metadata = proven.get(metadata).send().await.unwrap().text().await.unwrap();
+    assert!(metadata.contains("self_signed_tls_client_auth"), "{metadata}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_an_authority_other_certificates_do_not_connect() {
+    let [server, own, other] = [(); 3].map(|()| Pair::new());
+    let place = Place::with(&server);
+    let authority = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&authority).unwrap();
+    place.put("ca.pem", &root.pem(), 0o644);
+    let key = KeyPair::from_pem(&own.key).unwrap();
+    let issuer = rcgen::Issuer::new(params, authority);
+    let vouched = CertificateParams::new(["robot".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let own = Pair { cert: vouched.pem(), der: vouched.der().clone(), ..own };
+    let files = TlsFiles { client_ca: Some(place.path("ca.pem")), ..place.files() };
+    let tls = Arc::new(Tls::load(files, now()).unwrap());
+    let harness = served(&tls, |setup| setup.clients = vec![robot(&own)]).await;
+    assert_eq!(token_as(&showing(&server, &own, &own), &harness.base, ROBOT).await, Some(200));
+    assert_eq!(token_as(&showing(&server, &other, &other), &harness.base, ROBOT).await, None);
+    let without = client(trusting(&server, rustls::ALL_VERSIONS));
+    assert_eq!(ready(&without, &harness.base, JWKS).await.unwrap(), 200, "who has none may go on without");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn handshakes_that_do_not_end_starve_nobody() {
     let pair = Pair::new();
@@ -269,4 +358,111 @@ async fn handshakes_that_do_not_end_starve_nobody() {
     // And those who are silent are sent away.
     let mut ended = [0; 1];
     assert_eq!(tokio::time::timeout(Duration::from_secs(8), silent[0].read(&mut ended)).await.unwrap().unwrap_or(0), 0);
+}
+
+// ---- the real program
+
+/// A directory as `rescind init` writes it, for a server that ends TLS itself.
+struct Node {
+    place: Place,
+    file: PathBuf,
+    base: String,
+    running: Option<std::process::Child>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.running {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Node {
+    fn with(pair: &Pair, table: &str) -> Self {
+        let place = Place::with(pair);
+        let [listen, operations] = [(); 2]
+            .map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+            .map(|bound| bound.local_addr().unwrap().to_string());
+        let init = Self::command()
+            .arg("init")
+            .arg(place.path("node"))
+            .args(["--listen", &listen])
+            .args(["--operations-listen", &operations, "--issuer", &format!("https://{listen}")])
+            .output()
+            .unwrap();
+        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        let file = place.path("node/rescind.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}\n{table}\n")).unwrap();
+        Self { place, file, base: format!("https://{listen}"), running: None }
+    }
+
+    fn command() -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rescind"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RESCIND_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn serve(&self) -> std::process::Command {
+        let mut command = Self::command();
+        command.arg("serve").arg("--config").arg(&self.file);
+        command
+    }
+
+    fn start(&mut self) {
+        let null = std::process::Stdio::null;
+        self.running = Some(self.serve().stdout(null()).stderr(null()).spawn().unwrap());
+    }
+
+    fn hang_up(&self) {
+        let id = self.running.as_ref().unwrap().id().to_string();
+        assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+}
+
+async fn eventually(client: &reqwest::Client, base: &str) {
+    for _ in 0..600 {
+        if ready(client, base, JWKS).await.is_ok_and(|status| status == 200) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("waited in vain for {base}");
+}
+
+const TABLE: &str = "[tls]\ncert = \"../cert.pem\"\nkey = \"../key.pem\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_has_the_running_server_take_over_a_new_certificate() {
+    let (first, second) = (Pair::new(), Pair::new());
+    let mut node = Node::with(&first, TABLE);
+    node.start();
+    let [old, new] = [&first, &second].map(|pair| client(trusting(pair, rustls::ALL_VERSIONS)));
+    eventually(&old, &node.base).await;
+    node.place.put("cert.pem", &second.cert, 0o644);
+    node.place.put("key.pem", &second.key, 0o600);
+    node.hang_up();
+    eventually(&new, &node.base).await;
+    assert!(ready(&old, &node.base, JWKS).await.is_err());
+    // Broken: it goes on, with what it has.
+    node.place.put("key.pem", &first.key, 0o600);
+    node.hang_up();
+    for _ in 0..5 {
+        assert_eq!(ready(&new, &node.base, JWKS).await.unwrap(), 200);
+    }
+}
+
+#[test]
+fn a_start_with_a_broken_certificate_ends_with_one_message_and_exit_code_2() {
+    let node = Node::with(&Pair::new(), TABLE);
+    node.place.put("key.pem", &Pair::new().key, 0o600);
+    let ended = node.serve().output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("tls") && said.contains("key.pem is not the key of"), "{said}");
+    assert!(!node.place.path("node/store").exists(), "nothing is half begun: {said}");
 }

@@ -31,17 +31,17 @@ pub(super) fn sentence(impact: &Value) -> String {
     format!("This would end {sessions} and refuse {tokens}; concerned: {subjects}.")
 }
 
-/// From when on it holds, for whom: names and values.
-pub(super) fn effect(effect: &Value) -> [(&'static str, String); 3] {
-    let without = match effect["without_feed_from"].as_str() {
-        Some(_) => format!("{}, when the last access token has expired", when(&effect["without_feed_from"])),
+/// From when on something holds, for whom: names and values.
+pub(super) fn effect(told: &Value) -> [(&'static str, String); 3] {
+    let without = match told["without_feed_from"].as_str() {
+        Some(_) => format!("{}, when the last access token has expired", when(&told["without_feed_from"])),
         None => "no access token of it is alive".to_owned(),
     };
     [
-        ("refused here", format!("from {} on; connected verifiers follow within moments", when(&effect["here_from"]))),
+        ("refused here", format!("from {} on; connected verifiers follow within moments", when(&told["here_from"]))),
         (
             "disconnected",
-            format!("from {} on at the latest, by each verifier's max_staleness", when(&effect["disconnected_from"])),
+            format!("from {} on at the latest, by each verifier's max_staleness", when(&told["disconnected_from"])),
         ),
         ("without feed", without),
     ]

@@ -1,6 +1,7 @@
 //! `rescind init`: a configuration to begin with, keys, and one operator.
 
 use std::{
+    env,
     fs::{self, OpenOptions, Permissions},
     io::Write,
     net::SocketAddr,
@@ -9,19 +10,24 @@ use std::{
     sync::Arc,
 };
 
-use super::{Exit, Failure, OrExit, config::Config, owner, say, secret, serve::passphrase, tell};
+use super::{
+    Exit, Failure, OrExit,
+    config::{Config, secret::Source, template},
+    owner, say, secret, tell,
+};
 use crate::{
     clock::{SystemClock, SystemRandom},
-    keyring::Keyring,
+    keyring::{Keyring, Passphrase},
     service::{Permission, SecretHash},
 };
 
 const OPERATOR: &str = "operator";
+const PASSPHRASE: &str = "RESCIND_KEYS__PASSPHRASE";
 
 /// Write a configuration to begin with, generate keys, and make a client for the operator.
 ///
 /// Prints the operator's client id and secret on stdout, once; only a hash of the secret is kept. Overwrites nothing.
-/// With a passphrase in the environment variable RESCIND_KEYS_PASSPHRASE, or in a file, the keys are encrypted.
+/// With a passphrase in the environment variable RESCIND_KEYS__PASSPHRASE, or in a file, the keys are encrypted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to write; made if it is not there.
@@ -42,8 +48,8 @@ pub(super) struct Args {
     /// Write the operator's id and secret into this file, which only its owner can read, instead of stdout.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// A file with a passphrase for the keys.
-    #[arg(long, value_name = "FILE", env = "RESCIND_KEYS_PASSPHRASE_FILE")]
+    /// A file with a passphrase for the keys, which only its owner can read; the configuration will name it.
+    #[arg(long, value_name = "FILE", env = "RESCIND_KEYS__PASSPHRASE_FILE")]
     keys_passphrase_file: Option<PathBuf>,
 }
 
@@ -59,8 +65,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let secret = secret::generate(&SystemRandom);
     let text = render(args, &secret)?;
     // Read as `serve` will read it, before anything is written.
-    let config = Config::parse(&text, &args.dir).map_err(Failure::usage)?;
-    let passphrase = passphrase(args.keys_passphrase_file.as_ref())?;
+    let config = Config::parse(&text, &file)?;
+    let passphrase = passphrase(args, &config)?;
     for dir in [&args.dir, state] {
         fs::create_dir_all(dir).or_exit(Exit::Usage, format!("cannot make {}", dir.display()))?;
     }
@@ -92,31 +98,51 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     written.or_exit(Exit::Usage, format!("cannot write {}", path.display()))
 }
 
-fn render(args: &Args, secret: &str) -> Result<String, Failure> {
-    let (store, keys) = places(args)?;
-    let issuer = args.issuer.clone().unwrap_or_else(|| format!("http://{}", args.listen));
-    // What another one includes needs no mention.
-    let all = Permission::ALL.iter().filter(|p| p.included_in().is_empty());
-    let all: String = all.map(|p| format!("\n    \"{}\",", p.name())).collect();
-    let text = include_str!("init.toml")
-        .replace("{store}", &store.to_string())
-        .replace("{keys}", &keys.to_string())
-        .replace("{issuer}", &toml::Value::String(issuer).to_string())
-        .replace("{listen}", &args.listen.to_string())
-        .replace("{operations_listen}", &args.operations_listen.to_string())
-        .replace("{operator}", OPERATOR)
-        .replace("{secret_sha256}", &SecretHash::of(secret).to_hex())
-        .replace("{permissions}", &format!("[{all}\n]"));
-    Ok(text)
+/// From the file that the configuration names, else from the environment, as `serve` will have it.
+fn passphrase(args: &Args, config: &Config) -> Result<Option<Passphrase>, Failure> {
+    if args.keys_passphrase_file.is_some() || env::var_os(PASSPHRASE).is_none() {
+        return config.passphrase();
+    }
+    let secret = Source::Environment(PASSPHRASE.into()).read().map_err(Failure::usage)?;
+    Passphrase::new(secret.expose().to_owned()).map(Some).or_exit(Exit::Usage, PASSPHRASE)
 }
 
-/// The store's URL and the directory of the keys, as the configuration names them: beside it, or wherever it lies.
-fn places(args: &Args) -> Result<(toml::Value, toml::Value), Failure> {
-    let state = match &args.state_dir {
-        None => PathBuf::new(),
-        Some(dir) => std::path::absolute(dir).or_exit(Exit::Usage, format!("--state-dir {}", dir.display()))?,
-    };
-    let state = state.to_str().ok_or_else(|| Failure::usage("--state-dir is not UTF-8"))?;
-    let place = |name: &str| if state.is_empty() { name.to_owned() } else { format!("{state}/{name}") };
-    Ok((format!("embedded:{}", place("store")).into(), place("keys").into()))
+fn render(args: &Args, secret: &str) -> Result<String, Failure> {
+    let issuer = args.issuer.clone().unwrap_or_else(|| format!("http://{}", args.listen));
+    // What another one includes needs no mention.
+    let permissions = Permission::ALL.iter().filter(|p| p.included_in().is_empty());
+    let permissions: String = permissions.map(|p| format!("\n    \"{}\",", p.name())).collect();
+    let mut values = vec![
+        ("issuer", quoted(&issuer)),
+        ("listen", quoted(&args.listen.to_string())),
+        ("operations_listen", quoted(&args.operations_listen.to_string())),
+        ("store.url", quoted(&format!("embedded:{}", place(args, "store")?))),
+        ("keys.dir", quoted(&place(args, "keys")?)),
+    ];
+    if let Some(path) = &args.keys_passphrase_file {
+        // The configuration lies elsewhere: what is relative to here is not relative to it.
+        values.push(("keys.passphrase", quoted(&absolute(path)?)));
+    }
+    let client = [
+        ("id", quoted(OPERATOR)),
+        ("secret_sha256", format!("[\"{}\"]", SecretHash::of(secret).to_hex())),
+        ("permissions", format!("[{permissions}\n]")),
+        ("audience", "[\"api\"]".to_owned()),
+    ];
+    Ok(template::render(&values, &client))
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// As the configuration names it: beside it, or wherever it lies.
+fn place(args: &Args, name: &str) -> Result<String, Failure> {
+    args.state_dir.as_ref().map_or_else(|| Ok(name.to_owned()), |dir| absolute(&dir.join(name)))
+}
+
+fn absolute(path: &Path) -> Result<String, Failure> {
+    let path = std::path::absolute(path).or_exit(Exit::Usage, format!("{}", path.display()))?;
+    let text = path.to_str().ok_or_else(|| Failure::usage(format!("{} is not UTF-8", path.display())))?;
+    Ok(text.to_owned())
 }

@@ -18,6 +18,7 @@ mod client;
 mod clients;
 mod completions;
 mod config;
+mod configure;
 mod consent;
 mod demo;
 mod dev;
@@ -35,6 +36,7 @@ mod owner;
 mod probe;
 #[cfg(test)]
 pub(crate) mod reference;
+mod reload;
 mod remote;
 mod restore;
 mod revoke;
@@ -64,6 +66,8 @@ enum Command {
     Dev(dev::Args),
     Serve(serve::Args),
     Init(init::Args),
+    #[command(subcommand)]
+    Config(configure::Command),
     Backup(backup::Args),
     Restore(restore::Args),
     #[command(subcommand)]
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => on_runtime(dev::run(args)),
         Command::Serve(args) => on_runtime(serve::run(args)),
         Command::Init(args) => init::run(&args),
+        Command::Config(command) => configure::run(&command),
         Command::Backup(args) => on_runtime(backup::run(args)),
         Command::Restore(args) => restore::run(&args),
         Command::Store(command) => on_runtime(store::run(command)),
@@ -126,6 +131,20 @@ pub fn main() -> ExitCode {
             failure.exit
         })
         .into()
+}
+
+/// What must hold of any configuration: it is refused with a reason, or it can be used.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_configuration(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match config::Config::parse(text, std::path::Path::new("/etc/rescind")) {
+        Ok(config) => {
+            let lives = config.lives();
+            assert!(lives.access <= lives.absolute && lives.idle <= lives.absolute);
+            let _ = (config.limits(), config.key_settings(), config.clients());
+        }
+        Err(why) => assert!(!why.error.to_string().is_empty()),
+    }
 }
 
 fn on_runtime(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {

@@ -126,6 +126,11 @@ impl Node {
         self.service.ready().await
     }
 
+    /// What it serves.
+    pub(super) fn service(&self) -> Arc<Service> {
+        self.service.clone()
+    }
+
     /// Whatever is sent to it has the certificates read again.
     pub(super) fn certificates(&self) -> watch::Sender<()> {
         self.reload.clone()

@@ -17,6 +17,8 @@ use crate::{
     },
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod token;
 
 use token::Parsed;

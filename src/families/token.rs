@@ -102,6 +102,12 @@ impl Parsed {
         Some(Self { bytes, family, generation, key })
     }
 
+    /// As it was written.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Whether the tag is this key's. Needs no store.
     pub(super) fn is_tagged_by(&self, key: &DerivationKey) -> bool {
         let tag: &[u8; 8] = self.bytes[TAGGED..SUMMED].try_into().expect("eight bytes");

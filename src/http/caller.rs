@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{SessionId, audit::Origin, ids::IdError},
-    service::{Context, Error},
+    service::{Caller, Context, Credentials, Error},
 };
 
 /// Parameters that must never travel in a URL, where logs and proxies keep them (RFC 6749 §2.3.1, RFC 9700 §4.3).
@@ -44,10 +44,9 @@ impl FromRequest<App> for OAuthCall {
         }
         let body = read_body(&parts, body, app).await?;
         let mut form = Form::read(&body)?;
-        let credentials = credentials::of_form(&parts.headers, &mut form)?;
+        let credentials = credentials::of_form(&parts, &mut form);
         let (visit, origin) = (visit(&parts), origin(&parts));
-        let authenticated = app.service.authenticate(&credentials, &origin).await;
-        let caller = app.edge.admit(visit, authenticated, &*app.service.clock)?;
+        let caller = identify(app, credentials, visit, &origin).await?;
         Ok(Self { form, visit, ctx: Context { caller, origin } })
     }
 }
@@ -59,12 +58,24 @@ impl FromRequestParts<App> for ApiCall {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let credentials = credentials::of_headers(&parts.headers)?;
         let origin = origin(parts);
-        let authenticated = app.service.authenticate(&credentials, &origin).await;
-        let caller = app.edge.admit(visit(parts), authenticated, &*app.service.clock)?;
+        let caller = identify(app, credentials::of_headers(parts), visit(parts), &origin).await?;
         Ok(Self(Context { caller, origin }))
     }
+}
+
+/// Who it is, if there is still room for them; whoever is nobody has used up some of it.
+async fn identify(
+    app: &App,
+    credentials: Result<Credentials, Error>,
+    visit: Visit,
+    origin: &Origin,
+) -> Result<Caller, Error> {
+    let caller = match credentials {
+        Ok(credentials) => app.service.authenticate(&credentials, origin).await,
+        Err(error) => Err(error),
+    };
+    app.edge.admit(visit, caller, &*app.service.clock)
 }
 
 /// A JSON body with its errors as problems.

@@ -1,19 +1,21 @@
 //! What a request says about who sends it: exactly one way of authentication, nowhere two (RFC 6749 §2.3).
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, header, request::Parts};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-use super::form::Form;
-use crate::service::{Credentials, Error};
+use super::{edge::PeerCertificate, form::Form};
+use crate::service::{CertificateHash, Credentials, Error};
 
 /// `client_assertion_type` of a JWT (RFC 7523 §2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// Where a request to `/v1`, which has no form, carries a client assertion.
 const CLIENT_ASSERTION: &str = "client-assertion";
 
-/// At an OAuth endpoint: HTTP Basic, or in the form a secret, an assertion, or a name alone.
-pub(super) fn of_form(headers: &HeaderMap, form: &mut Form) -> Result<Credentials, Error> {
+/// At an OAuth endpoint: HTTP Basic, or in the form a secret, an assertion, or a name alone, which the peer's certificate
+/// may prove. Beside another proof a certificate says nothing: it belongs to the connection, not to the request.
+pub(super) fn of_form(parts: &Parts, form: &mut Form) -> Result<Credentials, Error> {
+    let headers = &parts.headers;
     let secret = form.take("client_secret");
     let assertion = assertion(form)?;
     let named = form.get("client_id").map(ToOwned::to_owned);
@@ -28,14 +30,26 @@ pub(super) fn of_form(headers: &HeaderMap, form: &mut Form) -> Result<Credential
         }
         (None, Some(secret), None) => Ok(Credentials::Secret(named.ok_or(Error::Client)?, secret)),
         (None, None, Some(assertion)) => Ok(Credentials::Assertion { assertion, named }),
-        (None, None, None) => named.map(Credentials::Named).ok_or(Error::Client),
+        (None, None, None) => {
+            let named = named.ok_or(Error::Client)?;
+            Ok(match certificate(parts) {
+                Some(certificate) => Credentials::Certificate { certificate, named: Some(named) },
+                None => Credentials::Named(named),
+            })
+        }
         (_, Some(_), _) => Err(Error::request("client_secret", "two ways of authentication in one request")),
         (_, _, Some(_)) => Err(Error::request("client_assertion", "two ways of authentication in one request")),
     }
 }
 
-/// At `/v1`: HTTP Basic, or an assertion in a header of its own.
-pub(super) fn of_headers(headers: &HeaderMap) -> Result<Credentials, Error> {
+/// What the listener has seen of the peer.
+fn certificate(parts: &Parts) -> Option<CertificateHash> {
+    parts.extensions.get().map(|PeerCertificate(hash)| CertificateHash(*hash))
+}
+
+/// At `/v1`: HTTP Basic, or an assertion in a header of its own, or the peer's certificate.
+pub(super) fn of_headers(parts: &Parts) -> Result<Credentials, Error> {
+    let headers = &parts.headers;
     let mut values = headers.get_all(CLIENT_ASSERTION).iter();
     let assertion = match (values.next(), values.next()) {
         (None, _) => None,
@@ -46,7 +60,10 @@ pub(super) fn of_headers(headers: &HeaderMap) -> Result<Credentials, Error> {
         (Some(credentials), None) => Ok(credentials),
         (None, Some(text)) => Ok(Credentials::Assertion { assertion: Zeroizing::new(text.to_owned()), named: None }),
         (Some(_), Some(_)) => Err(Error::request("Client-Assertion", "two ways of authentication in one request")),
-        (None, None) => Err(Error::Client),
+        (None, None) => {
+            let certificate = certificate(parts).ok_or(Error::Client)?;
+            Ok(Credentials::Certificate { certificate, named: None })
+        }
     }
 }
 

@@ -1,11 +1,6 @@
 //! What a revocation does: counted before it is made, and from when on it holds once it is.
 
-use axum::{
-    Json,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -98,13 +93,21 @@ pub(super) struct EndedBody {
     effect: EffectBody,
 }
 
+/// The answer: what was done, or with `dry_run` what would be.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum EndAnswer {
+    Ended(EndedBody),
+    Counted(ImpactBody),
+}
+
 /// Ends a session, or all others of its subject that were opened before this request: they and their live access
 /// tokens. Up to 128 sessions end in one durable step; beyond that, asking again after a 503 ends the rest.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/revoke", tag = "sessions", request_body = EndBody,
     security(("client" = [])), params(("session_id" = String, Path)),
     responses(
-        (status = 200, body = EndedBody, description = "Ended; with `dry_run` an ImpactBody instead"),
+        (status = 200, body = EndAnswer),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
@@ -117,14 +120,14 @@ pub(super) async fn end_sessions(
     ApiCall(ctx): ApiCall,
     SessionPath(session): SessionPath,
     JsonBody(body): JsonBody<EndBody>,
-) -> Result<Response, ApiError> {
+) -> Result<Json<EndAnswer>, ApiError> {
     let ending = Ending { session, others: body.others.unwrap_or(false), reason: body.reason.map(reason).transpose()? };
     if body.dry_run.unwrap_or(false) {
         let (_, impact) = app.service.weigh_ending(&ctx, &ending).await?;
-        return Ok((StatusCode::OK, Json(ImpactBody::from(impact))).into_response());
+        return Ok(Json(EndAnswer::Counted(impact.into())));
     }
     let others = ending.others;
     let Ended { subject, sessions, effect } = app.service.end_sessions(&ctx, ending).await?;
     let body = EndedBody { session_id: session, others, subject, sessions, effect: effect.into() };
-    Ok((StatusCode::OK, Json(body)).into_response())
+    Ok(Json(EndAnswer::Ended(body)))
 }

@@ -31,6 +31,12 @@ impl Form {
         Ok(Self(parameters))
     }
 
+    /// All of it, in the order of names.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn pairs(&self) -> Vec<(&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, value.as_str())).collect()
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|v| v.as_str())
     }

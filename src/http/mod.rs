@@ -25,6 +25,8 @@ mod effect;
 mod error;
 mod feed;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod layers;
 mod oauth;
 mod operate;

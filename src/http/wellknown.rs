@@ -41,7 +41,10 @@ pub(super) struct Metadata {
 pub(super) async fn metadata(State(app): State<App>) -> Response {
     let issuer = app.service.settings().issuer.to_string();
     let base = issuer.trim_end_matches('/').to_owned();
-    let proofs = vec!["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let mut proofs = vec!["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    if app.edge.asks_for_certificates() {
+        proofs.push("self_signed_tls_client_auth");
+    }
     let or_none = [&proofs[..], &["none"]].concat();
     // Both names of Ed25519, for `private_key_jwt`.
     let algorithms = [Algorithm::EdDSA.name(), Algorithm::Ed25519.name()];

@@ -26,6 +26,11 @@ impl Dir {
         made.map_err(failed("create", path))?;
         Ok(Self { path: path.to_owned() })
     }
+    /// The directory, if it is there.
+    pub(super) fn existing(path: &Path) -> Result<Option<Self>, KeyringError> {
+        let there = path.try_exists().map_err(failed("reach", path))?;
+        Ok(there.then(|| Self { path: path.to_owned() }))
+    }
     /// Takes reach from everyone but the owner.
     pub(super) fn close_to_others(&self) -> Result<(), KeyringError> {
         let mode = fs::Permissions::from_mode(0o700);

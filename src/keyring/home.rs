@@ -83,6 +83,20 @@ impl Disk {
     pub(super) fn at(path: &Path, passphrase: Option<Passphrase>) -> Result<Self, KeyringError> {
         Ok(Self { dir: Dir::create(path)?, passphrase })
     }
+    /// Whether all that a start reads is here and opens; false where a first start would make it. Changes nothing.
+    pub(super) fn inspect(path: &Path, passphrase: Option<Passphrase>) -> Result<bool, KeyringError> {
+        let Some(dir) = Dir::existing(path)? else { return Ok(false) };
+        let disk = Self { dir, passphrase };
+        let Some(json) = disk.dir.read(manifest::NAME)? else {
+            return disk.is_unused().map(|()| false);
+        };
+        disk.dir.check_owner_only()?;
+        let ring = manifest::decode(&disk.dir.path_of(manifest::NAME), &json)?;
+        for info in ring.keys().iter().filter(|k| k.is_published()) {
+            disk.open_key(info)?;
+        }
+        disk.open_secrets().map(|_| true)
+    }
     /// What lies here, or `None` if nothing does yet.
     pub(super) fn load(&self, random: &dyn Random) -> Result<Option<Loaded>, KeyringError> {
         let Some(json) = self.dir.read(manifest::NAME)? else {
@@ -117,10 +131,14 @@ impl Disk {
     /// Without a manifest, files of keys mean that it was lost, unless a first start was interrupted. New keys beside
     /// old ones would log everyone out, so a person decides.
     fn check_unused(&self) -> Result<(), KeyringError> {
+        self.is_unused()?;
+        self.remove_unnamed(|_| false)
+    }
+    fn is_unused(&self) -> Result<(), KeyringError> {
         let names = self.dir.names()?;
         let used = names.iter().any(|n| is_key_file(n) || n == secrets::NAME);
         if !used || names.iter().any(|n| n == FIRST_START) {
-            return self.remove_unnamed(|_| false);
+            return Ok(());
         }
         let mend = "restore it from a backup, or empty the directory to begin with new keys, which ends every session";
         Err(KeyringError::Missing { path: self.dir.path_of(manifest::NAME), mend })
@@ -137,6 +155,15 @@ impl Disk {
         Ok(private)
     }
     fn read_key(&self, info: &KeyInfo, random: &dyn Random) -> Result<ActiveKey, KeyringError> {
+        let (key, encrypted) = self.open_key(info)?;
+        // A passphrase given for the first time: from now on the key is under it.
+        if self.passphrase.is_some() && !encrypted {
+            self.write_key(&key, random)?;
+        }
+        Ok(key)
+    }
+    /// A key, and whether its file is encrypted.
+    fn open_key(&self, info: &KeyInfo) -> Result<(ActiveKey, bool), KeyringError> {
         let name = file_of(&info.kid);
         let path = self.dir.path_of(&name);
         let mend = "restore it from a backup";
@@ -151,21 +178,21 @@ impl Disk {
         if *key.kid() != info.kid {
             return Err(KeyringError::garbled(path, "holds another key than its name says"));
         }
-        // A passphrase given for the first time: from now on the key is under it.
-        if self.passphrase.is_some() && !read.encrypted {
-            self.write_key(&key, random)?;
-        }
-        Ok(key)
+        Ok((key, read.encrypted))
     }
     fn write_key(&self, key: &ActiveKey, random: &dyn Random) -> Result<(), KeyringError> {
         let pem = pem::encode(&key.seed(), self.passphrase.as_ref(), random);
         self.dir.replace(&file_of(key.kid()), pem.as_bytes())
     }
-    fn read_secrets(&self, random: &dyn Random) -> Result<Stored, KeyringError> {
+    /// The secrets, and whether their file is encrypted.
+    fn open_secrets(&self) -> Result<(Stored, bool), KeyringError> {
         let path = self.dir.path_of(secrets::NAME);
         let mend = "restore it from a backup: without it no refresh token is known";
         let Some(json) = self.dir.read(secrets::NAME)? else { return Err(KeyringError::Missing { path, mend }) };
-        let (mut stored, encrypted) = Stored::decode(&path, &json, self.passphrase.as_ref())?;
+        Stored::decode(&path, &json, self.passphrase.as_ref())
+    }
+    fn read_secrets(&self, random: &dyn Random) -> Result<Stored, KeyringError> {
+        let (mut stored, encrypted) = self.open_secrets()?;
         let completed = stored.complete(random);
         if completed || (self.passphrase.is_some() && !encrypted) {
             self.dir.replace(secrets::NAME, &stored.encode(self.passphrase.as_ref(), random))?;

@@ -117,6 +117,14 @@ impl Keyring {
         }
         Ok(Self::assemble(home, ring, loaded.private, loaded.secrets, settings, clock, random))
     }
+    /// Whether the keys in `dir` are all there and open with this passphrase; false if there are none yet. Changes
+    /// nothing, and may be asked while a service uses them.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`].
+    pub fn inspect(dir: &Path, passphrase: Option<Passphrase>) -> Result<bool, KeyringError> {
+        Disk::inspect(dir, passphrase)
+    }
     /// Keys that live in memory alone and end with the process.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Client authentication: a name alone, a secret, or an assertion that the client signed (RFC 7523). Who fails is told
+//! Client authentication: a name alone, a secret, a certificate (RFC 8705), or an assertion that the client signed (RFC
+//! 7523). Who fails is told
 //! no more than that, unless it has proven itself to be the client: then it hears what is wrong with its assertion.
 
 use std::time::Duration;
@@ -48,6 +49,19 @@ impl Service {
                 let id = id.parse::<ClientId>().ok();
                 let found = clients.by_secret(id.as_ref(), secret, now).ok_or("id or secret is wrong, or disabled");
                 (id, found)
+            }
+            Credentials::Certificate { certificate, named } => {
+                let id = named.as_ref().and_then(|id| id.parse::<ClientId>().ok());
+                // Whoever gave a name that is none is nobody, not whoever the certificate belongs to.
+                let found = match (&id, named) {
+                    (None, Some(_)) => None,
+                    // A public client may connect with a certificate that means nothing to us, as browsers do.
+                    (Some(named), _) => {
+                        clients.by_certificate(Some(named), certificate).or_else(|| clients.named(named))
+                    }
+                    (None, None) => clients.by_certificate(None, certificate),
+                };
+                (id, found.ok_or("no client of this name and certificate, or disabled"))
             }
             Credentials::Assertion { assertion, named } => match Assertion::parse(assertion) {
                 Ok(assertion) if named.as_ref().is_some_and(|named| *named != assertion.client.as_str()) => {

@@ -22,6 +22,7 @@ use crate::{
 
 mod assertions;
 mod clients;
+mod configured;
 mod ending;
 mod error;
 mod feed;
@@ -36,8 +37,8 @@ mod store;
 pub use assertions::Refused;
 use clients::ClientBook;
 pub use clients::{
-    Caller, Client, ClientKey, ClientView, Clients, Credentials, DisabledSince, MAX_PROOFS, NewSecret, OldSecrets,
-    Permission, SecretHash, SecretView, client_keys, generate_secret,
+    Caller, CertificateHash, Client, ClientKey, ClientView, Clients, Credentials, DisabledSince, MAX_PROOFS, NewSecret,
+    OldSecrets, Permission, SecretHash, SecretView, client_keys, generate_secret,
 };
 pub use ending::{Ended, Ending};
 pub use error::Error;

@@ -69,7 +69,7 @@ fn open<T: DeserializeOwned>(token: &str, kind: &'static str, keys: &JwkSet) -> 
     serde_json::from_slice(&jws.payload).map_err(|_| FeedError::Shape)
 }
 
-fn in_order(from: Mark, to: Mark, entries: &[Item]) -> Result<(), FeedError> {
+pub(super) fn in_order(from: Mark, to: Mark, entries: &[Item]) -> Result<(), FeedError> {
     if entries.len() as u64 > PAGE || from.position > to.position {
         return Err(FeedError::Order);
     }

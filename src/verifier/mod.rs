@@ -38,6 +38,8 @@ mod feed;
 pub(crate) mod follow;
 #[cfg(feature = "follow")]
 mod follower;
+#[cfg(all(feature = "server", any(test, fuzzing)))]
+pub(crate) mod fuzz;
 mod health;
 mod json;
 mod jwks;

@@ -262,6 +262,22 @@ fn a_tail_survives_a_restart_and_says_each_record_once() {
 }
 
 #[test]
+fn a_tail_that_meets_a_busy_log_says_each_record_once_and_in_order() {
+    let desk = Desk::new(&[]);
+    desk.dev.open("alice");
+    let mut command = desk.command();
+    let mut tail = Server::start(command.args(["audit", "tail", "--follow", "--json", "-n", "1"]));
+    let mut next = || serde_json::from_str::<Value>(&tail.line()).unwrap()["sequence"].as_u64().unwrap();
+    assert_eq!(next(), 1);
+    // Written while it reads, over several of its turns.
+    let seen: Vec<u64> = std::thread::scope(|scope| {
+        scope.spawn(|| (0..1500).for_each(|_| drop(desk.dev.open("alice"))));
+        (0..1500).map(|_| next()).collect()
+    });
+    assert_eq!(seen, (2..=1501).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_tail_ends_when_its_reader_has_gone_and_the_log_is_quiet() {
     let desk = Desk::new(&[]);
     desk.dev.open("alice");

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU8, Ordering},
@@ -52,7 +53,7 @@ impl Place {
     pub(super) fn file(&self) -> PathBuf {
         self.dir.join("rescind.toml")
     }
-    fn serve(&self) -> Command {
+    pub fn serve(&self) -> Command {
         let mut command = rescind();
         command.arg("serve").arg("--config").arg(self.file());
         command
@@ -129,10 +130,11 @@ fn keys_under_a_passphrase_need_it_again() {
     let temp = tempfile::tempdir().unwrap();
     let (dir, pass) = (temp.path().join("node"), temp.path().join("passphrase"));
     fs::write(&pass, "correct horse\n").unwrap();
+    fs::set_permissions(&pass, fs::Permissions::from_mode(0o600)).unwrap();
     let [listen, operations] = free();
     let mut command = rescind();
     command.arg("init").arg(&dir).args(["--listen", &listen, "--operations-listen", &operations]);
-    assert_eq!(end_of(command.arg("--keys-passphrase-file").arg(&pass), "").code, 0);
+    assert_eq!(end_of(command.env("RESCIND_KEYS__PASSPHRASE", "correct horse"), "").code, 0);
     let serve = || {
         let mut command = rescind();
         command.arg("serve").arg("--config").arg(dir.join("rescind.toml"));
@@ -141,10 +143,10 @@ fn keys_under_a_passphrase_need_it_again() {
     let without = end_of(&mut serve(), "");
     assert_eq!(without.code, 2);
     assert!(without.stderr.contains("is encrypted"), "{}", without.stderr);
-    let wrong = end_of(serve().env("RESCIND_KEYS_PASSPHRASE", "wrong horse"), "");
+    let wrong = end_of(serve().env("RESCIND_KEYS__PASSPHRASE", "wrong horse"), "");
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("does not open with this passphrase"), "{}", wrong.stderr);
-    let server = Server::start(serve().env("RESCIND_KEYS_PASSPHRASE_FILE", &pass));
+    let server = Server::start(serve().env("RESCIND_KEYS__PASSPHRASE_FILE", &pass));
     let up = (0..500).any(|_| {
         std::thread::sleep(Duration::from_millis(20));
         std::net::TcpStream::connect(&listen).is_ok()

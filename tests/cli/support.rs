@@ -88,8 +88,14 @@ impl Server {
         line
     }
     pub fn terminate(&self) {
+        self.send(rustix::process::Signal::TERM);
+    }
+    pub fn hang_up(&self) {
+        self.send(rustix::process::Signal::HUP);
+    }
+    fn send(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
     /// Wants to hear nothing more.
     pub fn hang_up(&mut self) {

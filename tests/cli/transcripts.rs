@@ -22,11 +22,16 @@ pub fn check(name: &str, text: &str) {
 #[test]
 fn help() {
     let mut text = String::new();
-    for shown in ["--help", "demo --help", "dev --help", "serve --help", "init --help", "token --help"] {
+    for shown in ["--help", "demo --help", "dev --help", "serve --help", "init --help", "token --help", "config --help"]
+    {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
     }
-    for shown in ["token verify --help", "token inspect --help", "verifier --help", "feed tail --help"] {
+    for shown in ["config check --help", "config print --help", "token verify --help", "token inspect --help"] {
+        text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
+        text.push('\n');
+    }
+    for shown in ["verifier --help", "feed tail --help"] {
         text += &transcript(shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
     }

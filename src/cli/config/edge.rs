@@ -3,9 +3,14 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use reqwest::Url;
 
-use super::values::{Reads, Written};
+use super::{
+    Config,
+    check::Findings,
+    schema::{default, settings, unset},
+    values::{Reads, Written},
+};
 use crate::{
     http::edge::{AddressHeader, Cors, Origin, Proxies, Quota, Rates, Tls, TlsFiles},
     model::{
@@ -14,83 +19,115 @@ use crate::{
     },
 };
 
-pub(super) use crate::http::edge::Settings;
+pub(crate) use crate::http::edge::Settings;
 
-/// TLS of a listener.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::cli) struct TlsTable {
-    /// The certificate and those that lead to its root, in PEM. Read again on SIGHUP, and every minute.
-    pub(super) cert: PathBuf,
-    /// Its private key, in PEM, not encrypted, readable by owner and group only.
-    pub(super) key: PathBuf,
-    /// Ask peers for a certificate, for clients that prove themselves by one (RFC 8705). Off by default.
-    #[serde(default)]
-    pub(super) client_certificates: bool,
-    /// Certificate authorities, in PEM, that such a certificate must lead to. Without it any will do: a client is known by
-    /// its certificate's hash.
-    pub(super) client_ca: Option<PathBuf>,
+settings! {
+    /// TLS of the public listener, where no proxy ends it.
+    pub(crate) struct TlsTable {
+        /// The certificate and those that lead to its root, in PEM. Read again on SIGHUP, and every minute.
+        pub(crate) cert: Option<PathBuf> = unset("no TLS", "\"cert.pem\"").path();
+        /// Its private key, in PEM, not encrypted, readable by owner and group only.
+        pub(crate) key: Option<PathBuf> = unset("no TLS", "\"key.pem\"").path();
+        /// Ask peers for a certificate, for clients that prove themselves by one (RFC 8705).
+        pub(crate) client_certificates: bool = default("false");
+        /// Certificate authorities, in PEM, that such a certificate must lead to.
+        pub(crate) client_ca: Option<PathBuf> = unset("any will do: a client is known by its certificate's hash", "\"ca.pem\"").path();
+    }
 }
 
-/// Proxies in front.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::cli) struct ProxiesTable {
-    /// Networks of proxies whose word about the client's address is taken.
-    #[serde(default)]
-    trusted: Vec<Written<IpNet>>,
-    /// The header that they write: x-forwarded-for, or forwarded (RFC 7239). The other one is not read.
-    header: Option<Written<AddressHeader>>,
+settings! {
+    /// TLS of the operations listener.
+    pub(crate) struct OperationsTlsTable {
+        /// As `tls.cert`.
+        pub(crate) cert: Option<PathBuf> = unset("no TLS", "\"cert.pem\"").path();
+        /// As `tls.key`.
+        pub(crate) key: Option<PathBuf> = unset("no TLS", "\"key.pem\"").path();
+        /// As `tls.client_certificates`.
+        pub(crate) client_certificates: bool = default("false");
+        /// As `tls.client_ca`.
+        pub(crate) client_ca: Option<PathBuf> = unset("any will do", "\"ca.pem\"").path();
+    }
 }
 
-/// What each address and client may ask. "500/10s": 500 at once, and 500 more in each 10 seconds.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::cli) struct RatesTable {
-    /// Whether there are any limits.
-    enabled: Option<bool>,
-    /// Failed authentications, and refresh tokens of public clients that are no good, of one address.
-    failures: Option<Written<Quota>>,
-    /// Requests of one address in the name of public clients.
-    public: Option<Written<Quota>>,
-    /// Requests of one client that proves itself.
-    client: Option<Written<Quota>>,
-    /// Revocations, of one client that proves itself or of one address.
-    revocations: Option<Written<Quota>>,
-    /// Requests of one address for metadata and keys.
-    discovery: Option<Written<Quota>>,
-    /// Requests of one address for the revocation feed.
-    feed: Option<Written<Quota>>,
-    /// Connections of one address at once: a quarter of limits.connections unless it is set.
-    connections_per_address: Option<usize>,
-    /// Requests that are answered at once; beyond it openings and refreshes are refused first, revocations last.
-    in_flight: Option<usize>,
+settings! {
+    /// Proxies in front.
+    pub(crate) struct ProxiesTable {
+        /// Networks of proxies whose word about the client's address is taken.
+        pub(crate) trusted: Vec<Written<IpNet>> = default("[]");
+        /// The header that they write: x-forwarded-for, or forwarded (RFC 7239). The other one is not read.
+        pub(crate) header: Written<AddressHeader> = default("\"x-forwarded-for\"");
+    }
 }
 
-/// Browsers.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::cli) struct CorsTable {
-    /// Sites whose scripts may fetch and revoke tokens, and read metadata and keys.
-    #[serde(default)]
-    origins: Vec<Written<Origin>>,
+settings! {
+    /// What each address and client may ask. "500/10s": 500 at once, and 500 more in each 10 seconds.
+    pub(crate) struct RatesTable {
+        /// Whether there are any limits.
+        pub(crate) enabled: bool = default("true");
+        /// Failed authentications, and refresh tokens of public clients that are no good, of one address.
+        pub(crate) failures: Written<Quota> = default("\"30/1m\"");
+        /// Requests of one address in the name of public clients.
+        pub(crate) public: Written<Quota> = default("\"500/10s\"");
+        /// Requests of one client that proves itself.
+        pub(crate) client: Written<Quota> = default("\"50000/10s\"");
+        /// Revocations, of one client that proves itself or of one address.
+        pub(crate) revocations: Written<Quota> = default("\"10000/10s\"");
+        /// Requests of one address for metadata and keys.
+        pub(crate) discovery: Written<Quota> = default("\"500/10s\"");
+        /// Requests of one address for the revocation feed.
+        pub(crate) feed: Written<Quota> = default("\"5000/5s\"");
+        /// Connections of one address at once.
+        pub(crate) connections_per_address: Option<usize> = unset("a quarter of `limits.connections`", "1024");
+        /// Requests that are answered at once; beyond it openings and refreshes are refused first, revocations last.
+        pub(crate) in_flight: usize = default("1024");
+    }
+}
+
+settings! {
+    /// Browsers.
+    pub(crate) struct CorsTable {
+        /// Sites whose scripts may fetch and revoke tokens, and read metadata and keys.
+        pub(crate) origins: Vec<Written<Origin>> = default("[]");
+    }
+}
+
+/// The files of a listener, if it has TLS; half of a pair is a mistake.
+fn files(
+    name: &str,
+    (cert, key): (&Option<PathBuf>, &Option<PathBuf>),
+    client_certificates: bool,
+    client_ca: &Option<PathBuf>,
+) -> Result<Option<TlsFiles>, String> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            client_certificates: client_certificates || client_ca.is_some(),
+            client_ca: client_ca.clone(),
+        })),
+        (Some(_), None) => Err(format!("{name}.cert is given without {name}.key; both together make TLS")),
+        (None, Some(_)) => Err(format!("{name}.key is given without {name}.cert; both together make TLS")),
+        (None, None) if client_ca.is_some() || client_certificates => {
+            Err(format!("[{name}] asks for clients' certificates, but has no `cert` and `key` to make TLS with"))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 impl TlsTable {
-    /// The paths in it, to be made relative to the configuration's place.
-    pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        [&mut self.cert, &mut self.key].into_iter().chain(&mut self.client_ca)
+    pub(super) fn files(&self) -> Result<Option<TlsFiles>, String> {
+        files("tls", (&self.cert, &self.key), self.client_certificates, &self.client_ca)
     }
+}
 
-    fn load(&self, name: &str, now: Timestamp) -> Result<Arc<Tls>, String> {
-        let files = TlsFiles {
-            cert: self.cert.clone(),
-            key: self.key.clone(),
-            client_certificates: self.client_certificates || self.client_ca.is_some(),
-            client_ca: self.client_ca.clone(),
-        };
-        Tls::load(files, now).map(Arc::new).map_err(|e| format!("[{name}]: {e}"))
+impl OperationsTlsTable {
+    pub(super) fn files(&self) -> Result<Option<TlsFiles>, String> {
+        files("operations_tls", (&self.cert, &self.key), self.client_certificates, &self.client_ca)
     }
+}
+
+fn load(name: &str, files: Option<TlsFiles>, now: Timestamp) -> Result<Option<Arc<Tls>>, String> {
+    files.map(|files| Tls::load(files, now).map(Arc::new).map_err(|e| format!("[{name}]: {e}"))).transpose()
 }
 
 impl ProxiesTable {
@@ -103,47 +140,67 @@ impl RatesTable {
     pub(super) fn check(&self) -> Result<(), String> {
         match (self.connections_per_address, self.in_flight) {
             (Some(0), _) => Err("rates.connections_per_address is 0, which lets nobody in".into()),
-            (_, Some(0)) => Err("rates.in_flight is 0, which answers nothing".into()),
+            (_, 0) => Err("rates.in_flight is 0, which answers nothing".into()),
             _ => Ok(()),
         }
     }
 
     /// None: no limits.
     pub(super) fn rates(&self) -> Option<Rates> {
-        let default = Rates::default();
-        let or = |set: &Option<Written<Quota>>, default| set.as_ref().map_or(default, |w| w.0);
-        self.enabled.unwrap_or(true).then(|| Rates {
-            failures: or(&self.failures, default.failures),
-            public: or(&self.public, default.public),
-            client: or(&self.client, default.client),
-            revocations: or(&self.revocations, default.revocations),
-            discovery: or(&self.discovery, default.discovery),
-            feed: or(&self.feed, default.feed),
+        self.enabled.then_some(Rates {
+            failures: self.failures.0,
+            public: self.public.0,
+            client: self.client.0,
+            revocations: self.revocations.0,
+            discovery: self.discovery.0,
+            feed: self.feed.0,
             connections: self.connections_per_address,
-            in_flight: self.in_flight.unwrap_or(default.in_flight),
+            in_flight: self.in_flight,
         })
     }
 }
 
-/// Puts the edge together. Reads certificates.
-pub(super) fn settings(
-    tls: Option<&TlsTable>,
-    operations_tls: Option<&TlsTable>,
-    proxies: &ProxiesTable,
-    rates: &RatesTable,
-    cors: &CorsTable,
-    now: Timestamp,
-) -> Result<Settings, String> {
-    Ok(Settings {
-        tls: tls.map(|t| t.load("tls", now)).transpose()?,
-        operations_tls: operations_tls.map(|t| t.load("operations_tls", now)).transpose()?,
-        proxies: Proxies {
-            trusted: proxies.trusted.iter().map(|w| w.0).collect(),
-            header: proxies.header.as_ref().map_or_else(AddressHeader::default, |w| w.0),
-        },
-        rates: rates.rates(),
-        cors: Cors { origins: cors.origins.iter().map(|w| w.0.clone()).collect() },
-    })
+impl Config {
+    /// What concerns the edge alone.
+    pub(super) fn check_edge(&self, findings: &mut Findings<'_>) {
+        findings.note(&["rates.connections_per_address", "rates.in_flight"], self.rates.check());
+        findings.note(&["tls.cert", "tls.key", "tls.client_ca"], self.tls.files().map(drop));
+        let operations = ["operations_tls.cert", "operations_tls.key", "operations_tls.client_ca"];
+        findings.note(&operations, self.operations_tls.files().map(drop));
+        if self.top.behind_tls_proxy && self.proxies.names_none() && self.rates.rates().is_some() {
+            let what = "behind_tls_proxy = true, and proxies.trusted names no network: all clients would be counted as \
+                        the proxy; write its network there, such as [proxies] trusted = [\"10.0.0.0/8\"], or say \
+                        [rates] enabled = false";
+            findings.note(&["behind_tls_proxy", "proxies.trusted"], Err(what.to_owned()));
+        }
+    }
+
+    /// How the node meets the network. Reads certificates.
+    pub(crate) fn edge(&self, now: Timestamp) -> Result<Settings, String> {
+        let tls = load("tls", self.tls.files()?, now)?;
+        if let (Some(tls), Some(host)) = (&tls, self.issuer_host())
+            && !tls.names(&host)
+        {
+            tracing::warn!(
+                host,
+                "the certificate is not for the issuer's host: clients that come here by it refuse it"
+            );
+        }
+        Ok(Settings {
+            tls,
+            operations_tls: load("operations_tls", self.operations_tls.files()?, now)?,
+            proxies: Proxies {
+                trusted: self.proxies.trusted.iter().map(|w| w.0).collect(),
+                header: self.proxies.header.0,
+            },
+            rates: self.rates.rates(),
+            cors: Cors { origins: self.cors.origins.iter().map(|w| w.0.clone()).collect() },
+        })
+    }
+
+    fn issuer_host(&self) -> Option<String> {
+        Url::parse(&self.top.issuer).ok()?.host_str().map(ToOwned::to_owned)
+    }
 }
 
 impl Reads for IpNet {

@@ -9,7 +9,7 @@ use serde::{
 
 use super::super::args::StoreUrl;
 use crate::{
-    model::{Algorithm, time::parse_duration},
+    model::{Algorithm, session::OnFull, time::parse_duration},
     service::SecretHash,
 };
 
@@ -95,5 +95,36 @@ impl Reads for Size {
         };
         let number: usize = number.parse().map_err(|_| bad())?;
         number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
+    }
+}
+
+/// What becomes of the sessions of a disabled client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OnDisabled {
+    /// Nothing.
+    Keep,
+    /// They end.
+    EndSessions,
+}
+
+impl Reads for OnFull {
+    const EXAMPLE: &str = "refuse";
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "end_oldest" => Ok(Self::EndOldest),
+            _ => Err(format!("`{text}` is not a choice; write refuse or end_oldest")),
+        }
+    }
+}
+
+impl Reads for OnDisabled {
+    const EXAMPLE: &str = "keep";
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "end_sessions" => Ok(Self::EndSessions),
+            _ => Err(format!("`{text}` is not a choice; write keep or end_sessions")),
+        }
     }
 }

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use super::{super::config::Config, Check};
+use super::{
+    super::config::{Config, secret::Source},
+    Check,
+};
 
 /// Files that are looked at in the directory of the keys; more than there ever are.
 const MAX_FILES: usize = 1000;
@@ -24,7 +27,7 @@ pub(super) fn files(config: &Path) -> Vec<Check> {
     checks.push(keys(&read.keys.dir));
     let store = &read.store.url.0;
     checks.push(guarded("store", store, 0o077));
-    if let Some(file) = &read.keys.passphrase_file {
+    if let Some(Source::File(file)) = &read.keys.passphrase {
         checks.push(guarded("passphrase", file, 0o077));
     }
     checks

@@ -79,9 +79,12 @@ impl Class {
         match route {
             "/oauth2/token" => Self::Grant,
             "/v1/sessions" if method == Method::POST => Self::Grant,
-            "/oauth2/revoke" => Self::Revocation,
             "/v1/revocations" if method == Method::POST => Self::Revocation,
-            "/v1/sessions/{session_id}" if method == Method::DELETE => Self::Revocation,
+            "/oauth2/revoke" | "/v1/sessions/{session_id}/revoke" | "/v1/clients/{client_id}/disable" => {
+                Self::Revocation
+            }
+            // Sessions and secrets end by it.
+            _ if method == Method::DELETE => Self::Revocation,
             FEED | "/v1/feed/{epoch}/{page}" => Self::Feed,
             // A key that leaked is taken back by a rotation.
             "/v1/keys/rotate" => Self::Revocation,
@@ -131,6 +134,11 @@ impl Edge {
         if let Some(limiter) = &self.limiter {
             limiter.sent(visit.address, entries, clock.monotonic());
         }
+    }
+
+    /// Whether clients can prove themselves by a certificate.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        self.settings.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates())
     }
 
     /// Takes the measurements that stand for an instant.

@@ -137,7 +137,7 @@ impl Limiter {
                 self.failed(visit.address, now);
                 Ok(())
             }
-            Err(_) => Ok(()),
+            Err(_) => self.by_address(visit, "public", self.rates.public, now),
         }
     }
 

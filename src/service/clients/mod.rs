@@ -11,6 +11,7 @@ use self::overrides::{Disabled, Override, Overrides};
 use crate::model::{Audience, ClientId, Jwk, Scope, Timestamp};
 
 mod book;
+mod certificate;
 mod keys;
 mod manage;
 mod overrides;
@@ -18,6 +19,7 @@ mod permission;
 mod secret;
 
 pub(crate) use book::ClientBook;
+pub use certificate::CertificateHash;
 pub use keys::{ClientKey, client_keys};
 pub use manage::{ClientView, DisabledSince, NewSecret, OldSecrets, SecretView};
 pub use permission::Permission;
@@ -33,9 +35,11 @@ pub struct Client {
     pub id: ClientId,
     /// Hashes of its secrets: two at most, so that one can be replaced.
     pub secrets: Vec<SecretHash>,
-    /// Its public keys, for `private_key_jwt` (RFC 7523): two at most. Without keys and secrets it is a public client
-    /// (RFC 6749 §2.1).
+    /// Its public keys, for `private_key_jwt` (RFC 7523): two at most.
     pub keys: Vec<Jwk>,
+    /// Its certificates, for `self_signed_tls_client_auth` (RFC 8705): two at most. Without certificates, keys and
+    /// secrets it is a public client (RFC 6749 §2.1).
+    pub certificates: Vec<CertificateHash>,
     /// What it may do.
     pub permissions: BTreeSet<Permission>,
     /// What its tokens, and those of sessions it opens, may allow. None: anything.
@@ -56,6 +60,7 @@ impl Client {
             id,
             secrets: Vec::new(),
             keys: Vec::new(),
+            certificates: Vec::new(),
             permissions: BTreeSet::new(),
             scope: None,
             audience: None,
@@ -81,7 +86,7 @@ impl Client {
 pub struct Caller {
     /// Who.
     pub client: Arc<Client>,
-    /// Whether it proved it: with a secret, or a key.
+    /// Whether it proved it: with a secret, a key, or a certificate.
     pub proven: bool,
 }
 
@@ -96,6 +101,13 @@ pub enum Credentials {
         /// The JWT.
         assertion: zeroize::Zeroizing<String>,
         /// The name that the request gives beside it: it must be the same (RFC 7521 §4.2).
+        named: Option<String>,
+    },
+    /// A certificate whose key the peer has shown to hold (RFC 8705 §2), and the name that the request gives beside it.
+    Certificate {
+        /// Which.
+        certificate: CertificateHash,
+        /// Required at the OAuth endpoints.
         named: Option<String>,
     },
 }
@@ -136,7 +148,7 @@ impl Standing {
             client: client.clone(),
             disabled: change.and_then(|c| c.disabled.clone()),
             // One whose secrets have all been dropped has not become public by that.
-            public: secrets.is_empty() && client.keys.is_empty(),
+            public: secrets.is_empty() && client.keys.is_empty() && client.certificates.is_empty(),
             secrets,
         }
     }
@@ -210,6 +222,20 @@ impl Clients {
         let known = if known.is_empty() { &nobody[..] } else { &known[..] };
         let right = known.iter().fold(Choice::from(0), |found, hash| found | hash.is(&presented));
         standing.filter(|s| bool::from(right) && s.is_enabled()).map(|s| s.caller(true))
+    }
+
+    /// A client by its certificate; where no name is given, by whoever alone has registered it.
+    pub(crate) fn by_certificate(&self, id: Option<&ClientId>, shown: &CertificateHash) -> Option<Caller> {
+        let has = |s: &&Standing| {
+            let known = s.client.certificates.iter();
+            bool::from(known.fold(Choice::from(0), |found, hash| found | hash.is(shown)))
+        };
+        let mut found = match id {
+            Some(id) => self.0.get(id).into_iter().filter(has).collect::<Vec<_>>(),
+            None => self.0.values().filter(has).collect(),
+        };
+        let one = found.pop().filter(|s| found.is_empty() && s.is_enabled())?;
+        Some(one.caller(true))
     }
 
     /// A client by one of its keys.

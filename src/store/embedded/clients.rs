@@ -29,7 +29,7 @@ impl Step<'_> {
         self.dirty = true;
         let what = Happened { event, outcome: Outcome::Done, session: None, generation: None, cause };
         self.note(audit, what)?;
-        let entry = denial.map(|denial| self.deny(denial, None, retention)).transpose()?.flatten();
+        let entry = denial.map(|denial| self.deny(denial, retention)).transpose()?.flatten();
         Ok(BookChanged::Done(entry.map(Box::new)))
     }
 
@@ -78,11 +78,11 @@ impl ClientStore for EmbeddedStore {
     async fn amend_book(&self, change: BookChange) -> Result<BookChanged, StoreError> {
         self.whole()?;
         let retention = self.retention;
-        self.step(move |step| step.amend_book(change, retention)).await
+        self.urgent_step(move |step| step.amend_book(change, retention)).await
     }
 
     async fn use_assertion(&self, id: [u8; 16], until: Timestamp) -> Result<AssertionUse, StoreError> {
         self.whole()?;
-        self.step(move |step| step.use_assertion(id, until)).await
+        self.urgent_step(move |step| step.use_assertion(id, until)).await
     }
 }

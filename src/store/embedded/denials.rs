@@ -166,8 +166,13 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// A denial asked for by name, perhaps one of many of a subject. `None`: the cut-off would lie in the future.
-    pub(super) fn deny(
+    /// A denial asked for by name. `None`: the cut-off would lie in the future.
+    pub(super) fn deny(&mut self, denial: Denial, retention: Retention) -> Result<Option<Entry>, StoreError> {
+        self.deny_of(denial, None, retention)
+    }
+
+    /// The same, perhaps as one of many of a subject.
+    pub(super) fn deny_of(
         &mut self,
         denial: Denial,
         of: Option<Share>,

@@ -156,7 +156,7 @@ impl Step<'_> {
             reason: Some("the clock was set back after revocations had expired by it".into()),
             audit: Draft::default(),
         };
-        self.deny(denial, None, retention)?;
+        self.deny(denial, retention)?;
         self.meta.insert(FORGOTTEN_BY, &encode(&now)[..]).map_err(failed)?;
         self.dirty = true;
         Ok(())

@@ -153,7 +153,7 @@ fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft) -> Result<(),
         reason: Some("the store came back without acknowledged writes".into()),
         audit: by.clone(),
     };
-    step.deny(denial, None, options.retention)?;
+    step.deny(denial, options.retention)?;
     // Nor is it known any more which assertions have been used.
     step.forget_assertions_by(step.moment.now.plus(ASSERTION_LIFE))?;
     let cause = if keep { "sessions kept" } else { "sessions ended" };

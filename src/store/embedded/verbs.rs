@@ -162,13 +162,13 @@ impl DenyStore for EmbeddedStore {
     async fn deny(&self, denial: Denial) -> Result<Option<Entry>, StoreError> {
         self.whole()?;
         let retention = self.retention;
-        self.urgent_step(move |step| step.deny(denial, None, retention)).await
+        self.urgent_step(move |step| step.deny(denial, retention)).await
     }
 
     async fn deny_of(&self, subject: SubjectRef, most: u32, denial: Denial) -> Result<Option<Entry>, StoreError> {
         self.whole()?;
         let (retention, of) = (self.retention, Some(Share { subject, most }));
-        self.urgent_step(move |step| step.deny(denial, of, retention)).await
+        self.urgent_step(move |step| step.deny_of(denial, of, retention)).await
     }
 
     async fn denied(&self, bearer: Bearer) -> Result<bool, StoreError> {

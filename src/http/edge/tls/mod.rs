@@ -89,6 +89,12 @@ impl Tls {
         }
     }
 
+    /// Whether peers are asked for theirs.
+    #[must_use]
+    pub fn asks_for_certificates(&self) -> bool {
+        self.files.client_certificates || self.files.client_ca.is_some()
+    }
+
     /// When the certificate in use expires.
     #[must_use]
     pub fn expires(&self) -> Timestamp {
