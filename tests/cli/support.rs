@@ -97,6 +97,10 @@ impl Server {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
+    /// Wants to hear nothing more.
+    pub fn stop_listening(&mut self) {
+        self.stdout = None;
+    }
     /// How it ends by itself.
     pub fn exit_code(&mut self) -> i32 {
         wait(&mut self.child)
