@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use reqwest::Url;
 
 use super::{
-    Config,
+    ClientTable, Config,
     check::Findings,
     schema::{default, settings, unset},
     values::{Reads, Written},
@@ -17,6 +17,7 @@ use crate::{
         Timestamp,
         time::{format_duration, parse_duration},
     },
+    service::CertificateHash,
 };
 
 pub(crate) use crate::http::edge::Settings;
@@ -176,6 +177,19 @@ impl Config {
         }
     }
 
+    /// A certificate that nobody asks for proves nothing.
+    pub(super) fn check_certificates(&self, client: &ClientTable) -> Result<(), String> {
+        let asked = self.tls.client_certificates || self.tls.client_ca.is_some();
+        if asked || client.certificate_sha256.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "client `{}` has `certificate_sha256`, but nobody is asked for a certificate; say [tls] client_certificates = \
+             true",
+            client.id
+        ))
+    }
+
     /// How the node meets the network. Reads certificates.
     pub(crate) fn edge(&self, now: Timestamp) -> Result<Settings, String> {
         let tls = load("tls", self.tls.files()?, now)?;
@@ -220,6 +234,13 @@ impl Reads for IpNet {
             return Err(format!("`{text}` has bits beyond its prefix; did you mean {}?", network.trunc()));
         }
         Ok(network)
+    }
+}
+
+impl Reads for CertificateHash {
+    const EXAMPLE: &str = "64 hexadecimal digits";
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(str::to_owned)
     }
 }
 
