@@ -49,6 +49,7 @@ impl Config {
         self.check_times(&mut findings);
         self.check_limits(&mut findings);
         self.check_edge(&mut findings);
+        self.check_evidence(&mut findings);
         self.check_clients(&mut findings);
     }
 

@@ -42,8 +42,6 @@ settings! {
         pub(crate) url: Written<PathBuf> = required("\"embedded:store\"").store();
         /// Memory for its pages.
         pub(crate) cache: Written<Size> = default("\"128MiB\"");
-        /// Audit records that are kept; the oldest go first.
-        pub(crate) audit_cap: u64 = default("1000000");
         /// Reopen after a crash in constant time, at the price of dearer commits.
         pub(crate) quick_repair: bool = default("true");
     }
