@@ -120,6 +120,7 @@ impl Config {
         let mut seen: BTreeMap<&ClientId, &Origin> = BTreeMap::new();
         for (client, declared) in self.clients.iter().zip(&tree.clients) {
             findings.note_at(&declared.at, client.check());
+            findings.note_at(&declared.at, self.check_certificates(client));
             let jwks = declared.leaves.get("jwks_file").map_or(&declared.at, |leaf| &leaf.origin);
             findings.note_at(jwks, client.jwks().map(drop));
             if let Some(first) = seen.insert(&client.id, &declared.at) {
@@ -147,10 +148,16 @@ impl ClientTable {
         if self.secret_sha256.len() > MAX_PROOFS {
             return Err(format!("client `{id}` has more than two secrets; two are enough to replace one by the other"));
         }
-        let proof = !self.secret_sha256.is_empty() || !self.keys.is_empty() || self.jwks_file.is_some();
+        if self.certificate_sha256.len() > MAX_PROOFS {
+            return Err(format!(
+                "client `{id}` has more than two certificates; two are enough to replace one by the other"
+            ));
+        }
+        let key = !self.keys.is_empty() || self.jwks_file.is_some();
+        let proof = key || !self.secret_sha256.is_empty() || !self.certificate_sha256.is_empty();
         if !proof && !self.permissions.is_empty() {
             return Err(format!(
-                "client `{id}` has permissions and neither `secret_sha256` nor `keys`: anyone could use them; give it a \
+                "client `{id}` has permissions and no `secret_sha256`, `keys` or `certificate_sha256`: anyone could use them; give it a \
                  secret (rescind client generate-secret), or take its permissions"
             ));
         }
