@@ -58,7 +58,11 @@ impl Text {
             Ok(root) => reader.root(root.into_inner(), &mut tree),
             Err(e) => {
                 let place = reader.origin(e.span().map_or(0, |span| span.start));
-                reader.problems.push(Problem::at(place, e.message().replace('\n', "; ")));
+                let what = match e.message() {
+                    "duplicate key" => "this is there already: a table, and a key in it, stands once in a file".into(),
+                    other => other.replace('\n', "; "),
+                };
+                reader.problems.push(Problem::at(place, what));
             }
         }
         tree
