@@ -1,7 +1,7 @@
 //! Whatever comes from outside, as one function each that any bytes may be given to. `fuzz/` drives them with coverage,
 //! and here every kept input is tried again.
 
-/// Its name, and what must hold of any input.
+/// Its name, and what takes the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// What is fuzzed, by the name of its corpus.
