@@ -29,7 +29,7 @@ use serde_json::json;
 use store::{RETENTION, START, Seeded, denial, open, secs, subject};
 
 fn options() -> Options {
-    Options { cache: 1 << 20, ..Options::new(RETENTION) }
+    Options { cache: 1 << 20, audit_cap: 1000, ..Options::new(RETENTION) }
 }
 
 fn at(path: &Path, clock: &Arc<ManualClock>) -> EmbeddedStore {
@@ -79,11 +79,12 @@ async fn a_backup_shows_one_instant_while_writes_go_on() {
     }
     assert!(after.len() > 5);
     fs::write(&copy, bytes).unwrap();
-    drop(store);
+    // Whoever reads a snapshot holds the file.
+    drop((snapshot, store));
 
     let restored = put_back(&copy, &path, Acceptance::DangerouslyKeepSessions, &clock);
     for family in &before {
-        assert_eq!(restored.find(family.id).await.unwrap().is_some_and(|f| f.sealed == family.sealed), true);
+        assert!(restored.find(family.id).await.unwrap().is_some_and(|f| f.sealed == family.sealed));
     }
     for (n, family) in before.iter().enumerate().skip(1) {
         let closed = restored.find(family.id).await.unwrap().unwrap().lineage.closed;
@@ -171,34 +172,36 @@ async fn a_store_that_was_much_larger_gives_its_room_back() {
     let clock = Arc::new(ManualClock::new(START));
     let mut store = at(&path, &clock);
     let long = std::env::var_os("RESCIND_LONG").is_some();
-    for _ in 0..if long { 400 } else { 40 } {
+    for _ in 0..if long { 200 } else { 20 } {
         let opened = (0..250).map(|n| open(&store, subject(n)));
         futures(opened).await;
     }
     let full = store.size().unwrap();
     clock.advance(secs(7300));
-    for _ in 0..40 {
-        drop(store);
-        store = at(&path, &clock);
-        store.deny(denial(Target::All, Ends::Tokens)).await.unwrap();
-        store::eventually("it expires", || async {
-            let _ = store.stamp(subject(1), store::app(), Draft::default()).await;
-            store.report().unwrap().rows["families"] == 0
-        })
-        .await;
+    // A clock that leaps ahead is doubted; a restart believes it.
+    drop(store);
+    store = at(&path, &clock);
+    for _ in 0..1000 {
         if store.report().unwrap().rows["families"] == 0 {
             break;
         }
+        // What has expired leaves with the commits that others ask for.
+        futures((0..250).map(|_| store.stamp(subject(1), store::app(), Draft::default()))).await;
     }
+    assert_eq!(store.report().unwrap().rows["families"], 0);
     let kept = open(&store, subject(1)).await;
     drop(store);
     let done = compact(&path).unwrap();
     assert!(done.after * 2 < full, "{done:?} of {full}");
-    #[expect(clippy::print_stdout, reason = "a figure for docs/how-to/back-up.md")]
     if long {
-        println!("full {full}, swept {}, compacted {}", done.before, done.after);
+        say(&format!("full {full}, swept {}, compacted {}", done.before, done.after));
     }
     assert!(at(&path, &clock).find(kept.id).await.unwrap().is_some());
+}
+
+#[expect(clippy::print_stdout, reason = "a figure for docs/how-to/back-up.md")]
+fn say(figure: &str) {
+    println!("{figure}");
 }
 
 /// All of them at once, as requests come: one commit carries many.

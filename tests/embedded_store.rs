@@ -10,14 +10,15 @@ use std::{fs, future::Future, os::unix::fs::PermissionsExt, path::Path, sync::Ar
 use rescind::{
     clock::{Clock, ManualClock},
     model::{
-        TokenId,
-        audit::{Draft, Event},
+        Timestamp, TokenId,
+        audit::{Draft, Event, Outcome, Record},
+        chain::{Line, Walk},
         denial::{Ends, Target},
         family::{Closure, Doubt, Refusal, Standing, Verdict},
         feed::{Item, PAGE},
     },
     store::{
-        AuditQuery, AuditStore, Denial, DenyStore, FamilyStore, Opening, StoreError,
+        AuditQuery, AuditStore, Denial, DenyStore, EvidenceStore, FamilyStore, Opening, StoreError,
         embedded::{Acceptance, EmbeddedStore, OpenError, Options},
     },
 };
@@ -113,8 +114,60 @@ fn put_back_to_schema_1(path: &Path) {
         meta.insert("schema", &postcard::to_stdvec(&1_u32).unwrap()[..]).unwrap();
         let mut due = txn.open_table(redb::TableDefinition::<[u8; 25], ()>::new("due")).unwrap();
         due.retain(|key, ()| key[8] < 2).unwrap();
+        unchain(&txn, &mut meta);
     }
     txn.commit().unwrap();
+}
+
+/// Audit records as they were before they were chained.
+fn unchain(txn: &redb::WriteTransaction, meta: &mut redb::Table<'_, &'static str, &'static [u8]>) {
+    meta.remove("audit_chain").unwrap().unwrap();
+    meta.remove("audit_statement").unwrap();
+    use redb::ReadableTable;
+    let mut audit = txn.open_table(redb::TableDefinition::<u64, &[u8]>::new("audit")).unwrap();
+    let rows: Vec<(u64, Vec<u8>)> =
+        audit.iter().unwrap().map(|r| r.map(|(k, v)| (k.value(), v.value().to_vec())).unwrap()).collect();
+    for (sequence, bytes) in rows {
+        let (_, r): (Timestamp, Record) = postcard::from_bytes(&bytes).unwrap();
+        let about = (r.sequence, r.at, r.event, r.outcome, r.actor, r.client, r.subject, r.session);
+        let old = (about, r.generation, r.origin, r.cause);
+        audit.insert(sequence, &postcard::to_stdvec(&old).unwrap()[..]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn records_from_before_the_chain_are_tied_together_as_they_stand() {
+    let (place, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(START)));
+    let path = place.path().join("store.redb");
+    let store = file(&path, &clock, Options::new(RETENTION)).unwrap();
+    for n in 1..=5 {
+        let audit = Draft { subject: Some("alice".parse().unwrap()), ..Draft::default() };
+        store.open(rescind::store::Opening { audit, ..common::opening(subject(n)) }).await.unwrap();
+    }
+    let query = || AuditQuery { limit: 100, ..AuditQuery::default() };
+    let before = store.audit(query()).await.unwrap().records;
+    drop(store);
+    {
+        let database = redb::Database::open(&path).unwrap();
+        let txn = database.begin_write().unwrap();
+        {
+            let mut meta = txn.open_table(redb::TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
+            meta.insert("schema", &postcard::to_stdvec(&2_u32).unwrap()[..]).unwrap();
+            unchain(&txn, &mut meta);
+        }
+        txn.commit().unwrap();
+    }
+    for reopened in 0..2 {
+        let store = file(&path, &clock, Options::new(RETENTION)).unwrap();
+        store.record(Event::KeyRotated, Outcome::Done, None, Draft::default()).await.unwrap();
+        let (records, head) = (store.audit(query()).await.unwrap().records, store.audit_head().await.unwrap().head);
+        let told = |r: &Record| (r.sequence, r.at, r.event, r.subject.clone(), r.session);
+        assert!(records.iter().zip(&before).all(|(now, then)| told(now) == told(then)));
+        assert_eq!(records.len(), 6 + reopened);
+        let mut walk = Walk::default();
+        records.iter().for_each(|r| walk.step(&Line::from(r)).unwrap());
+        assert_eq!((walk.began_at(&head), walk.meets(&head)), (Ok(()), Ok(())));
+    }
 }
 
 #[tokio::test]
@@ -191,10 +244,13 @@ async fn a_lowered_audit_cap_is_reached_and_the_log_stays_readable() {
         open(bed.store(), subject(1)).await;
         bed.clock.advance(millis(1));
     }
-    let all = bed.store().audit(AuditQuery { limit: 1000, ..AuditQuery::default() }).await.unwrap();
-    assert_eq!(all.records.iter().map(|r| r.sequence).collect::<Vec<_>>(), (111..=120).collect::<Vec<_>>());
-    let since = AuditQuery { since: Some(START.plus(millis(115))), limit: 1000, ..AuditQuery::default() };
-    assert_eq!(bed.store().audit(since).await.unwrap().records.len(), 5);
+    let all = bed.store().audit(AuditQuery { limit: 1000, ..AuditQuery::default() }).await.unwrap().records;
+    let sequences: Vec<_> = all.iter().map(|r| r.sequence).collect();
+    assert!(sequences.len() <= 10 && sequences.windows(2).all(|w| w[0] + 1 == w[1]), "{sequences:?}");
+    assert_eq!(all.iter().rfind(|r| r.session.is_some()).unwrap().at, START.plus(millis(119)));
+    let since = AuditQuery { since: Some(START.plus(millis(117))), limit: 1000, ..AuditQuery::default() };
+    let since = bed.store().audit(since).await.unwrap().records;
+    assert_eq!(since.iter().filter(|r| r.session.is_some()).count(), 3);
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ impl Place {
     }
     fn files(&self) -> TlsFiles {
         let [cert, key] = ["cert.pem", "key.pem"].map(|name| self.path(name));
-        TlsFiles { cert, key, client_certificates: false, client_ca: None }
+        TlsFiles { cert, key, client_certificates: false, client_ca: None, client_required: false }
     }
     fn load(&self) -> Result<Tls, String> {
         Tls::load(self.files(), now()).map_err(|e| e.to_string())
@@ -329,6 +329,21 @@ async fn where_there_is_an_authority_other_certificates_do_not_connect() {
     assert_eq!(token_as(&showing(&server, &other, &other), &harness.base, ROBOT).await, None);
     let without = client(trusting(&server, rustls::ALL_VERSIONS));
     assert_eq!(ready(&without, &harness.base, JWKS).await.unwrap(), 200, "who has none may go on without");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_and_metrics_can_be_kept_to_those_with_a_certificate() {
+    let [server, own, other] = [(); 3].map(|()| Pair::new());
+    let place = Place::with(&server);
+    place.put("ca.pem", &own.cert, 0o644);
+    let files = TlsFiles { client_ca: Some(place.path("ca.pem")), client_required: true, ..place.files() };
+    let tls = Arc::new(Tls::load(files, now()).unwrap());
+    let edge = Settings { operations_tls: Some(tls), ..Settings::default() };
+    let harness = Harness::with(Setup { edge, ..Setup::default() }).await;
+    let without = client(trusting(&server, rustls::ALL_VERSIONS));
+    assert_eq!(ready(&showing(&server, &own, &own), &harness.operations, "/readyz").await.unwrap(), 200);
+    assert!(ready(&showing(&server, &other, &other), &harness.operations, "/readyz").await.is_err());
+    assert!(ready(&without, &harness.operations, "/readyz").await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -242,3 +242,25 @@ async fn talk(to: &str, request: &str) -> Option<String> {
     stream.read_to_string(&mut answer).await.ok()?;
     Some(answer)
 }
+
+#[tokio::test]
+async fn sessions_of_the_layout_before_count_where_a_subject_may_have_so_many() {
+    use rescind::{
+        model::session::{OnFull, SessionCap},
+        store::{Opened, Opening},
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    fs::write(&path, kept()).unwrap();
+    let store = open(&path).unwrap();
+    let live = facts()["sessions"]["live"].as_str().unwrap().parse().unwrap();
+    let live = store.find(live).await.unwrap().unwrap();
+    let cap = Some(SessionCap { most: 1, on_full: OnFull::Refuse });
+    let opening = || Opening { cap, ..common::opening(live.subject) };
+    assert_eq!(store.open(opening()).await.unwrap(), Opened::Full);
+    store.close(live.id, Closure::Revoked, None, Draft::default()).await.unwrap();
+    for id in store.of_subject(live.subject, None, 100).await.unwrap().into_iter().map(|f| f.id) {
+        store.close(id, Closure::Revoked, None, Draft::default()).await.unwrap();
+    }
+    assert!(store.open(opening()).await.unwrap().family().is_some());
+}

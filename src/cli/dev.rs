@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     Exit, Failure, OrExit,
     args::{StoreUrl, access_life, retry_window},
+    config::Evidence,
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
     notify::Notify,
@@ -89,7 +90,7 @@ struct Announcement<'a> {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    logs::start("warn", args.json);
+    let _logs = logs::start("warn", args.json)?;
     for at in [args.listen, args.operations_listen] {
         check_loopback(at)?;
     }
@@ -153,6 +154,7 @@ fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Resul
         limits: Limits::default(),
         edge: crate::http::edge::Settings::default(),
         sessions: None,
+        evidence: Evidence::default(),
     };
     Node::open(blueprint, bound, options)
 }

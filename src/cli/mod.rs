@@ -12,6 +12,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 mod args;
+mod audit;
 mod audit_log;
 mod backup;
 mod client;
@@ -31,6 +32,8 @@ mod keys;
 mod logs;
 mod node;
 mod notify;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod owner;
 mod probe;
@@ -44,8 +47,10 @@ mod secret;
 mod serve;
 mod session;
 mod store;
+mod subject;
 mod token;
 mod verifier;
+mod webhook;
 
 use exit::{Exit, Failure, OrExit};
 
@@ -86,6 +91,10 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::Command),
     #[command(subcommand)]
+    Subject(subject::Command),
+    #[command(subcommand)]
+    Webhook(webhook::Command),
+    #[command(subcommand)]
     Client(clients::Command),
     Doctor(doctor::Args),
     Completions(completions::CompletionsArgs),
@@ -97,6 +106,8 @@ enum Command {
 enum Audit {
     List(audit_log::ListArgs),
     Tail(audit_log::TailArgs),
+    Verify(audit::VerifyArgs),
+    Export(audit::ExportArgs),
 }
 
 /// Runs the command line and says how it ended.
@@ -119,6 +130,10 @@ pub fn main() -> ExitCode {
         Command::Revoke(args) => on_runtime(revoke::run(args)),
         Command::Audit(Audit::List(args)) => on_runtime(audit_log::list(args)),
         Command::Audit(Audit::Tail(args)) => on_runtime(audit_log::tail(args)),
+        Command::Audit(Audit::Verify(args)) => on_runtime(audit::verify(args)),
+        Command::Audit(Audit::Export(args)) => on_runtime(audit::export(args)),
+        Command::Subject(command) => on_runtime(subject::run(command)),
+        Command::Webhook(webhook::Command::Test(args)) => on_runtime(webhook::test(args)),
         Command::Keys(command) => on_runtime(keys::run(command)),
         Command::Client(command) => on_runtime(clients::run(command)),
         Command::Doctor(args) => on_runtime(doctor::run(args)),

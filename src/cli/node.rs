@@ -8,7 +8,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Exit, Failure, OrExit, args::StoreUrl, notify::Notify};
+use super::{Exit, Failure, OrExit, args::StoreUrl, config::Evidence, notify::Notify};
 use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
     http::{self, Limits, Listeners, edge::Settings as Edge},
@@ -39,6 +39,7 @@ pub(super) struct Blueprint {
     pub(super) limits: Limits,
     pub(super) edge: Edge,
     pub(super) sessions: Option<SessionCap>,
+    pub(super) evidence: Evidence,
 }
 
 /// The sockets of a node, bound before anything is opened: a port that is taken is the cheapest thing to find out.
@@ -112,6 +113,11 @@ impl Node {
         };
         let service = Service::new(settings, Clients::new(blueprint.clients), keyring, Arc::new(store), clock, random)
             .or_exit(Exit::Usage, "the settings make no service")?;
+        let Evidence { alerts, webhook } = blueprint.evidence;
+        let mut service = service.with_alerts(alerts);
+        if let Some(webhook) = webhook {
+            service = service.with_webhook(webhook).or_exit(Exit::Usage, "the webhook cannot be used")?;
+        }
         Ok(Self {
             service: Arc::new(service),
             listeners: bound.into_listeners(),

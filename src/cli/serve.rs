@@ -55,7 +55,7 @@ impl From<Option<Loss>> for Acceptance {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    logs::start("info", true);
+    let _logs = logs::start("info", true)?;
     let loaded = args.chosen.load().map_err(|problems| failure(&problems))?;
     let config = &loaded.config;
     let passphrase = config.passphrase()?;
@@ -97,5 +97,6 @@ fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Res
         limits: config.limits(),
         edge,
         sessions: config.session_cap(),
+        evidence: config.evidence().map_err(Failure::usage)?,
     })
 }

@@ -81,7 +81,7 @@ fn leeway(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    logs::start("info", args.json);
+    let _logs = logs::start("info", args.json)?;
     let sidecar = sidecar(&args)?;
     let stop = stop_signal()?;
     let bound = Bound::at(args.listen, args.operations_listen).await?;

@@ -346,6 +346,11 @@ impl<S: FamilyStore> Families<S> {
         self.keyring.subject_refs().refer(subject)
     }
 
+    /// The session that a token is of, if it is one of ours: whether it is good is another question.
+    pub fn named(&self, token: &str) -> Option<SessionId> {
+        self.read(token).ok().map(|(parsed, _)| parsed.family)
+    }
+
     /// What can be said of a token without asking the store.
     fn read(&self, token: &str) -> Result<(Parsed, Arc<crate::keyring::DerivationKey>), RefreshError> {
         let parsed = Parsed::read(token).ok_or(RefreshError::Refused(Refusal::Forged))?;

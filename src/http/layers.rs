@@ -9,10 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use tracing::Instrument;
+
 use super::{
     App, FEED,
     caller::check_query,
     error::{ApiError, OAuthError},
+    trace::{self, TraceParent},
 };
 use crate::service::Error;
 
@@ -23,12 +26,17 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     let id = request_id(request.headers(), &app);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".into(), |p| p.as_str().to_owned());
+    let trace = TraceParent::of(request.headers()).map(|parent| parent.trace_id.to_owned());
+    let span = trace::span(request.headers(), &id, method.as_str(), &route);
     let mut response = match check_query(request.uri()) {
         Err(error) => refuse(&route, error),
-        Ok(()) => match tokio::time::timeout(app.limits.request_timeout, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => refuse(&route, too_slow()),
-        },
+        Ok(()) => {
+            let answer = next.run(request).instrument(span.clone());
+            match tokio::time::timeout(app.limits.request_timeout, answer).await {
+                Ok(response) => response,
+                Err(_) => refuse(&route, too_slow()),
+            }
+        }
     };
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("checked, or made of digits"));
@@ -40,12 +48,13 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     }
     let seconds = app.service.clock.monotonic().saturating_sub(began).as_secs_f64();
     let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
     app.service.metrics().request(&route, status, seconds);
     // Each follower asks all the time: nothing else could be found among that.
     if route == FEED && response.status().is_success() {
-        tracing::debug!(request_id = %id, %method, route, status, seconds, "request");
+        tracing::debug!(request_id = %id, trace_id = trace, %method, route, status, seconds, "request");
     } else {
-        tracing::info!(request_id = %id, %method, route, status, seconds, "request");
+        tracing::info!(request_id = %id, trace_id = trace, %method, route, status, seconds, "request");
     }
     response
 }

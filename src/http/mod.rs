@@ -17,6 +17,7 @@ use utoipa::OpenApi;
 use self::edge::Edge;
 use crate::service::{Error, Service};
 
+mod audit;
 mod caller;
 mod clients;
 mod credentials;
@@ -36,6 +37,9 @@ mod reference;
 mod server;
 mod sessions;
 mod store;
+mod subjects;
+mod trace;
+mod webhook;
 mod wellknown;
 
 pub(crate) use error::bare_problem;
@@ -114,7 +118,10 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/revocations", get(operate::revocations).post(operate::revoke))
         .route("/v1/keys", get(operate::keys))
         .route("/v1/keys/rotate", post(operate::rotate))
-        .route("/v1/audit", get(operate::audit))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/audit/head", get(audit::head))
+        .route("/v1/subjects/{subject}", get(subjects::export).delete(subjects::erase))
+        .route("/v1/webhook/test", post(webhook::test))
         .route("/v1/clients", get(clients::list))
         .route("/v1/clients/{client_id}", get(clients::show))
         .route("/v1/clients/{client_id}/disable", post(clients::disable))
@@ -160,7 +167,8 @@ pub(crate) fn operations_router(app: &App) -> Router {
         oauth::token, oauth::revoke, oauth::introspect, wellknown::metadata, wellknown::jwks,
         sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
         effect::end_sessions,
-        operate::revoke, operate::revocations, operate::keys, operate::rotate, operate::audit,
+        operate::revoke, operate::revocations, operate::keys, operate::rotate, audit::list, audit::head,
+        subjects::export, subjects::erase, webhook::test,
         clients::list, clients::show, clients::disable, clients::enable, clients::rotate_secret, clients::drop_secret,
         feed::tail, feed::page,
         store::backup, store::store, store::restored,

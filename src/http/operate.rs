@@ -1,4 +1,4 @@
-//! `/v1/revocations`, `/v1/keys` and `/v1/audit` for operators.
+//! `/v1/revocations` and `/v1/keys` for operators.
 
 use axum::{
     Json,
@@ -19,13 +19,11 @@ use crate::{
     keyring::KeyInfo,
     model::{
         Kid, Subject, SubjectRef, Timestamp,
-        audit::Record,
         denial::{Ends, Entry, Target},
         feed::Epoch,
         ids::IdError,
     },
     service::{EXAMINED, Error, Revocation},
-    store::AuditQuery,
 };
 
 /// Revocations that one page holds at most.
@@ -83,7 +81,7 @@ pub(super) struct EntryBody {
     reason: Option<Box<str>>,
 }
 
-fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
+pub(super) fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
     let cut_off = entry.target.is_cut_off();
     let (id, subject_ref) = match &entry.target {
         Target::Token(id) => (Some(id.to_string()), None),
@@ -181,7 +179,7 @@ fn ends(text: &str) -> Result<Ends, Error> {
     }
 }
 
-fn instant(field: &'static str, text: &str) -> Result<Timestamp, Error> {
+pub(super) fn instant(field: &'static str, text: &str) -> Result<Timestamp, Error> {
     Timestamp::from_rfc3339(text)
         .ok_or_else(|| Error::request(field, "an RFC 3339 instant, such as 2026-01-31T12:00:00Z"))
 }
@@ -336,118 +334,4 @@ pub(super) async fn rotate(
 ) -> Result<Json<RotatedBody>, ApiError> {
     let done = app.service.rotate(&ctx, body.dangerous_before_published.unwrap_or(false)).await?;
     Ok(Json(RotatedBody { active: done.active, retiring: done.retiring, pending: done.pending }))
-}
-
-/// Which audit records.
-#[derive(Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct AuditParams {
-    subject: Option<String>,
-    /// A session id.
-    session: Option<String>,
-    /// RFC 3339.
-    since: Option<String>,
-    /// `next` of the page before. With `order=newest`, records before this place.
-    after: Option<u64>,
-    /// `oldest` first, the default, or `newest` first.
-    order: Option<String>,
-    /// 50 by default, 200 at most.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<usize>,
-}
-
-/// An audit record.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct RecordBody {
-    sequence: u64,
-    /// RFC 3339.
-    at: String,
-    #[schema(value_type = String)]
-    event: crate::model::audit::Event,
-    #[schema(value_type = String)]
-    outcome: crate::model::audit::Outcome,
-    /// The authenticated client that asked.
-    actor: Option<String>,
-    client_id: Option<String>,
-    subject: Option<String>,
-    session_id: Option<String>,
-    /// The generation presented.
-    generation: Option<u32>,
-    #[schema(value_type = Option<String>)]
-    ip: Option<Box<str>>,
-    #[schema(value_type = Option<String>)]
-    user_agent: Option<Box<str>>,
-    #[schema(value_type = Option<String>)]
-    cause: Option<Box<str>>,
-}
-
-impl From<Record> for RecordBody {
-    fn from(r: Record) -> Self {
-        Self {
-            sequence: r.sequence,
-            at: r.at.to_rfc3339(),
-            event: r.event,
-            outcome: r.outcome,
-            actor: r.actor.map(|c| c.to_string()),
-            client_id: r.client.map(|c| c.to_string()),
-            subject: r.subject.map(|s| s.to_string()),
-            session_id: r.session.map(|s| s.to_string()),
-            generation: r.generation.map(|g| g.0),
-            ip: r.origin.ip,
-            user_agent: r.origin.user_agent,
-            cause: r.cause,
-        }
-    }
-}
-
-fn newest_first(order: &str) -> Result<bool, Error> {
-    match order {
-        "oldest" => Ok(false),
-        "newest" => Ok(true),
-        _ => Err(Error::request("order", "oldest or newest")),
-    }
-}
-
-/// A part of the audit log.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct AuditBody {
-    records: Vec<RecordBody>,
-    /// For `after` of the next page. A page may be short, even empty, and still have a next one.
-    next: Option<u64>,
-}
-
-/// Who had access and when, and who took it away.
-#[utoipa::path(
-    get, path = "/v1/audit", tag = "audit", params(AuditParams), security(("client" = [])),
-    responses(
-        (status = 200, body = AuditBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn audit(
-    State(app): State<App>,
-    ApiCall(ctx): ApiCall,
-    Query(query): Query<AuditParams>,
-) -> Result<Json<AuditBody>, ApiError> {
-    let bad = |field| move |e: IdError| Error::request(field, e.to_string());
-    let page = app
-        .service
-        .audit(
-            &ctx,
-            AuditQuery {
-                subject: query.subject.as_deref().map(str::parse).transpose().map_err(bad("subject"))?,
-                session: query.session.as_deref().map(str::parse).transpose().map_err(bad("session"))?,
-                since: query.since.as_deref().map(|t| instant("since", t)).transpose()?,
-                after: query.after.unwrap_or(0),
-                newest_first: query.order.as_deref().map_or(Ok(false), newest_first)?,
-                limit: page_size(query.limit)?,
-            },
-        )
-        .await?;
-    Ok(Json(AuditBody { records: page.records.into_iter().map(Into::into).collect(), next: page.next }))
 }

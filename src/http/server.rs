@@ -71,6 +71,8 @@ pub async fn serve_with(
     let app = App { service: service.clone(), limits, edge: edge.clone(), stopped: stopped.clone() };
     let housekeeper = tokio::spawn(housekeep(service.clone(), stopped.clone()));
     let keeper = tokio::spawn(keep_certificates(app.clone(), reload));
+    let teller = service.clone();
+    let teller = tokio::spawn(async move { teller.tell().await });
     let herald = tokio::spawn(async move { service.herald().await });
     let public = Door::public(listeners.public, &app);
     let public = tokio::spawn(public.serve(stopped.clone()));
@@ -84,7 +86,8 @@ pub async fn serve_with(
         let _ = operations.await;
     }
     let _ = housekeeper.await;
-    for helper in [herald, keeper] {
+    // What the webhook has not been told yet it is told after the next start.
+    for helper in [herald, keeper, teller] {
         helper.abort();
         let _ = helper.await;
     }

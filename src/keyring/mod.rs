@@ -3,6 +3,7 @@
 //! [`schedule`] holds the rule, [`Keyring`] applies it to keys on disk. Readers take what they need from a snapshot and
 //! never wait for a writer; changes are made one after the other and are durable before anyone hears of them.
 
+mod audit_key;
 mod derivation;
 mod disk;
 mod error;
@@ -26,6 +27,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use self::{
+    audit_key::AuditKey,
     derivation::{DerivationKey, SubjectRefKey},
     error::{KeyringError, RotateError},
     feed_key::FeedKey,
@@ -221,6 +223,16 @@ impl Keyring {
     #[must_use]
     pub fn feed_jwks(&self) -> JwkSet {
         JwkSet { keys: self.secrets.feed.iter().map(|key| key.jwk()).collect() }
+    }
+    /// The key that signs the head of the audit log.
+    #[must_use]
+    pub fn audit_key(&self) -> Arc<AuditKey> {
+        Arc::clone(self.secrets.audit.last().expect("there is one for each of the feed's"))
+    }
+    /// The keys of the audit log, newest last; in no other set of keys.
+    #[must_use]
+    pub fn audit_jwks(&self) -> JwkSet {
+        JwkSet { keys: self.secrets.audit.iter().map(|key| key.jwk()).collect() }
     }
     /// Makes the references that stand for subjects.
     #[must_use]

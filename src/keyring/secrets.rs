@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
+    audit_key::AuditKey,
     derivation::{DerivationKey, SubjectRefKey},
     error::KeyringError,
     feed_key::FeedKey,
@@ -31,6 +32,8 @@ pub(super) struct Secrets {
     pub(super) subject_refs: Arc<SubjectRefKey>,
     /// Newest last; never empty.
     pub(super) feed: Vec<Arc<FeedKey>>,
+    /// One for each of the feed's, in the same order.
+    pub(super) audit: Vec<Arc<AuditKey>>,
 }
 
 /// The secrets as they are kept.
@@ -127,6 +130,7 @@ impl Stored {
             sealer: Arc::new(Sealer::new(self.sealing.iter().map(|n| (n.id, &n.key)))),
             subject_refs: Arc::new(SubjectRefKey::new(&self.subject_ref.key)),
             feed: self.feed.iter().map(|n| Arc::new(FeedKey::new(&n.key))).collect(),
+            audit: self.feed.iter().map(|n| Arc::new(AuditKey::new(&n.key))).collect(),
         }
     }
     pub(super) fn encode(&self, passphrase: Option<&Passphrase>, random: &dyn Random) -> Zeroizing<Vec<u8>> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClientId, SessionId, Subject, Timestamp, family::Generation};
+use super::{ClientId, SessionId, Subject, SubjectRef, Timestamp, family::Generation};
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -33,6 +33,16 @@ pub enum Event {
     KeyRetired,
     /// An operator accepted what the store has lost.
     StoreAccepted,
+    /// Something was seen too often: renewals of one session, failed authentications, revocations.
+    Alert,
+    /// All that is kept about a subject was handed out.
+    SubjectExported,
+    /// What can be forgotten about a subject was removed.
+    SubjectErased,
+    /// The oldest records were dropped, as the configuration says.
+    AuditDropped,
+    /// The log is not the one that this service wrote.
+    AuditBroken,
     /// A client began to fetch a backup: from here on it may have what the store holds.
     BackupStarted,
     /// A backup was sent to its end.
@@ -106,4 +116,45 @@ pub struct Record {
     pub origin: Origin,
     /// Why, in a word or a sentence.
     pub cause: Option<Box<str>>,
+    /// Stands for the subject once its name has been erased.
+    pub subject_ref: Option<SubjectRef>,
+    /// What ties the record to those before it.
+    pub link: Link,
+}
+
+/// A record's place in the chain: see [`super::chain`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Link {
+    /// The digest of the record before.
+    pub previous: [u8; 32],
+    /// Commits to the personal part: subject, origin, an operator's words.
+    pub personal: [u8; 32],
+    /// What the commitment is blinded with. Gone once the personal part has been erased.
+    pub salt: Option<[u8; 16]>,
+}
+
+impl Event {
+    /// Whether `cause` quotes what a person wrote, which may name somebody.
+    #[must_use]
+    pub const fn quotes(self) -> bool {
+        matches!(self, Self::Revoked)
+    }
+    /// Its name in `/v1/audit`.
+    #[must_use]
+    pub fn name(self) -> Box<str> {
+        let name = serde_json::to_value(self).ok();
+        name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().into()
+    }
+}
+
+impl Record {
+    /// Takes away what names a person. The chain still holds: it covers a commitment to it.
+    pub fn erase(&mut self) {
+        self.subject = None;
+        self.origin = Origin::default();
+        if self.event.quotes() {
+            self.cause = None;
+        }
+        self.link.salt = None;
+    }
 }

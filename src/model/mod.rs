@@ -2,6 +2,8 @@
 
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+pub mod chain;
 pub mod claims;
 pub mod denial;
 #[cfg(feature = "server")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{Caller, Credentials, Error, Service};
+use super::{Caller, Credentials, Error, Service, alerts::Often};
 use crate::{
     model::{ClientId, Timestamp, audit::Origin},
     store::{AssertionUse, ClientStore},
@@ -110,6 +110,7 @@ impl Service {
     /// The one place where failed authentication is heard of. It decides nothing.
     fn refused(&self, refused: &Refused<'_>) {
         self.metrics.client_refused();
+        self.count(Often::FailedClient(refused.client.cloned()));
         // Not louder: anyone can make us say it.
         tracing::debug!(client = ?refused.client, ip = ?refused.origin.ip, why = refused.why, "not authenticated");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Error, Permission, Service};
+use super::{Context, Error, Permission, Service, alerts::Often};
 use crate::{
     families::{Grant, Presenter, RefreshError, RefreshToken},
     issuer::{AccessToken, Order},
@@ -43,6 +43,15 @@ impl Service {
             Err(RefreshError::Scope) => "scope",
             Err(_) => "unavailable",
         });
+        match &outcome {
+            Ok(grant) => self.count(Often::Renewed(grant.session)),
+            Err(RefreshError::Refused(_) | RefreshError::Closed(_)) => {
+                if let Some(session) = self.families.named(token) {
+                    self.count(Often::RefusedSession(session));
+                }
+            }
+            Err(_) => {}
+        }
         match &outcome {
             Ok(grant) if grant.verdict == Verdict::Heal => {
                 tracing::warn!(session = %grant.session, "the store had lost rotations; healed");

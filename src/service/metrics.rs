@@ -15,6 +15,8 @@ use prometheus_client::{
 
 use crate::model::Timestamp;
 
+use super::evidence_metrics::EvidenceMetrics;
+
 /// One label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
@@ -60,6 +62,7 @@ pub struct Metrics {
     feed_followers: Gauge,
     feed_answers: Family<Kind, Counter>,
     feed_entries: Counter,
+    pub(super) evidence: EvidenceMetrics,
 }
 
 impl Default for Metrics {
@@ -84,6 +87,7 @@ impl Default for Metrics {
             feed_followers: Gauge::default(),
             feed_answers: Family::default(),
             feed_entries: Counter::default(),
+            evidence: EvidenceMetrics::default(),
         };
         registry.register("refreshes", "Refresh tokens presented, by outcome", new.refreshes.clone());
         registry.register("introspections", "Tokens introspected, by outcome", new.introspections.clone());
@@ -109,6 +113,20 @@ impl Default for Metrics {
         registry.register("feed_followers", "Followers of the feed that wait for news", new.feed_followers.clone());
         registry.register("feed_answers", "Answers to followers, by kind", new.feed_answers.clone());
         registry.register("feed_entries", "Denylist entries sent to followers", new.feed_entries.clone());
+        new.evidence.register(&mut registry);
+        // From the start on: a counter that begins at one has risen by nothing, and no rule would see the first event.
+        for outcome in ["rotated", "retried", "healed", "reused", "refused", "scope", "unavailable"] {
+            drop(new.refreshes.get_or_create(&Outcome { outcome }));
+        }
+        for outcome in ["active", "inactive"] {
+            drop(new.introspections.get_or_create(&Outcome { outcome }));
+        }
+        for kind in ["token", "session", "subject", "client", "key", "all"] {
+            drop(new.revocations.get_or_create(&Kind { kind }));
+        }
+        for kind in ["tail", "page", "full"] {
+            drop(new.feed_answers.get_or_create(&Kind { kind }));
+        }
         Self { registry: Mutex::new(registry), ..new }
     }
 }

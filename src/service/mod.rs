@@ -16,24 +16,30 @@ use crate::{
         family::{Lifetimes, Standing},
         session::SessionCap,
     },
-    store::{Backend, DenyStore, FamilyStore},
+    store::{Backend, DenyStore, EvidenceStore, FamilyStore},
     verifier::{Checker, MAX_LEEWAY, Verifier},
 };
 
+mod alerts;
 mod assertions;
 mod clients;
 mod configured;
 mod ending;
 mod error;
+mod evidence_metrics;
 mod feed;
 mod grants;
 mod impact;
 mod introspect;
 mod metrics;
+mod notary;
 mod operate;
 mod sessions;
 mod store;
+mod subjects;
+mod webhook;
 
+pub use alerts::AlertSettings;
 pub use assertions::Refused;
 use clients::ClientBook;
 pub use clients::{
@@ -46,9 +52,14 @@ pub use grants::Tokens;
 pub use impact::{EXAMINED, Effect, Impact};
 pub use introspect::Introspection;
 pub use metrics::Metrics;
+pub use notary::read_statement;
 pub use operate::{Revocation, RevocationPage};
 pub use sessions::{Amendment, NewSession, SessionPage};
 pub use store::Backup;
+pub use subjects::{Dossier, Erasure};
+pub use webhook::{
+    Attempt, Kind, WebhookSecret, WebhookSecretError, WebhookSettings, WebhookUrlError, check_webhook_url,
+};
 
 /// How a node behaves.
 #[derive(Debug, Clone)]
@@ -76,6 +87,8 @@ pub struct Service {
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    alerts: alerts::Alerts,
+    webhook: Option<webhook::Webhook>,
     /// One backup at a time.
     backups: Arc<tokio::sync::Semaphore>,
     /// For introspection: to the second.
@@ -132,6 +145,9 @@ impl Service {
                 .checker()
         };
         let (checker, lenient) = (checker(std::time::Duration::ZERO)?, checker(MAX_LEEWAY)?);
+        let notary =
+            notary::ServiceNotary { issuer: settings.issuer.clone(), keyring: keyring.clone(), clock: clock.clone() };
+        store.employ(Arc::new(notary));
         let metrics = Metrics::default();
         if store.standing() != Standing::Whole {
             metrics.rolled_back();
@@ -144,6 +160,8 @@ impl Service {
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             random,
+            alerts: alerts::Alerts::default(),
+            webhook: None,
             settings,
             clients: ClientBook::open(clients, &*store, &keyring),
             keyring,
@@ -153,6 +171,22 @@ impl Service {
             checker,
             lenient,
         })
+    }
+
+    /// From when on something is too often.
+    #[must_use]
+    pub fn with_alerts(mut self, settings: AlertSettings) -> Self {
+        self.alerts.settings = settings;
+        self
+    }
+
+    /// Whom to tell.
+    ///
+    /// # Errors
+    /// [`WebhookUrlError`].
+    pub fn with_webhook(mut self, settings: WebhookSettings) -> Result<Self, WebhookUrlError> {
+        self.webhook = Some(webhook::Webhook::new(settings)?);
+        Ok(self)
     }
 
     /// Its counters.
@@ -225,6 +259,10 @@ impl Service {
         }
         // Whatever became of the one who changed the keys: the node's own verifiers are never far behind.
         self.follow_keys();
+        self.write_alerts().await;
+        if let Ok(signed) = self.store.audit_head().await {
+            self.metrics.evidence.audit(signed.head.kept(), self.store.audit_broken());
+        }
     }
 
     /// Takes the measurements that stand for an instant.

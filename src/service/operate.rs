@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Context, Error, Permission, Service};
+use super::{Context, Error, Permission, Service, alerts::Often};
 use crate::{
     keyring::{KeyInfo, RotateError, Rotated},
     model::{
@@ -11,7 +11,7 @@ use crate::{
         denial::{Ends, Entry, Target},
         family::Standing,
     },
-    store::{AuditPage, AuditQuery, AuditStore, Denial, FamilyStore, Page, StoreError},
+    store::{AuditPage, AuditQuery, AuditStore, Denial, EvidenceStore, FamilyStore, Page, SignedHead, StoreError},
 };
 
 /// A revocation that is asked for.
@@ -64,6 +64,7 @@ impl Service {
             }
         };
         self.metrics.revocation(kind);
+        self.count(Often::Revoked(ctx.caller.client.id.clone()));
         Ok(entry)
     }
 
@@ -165,5 +166,14 @@ impl Service {
     pub async fn audit(&self, ctx: &Context, query: AuditQuery) -> Result<AuditPage, Error> {
         ctx.require(Permission::AuditRead)?;
         Ok(self.store.audit(query).await?)
+    }
+
+    /// The audit log's head, signed.
+    ///
+    /// # Errors
+    /// 503.
+    pub async fn audit_head(&self, ctx: &Context) -> Result<SignedHead, Error> {
+        ctx.require(Permission::AuditRead)?;
+        Ok(self.store.audit_head().await?)
     }
 }

@@ -14,6 +14,9 @@ use crate::model::{
 
 mod clients;
 pub mod embedded;
+mod evidence;
+
+pub use evidence::{Erased, EvidenceStore, Notary, SignedHead};
 
 pub use clients::{ASSERTION_LIFE, ASSERTIONS, AssertionUse, BookChange, BookChanged, ClientStore};
 
@@ -372,7 +375,7 @@ pub struct AuditQuery {
     pub subject: Option<crate::model::Subject>,
     /// About this session.
     pub session: Option<SessionId>,
-    /// Not before this instant.
+    /// Not before this instant, and all that was written later, whatever the clock said then.
     pub since: Option<Timestamp>,
     /// After this place in the log; where the newest come first, before it, and 0 is the end.
     pub after: u64,
@@ -395,5 +398,5 @@ pub struct AuditPage {
 pub type Backend = embedded::EmbeddedStore;
 
 /// All of them.
-pub trait Store: FamilyStore + DenyStore + AuditStore + ClientStore {}
-impl<T: FamilyStore + DenyStore + AuditStore + ClientStore> Store for T {}
+pub trait Store: FamilyStore + DenyStore + AuditStore + ClientStore + EvidenceStore {}
+impl<T: FamilyStore + DenyStore + AuditStore + ClientStore + EvidenceStore> Store for T {}

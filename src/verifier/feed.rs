@@ -59,7 +59,7 @@ pub(super) fn page(token: &str, issuer: &str, keys: &JwkSet) -> Result<Page, Fee
     if whole(page.from) && whole(page.to) && grows { Ok(page) } else { Err(FeedError::Order) }
 }
 
-fn open<T: DeserializeOwned>(token: &str, kind: &'static str, keys: &JwkSet) -> Result<T, FeedError> {
+pub(crate) fn open<T: DeserializeOwned>(token: &str, kind: &'static str, keys: &JwkSet) -> Result<T, FeedError> {
     let jws = Jws::parse(token, MAX_ANSWER).map_err(FeedError::Signature)?;
     let header = Header::parse(&jws.header, |typ| typ == kind).map_err(FeedError::Signature)?;
     let (_, jwk) = header.key(keys).map_err(FeedError::Signature)?;

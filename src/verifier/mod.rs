@@ -59,6 +59,8 @@ use serde_json::Value;
 
 use self::core::Core;
 #[cfg(feature = "server")]
+pub(crate) use self::feed::open as signed;
+#[cfg(feature = "server")]
 pub(crate) use self::{assertion::Assertion, check::Checker};
 pub use self::{
     builder::{Builder, MAX_LEEWAY, Misuse},

@@ -98,7 +98,7 @@ impl Server {
         rustix::process::kill_process(pid, signal).unwrap();
     }
     /// Wants to hear nothing more.
-    pub fn hang_up(&mut self) {
+    pub fn stop_reading(&mut self) {
         self.stdout = None;
     }
     /// How it ends by itself.

@@ -14,7 +14,9 @@ use rescind::{
     http::{Limits, Listeners, edge, serve_with},
     keyring::{Keyring, Settings as KeySettings, schedule::Timing},
     model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes, session::SessionCap},
-    service::{Client, Clients, Permission, SecretHash, Service, Settings},
+    service::{
+        AlertSettings, Client, Clients, Kind, Permission, SecretHash, Service, Settings, WebhookSecret, WebhookSettings,
+    },
     store::embedded::{Acceptance, EmbeddedStore, Options},
 };
 use serde_json::{Value, json};
@@ -68,6 +70,10 @@ pub struct Setup {
     pub limits: Limits,
     pub on_disk: bool,
     pub audit_cap: u64,
+    pub audit_age: Option<Duration>,
+    pub alerts: AlertSettings,
+    /// Where, and what signs.
+    pub webhook: Option<(String, String)>,
     /// Clients besides those that are always there.
     pub clients: Vec<Client>,
     pub edge: edge::Settings,
@@ -90,6 +96,9 @@ impl Default for Setup {
             limits: Limits::default(),
             on_disk: false,
             audit_cap: 1_000_000,
+            audit_age: None,
+            alerts: AlertSettings::default(),
+            webhook: None,
             clients: Vec::new(),
             edge: edge::Settings::default(),
             sessions: None,
@@ -142,6 +151,7 @@ impl Harness {
         let mut options = Options::new(Retention { access: setup.lives.access, session: setup.lives.absolute });
         options.acceptance = setup.acceptance;
         options.audit_cap = setup.audit_cap;
+        options.audit_age = setup.audit_age;
         let store = match &path {
             Some(path) => {
                 options.witness = Some(path.join("keys/witness.json"));
@@ -168,7 +178,13 @@ impl Harness {
             clock.clone() as Arc<dyn Clock>,
             random,
         );
-        let service = Arc::new(service.unwrap());
+        let mut service = service.unwrap().with_alerts(setup.alerts);
+        if let Some((url, secret)) = setup.webhook.clone() {
+            let secret = WebhookSecret::read(&secret).unwrap();
+            let kinds = Kind::ALL.iter().copied().collect();
+            service = service.with_webhook(WebhookSettings { url, secret, kinds }).unwrap();
+        }
+        let service = Arc::new(service);
         let (stop, stopped) = oneshot::channel::<()>();
         let listeners = Listeners { public, operations: Some(operations) };
         let (limits, edge) = (setup.limits, setup.edge.clone());

@@ -34,6 +34,7 @@ def live_body(path, opened):
         "/oauth2/introspect": {"token": opened["access_token"]},
         "/v1/sessions": {"subject": "fuzzed", "audience": [AUDIENCE], "scope": "read", "device": {"label": "a phone"}},
         "/v1/sessions/{session_id}": {"claims": {}, "acr": "urn:example:two", "scope": "read"},
+        "/v1/sessions/{session_id}/revoke": {"others": chance.random() < 0.5, "dry_run": chance.random() < 0.5},
         "/v1/revocations": {"kind": "session", "id": sid, "reason": "a fuzzed one"},
         "/v1/keys/rotate": {"dangerous_before_published": True},
     }.get(path)

@@ -26,6 +26,7 @@ EXPECTED = {
     ("get", "/v1/sessions/{}"),
     ("patch", "/v1/sessions/{}"),
     ("delete", "/v1/sessions/{}"),
+    ("post", "/v1/sessions/{}/revoke"),
     ("post", "/v1/revocations"),
     ("get", "/v1/revocations"),
     ("get", "/v1/keys"),

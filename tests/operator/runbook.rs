@@ -65,7 +65,7 @@ fn leaked_client_secret(book: &mut Runbook) {
     let said = book.paste("A leaked client secret", &[("CLIENT", "login")]);
     assert!(said.contains("\"event\":\"session_opened\"") && said.trim_end().ends_with("refused: 4"), "{said}");
     fs::rename(book.site.path("new.secret"), book.site.path("login.secret")).unwrap();
-    assert_eq!(book.site.run("operator", &["client", "enable", "login", "--yes"]).code, 0);
+    assert_eq!(book.site.run("operator", &["client", "enable", "login"]).code, 0);
     log_in(&book.site, "alice", "after the new secret");
 }
 
@@ -114,10 +114,12 @@ impl Runbook {
 
     /// In the shell of an operator of this site: its paths and its address instead of the documents'.
     fn bash(&self, lines: &str, variables: &[(&str, &str)], place: &str) -> String {
+        let node = format!("{}/", self.site.path("node").display());
         let here = lines
             .replace("https://issuer.example", &self.site.issuer)
-            .replace("/etc/rescind/operator.secret", "operator.secret")
-            .replace("/etc/rescind/", &format!("{}/", self.site.path("node").display()));
+            .replace("/root/rescind-operator", "operator.secret")
+            .replace("/etc/rescind/", &node)
+            .replace("/var/lib/rescind/", &node);
         let bin = Path::new(env!("CARGO_BIN_EXE_rescind")).parent().unwrap();
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         let mut bash = Command::new("bash");

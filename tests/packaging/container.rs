@@ -76,14 +76,16 @@ fn without_its_c_library_it_runs_in_an_empty_root() {
 }
 
 fn lay_out(root: &Path, program: &Path) {
-    for dir in ["usr/bin", "etc", "var/lib/rescind"] {
+    for dir in ["usr/bin", "etc", "var/lib/rescind", "dev"] {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
     fs::copy(program, root.join("usr/bin/rescind")).unwrap();
     for file in ["passwd", "group", "nsswitch.conf"] {
         fs::copy(here("deploy/docker").join(file), root.join("etc").join(file)).unwrap();
     }
-    // An engine puts it there.
+    // What an engine puts there: these, and the devices below. Linked without its C library beside it, the program asks
+    // /dev/urandom; where there is none, it ends at once.
+    fs::write(root.join("dev/urandom"), "").unwrap();
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
 }
 
@@ -92,6 +94,7 @@ const STORY: &str = r#"
 root=$1
 ip link set lo up
 mount --bind "$root" "$root"
+mount --bind /dev/urandom "$root/dev/urandom"
 mount -t tmpfs -o mode=700,uid=65532,gid=65532 none "$root/var/lib/rescind"
 mount -o remount,bind,ro "$root"
 run() { chroot --userspec=65532:65532 --groups= "$root" /usr/bin/rescind "$@"; }

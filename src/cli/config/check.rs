@@ -52,6 +52,7 @@ impl Config {
         self.check_times(&mut findings);
         self.check_limits(&mut findings);
         self.check_edge(&mut findings);
+        self.check_evidence(&mut findings);
         self.check_clients(&mut findings);
     }
 
@@ -123,15 +124,9 @@ impl Config {
         let mut seen: BTreeMap<&ClientId, &Origin> = BTreeMap::new();
         for (client, declared) in self.clients.iter().zip(&tree.clients) {
             findings.note_at(&declared.at, client.check());
+            findings.note_at(&declared.at, self.check_certificates(client));
             let jwks = declared.leaves.get("jwks_file").map_or(&declared.at, |leaf| &leaf.origin);
             findings.note_at(jwks, client.jwks().map(drop));
-            if !client.certificate_sha256.is_empty() && !self.tls.client_certificates && self.tls.client_ca.is_none() {
-                findings.note_at(&declared.at, Err(format!(
-                    "client `{}` proves itself by a certificate, and nobody is asked for one; say client_certificates = \
-                     true in [tls]",
-                    client.id
-                )));
-            }
             if let Some(first) = seen.insert(&client.id, &declared.at) {
                 findings.note_at(
                     &declared.at,
@@ -162,10 +157,8 @@ impl ClientTable {
                 "client `{id}` has more than two certificates; two are enough to replace one by the other"
             ));
         }
-        let proof = !self.secret_sha256.is_empty()
-            || !self.keys.is_empty()
-            || !self.certificate_sha256.is_empty()
-            || self.jwks_file.is_some();
+        let key = !self.keys.is_empty() || self.jwks_file.is_some();
+        let proof = key || !self.secret_sha256.is_empty() || !self.certificate_sha256.is_empty();
         if !proof && !self.permissions.is_empty() {
             return Err(format!(
                 "client `{id}` has permissions and no `secret_sha256`, `keys` or `certificate_sha256`: anyone could use them; give it a \

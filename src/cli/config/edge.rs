@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use reqwest::Url;
 
 use super::{
-    Config,
+    ClientTable, Config,
     check::Findings,
     schema::{default, settings, unset},
     values::{Reads, Written},
@@ -17,6 +17,7 @@ use crate::{
         Timestamp,
         time::{format_duration, parse_duration},
     },
+    service::CertificateHash,
 };
 
 pub(crate) use crate::http::edge::Settings;
@@ -42,10 +43,8 @@ settings! {
         pub(crate) cert: Option<PathBuf> = unset("no TLS", "\"cert.pem\"").path();
         /// As `tls.key`.
         pub(crate) key: Option<PathBuf> = unset("no TLS", "\"key.pem\"").path();
-        /// As `tls.client_certificates`.
-        pub(crate) client_certificates: bool = default("false");
-        /// As `tls.client_ca`.
-        pub(crate) client_ca: Option<PathBuf> = unset("any will do", "\"ca.pem\"").path();
+        /// Certificate authorities, in PEM: only peers whose certificate leads to one of them may connect.
+        pub(crate) client_ca: Option<PathBuf> = unset("anyone may connect", "\"ca.pem\"").path();
     }
 }
 
@@ -104,6 +103,7 @@ fn files(
             key: key.clone(),
             client_certificates: client_certificates || client_ca.is_some(),
             client_ca: client_ca.clone(),
+            client_required: false,
         })),
         (Some(_), None) => Err(format!("{name}.cert is given without {name}.key; both together make TLS")),
         (None, Some(_)) => Err(format!("{name}.key is given without {name}.cert; both together make TLS")),
@@ -122,7 +122,9 @@ impl TlsTable {
 
 impl OperationsTlsTable {
     pub(super) fn files(&self) -> Result<Option<TlsFiles>, String> {
-        files("operations_tls", (&self.cert, &self.key), self.client_certificates, &self.client_ca)
+        let files = files("operations_tls", (&self.cert, &self.key), false, &self.client_ca)?;
+        // Nothing else says there who may ask.
+        Ok(files.map(|files| TlsFiles { client_required: files.client_ca.is_some(), ..files }))
     }
 }
 
@@ -175,6 +177,19 @@ impl Config {
         }
     }
 
+    /// A certificate that nobody asks for proves nothing.
+    pub(super) fn check_certificates(&self, client: &ClientTable) -> Result<(), String> {
+        let asked = self.tls.client_certificates || self.tls.client_ca.is_some();
+        if asked || client.certificate_sha256.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "client `{}` has `certificate_sha256`, but nobody is asked for a certificate; say [tls] client_certificates = \
+             true",
+            client.id
+        ))
+    }
+
     /// How the node meets the network. Reads certificates.
     pub(crate) fn edge(&self, now: Timestamp) -> Result<Settings, String> {
         let tls = load("tls", self.tls.files()?, now)?;
@@ -219,6 +234,13 @@ impl Reads for IpNet {
             return Err(format!("`{text}` has bits beyond its prefix; did you mean {}?", network.trunc()));
         }
         Ok(network)
+    }
+}
+
+impl Reads for CertificateHash {
+    const EXAMPLE: &str = "64 hexadecimal digits";
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(str::to_owned)
     }
 }
 

@@ -63,7 +63,8 @@ impl Config {
     /// The store's options; what is not set stays as it is in `options`.
     pub(crate) fn store_options(&self, mut options: Options) -> Options {
         options.cache = self.store.cache.0.0;
-        options.audit_cap = self.store.audit_cap;
+        options.audit_cap = self.audit.max_records;
+        options.audit_age = self.audit.keep.as_ref().map(|w| w.0);
         options.quick_repair = self.store.quick_repair;
         options.witness = Some(self.keys.dir.join("witness.json"));
         options
@@ -73,7 +74,7 @@ impl Config {
     pub(crate) fn clients(&self) -> Result<Vec<Client>, String> {
         let client = |c: &super::ClientTable, jwks| Client {
             keys: c.keys.iter().map(|key| key.0.clone()).chain(jwks).collect(),
-            certificates: c.certificate_sha256.clone(),
+            certificates: c.certificate_sha256.iter().map(|w| w.0).collect(),
             disabled: c.disabled,
             secrets: c.secret_sha256.iter().map(|w| w.0).collect(),
             permissions: c.permissions.clone(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use self::{
     edge::{CorsTable, OperationsTlsTable, ProxiesTable, RatesTable, TlsTable},
+    evidence::{AlertsTable, AuditTable, WebhookTable},
     layers::{Declared, Origin, Problem, Tree, failure},
     schema::{Shown, dotted, sections},
     tables::Top,
@@ -15,6 +16,7 @@ mod check;
 mod edge;
 mod effective;
 mod environment;
+mod evidence;
 mod file;
 pub(crate) mod layers;
 mod preset;
@@ -26,6 +28,7 @@ mod tables;
 pub(crate) mod template;
 mod values;
 
+pub(crate) use self::evidence::Evidence;
 pub(crate) use self::tables::{ClientTable, KeysTable, LifetimesTable, LimitsTable, SessionsTable, StoreTable};
 pub(crate) use self::values::OnDisabled;
 
@@ -42,6 +45,9 @@ sections! {
         proxies: ProxiesTable,
         rates: RatesTable,
         cors: CorsTable,
+        audit: AuditTable,
+        webhook: WebhookTable,
+        alerts: AlertsTable,
     }
 }
 

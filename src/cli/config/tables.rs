@@ -42,8 +42,6 @@ settings! {
         pub(crate) url: Written<PathBuf> = required("\"embedded:store\"").store();
         /// Memory for its pages.
         pub(crate) cache: Written<Size> = default("\"128MiB\"");
-        /// Audit records that are kept; the oldest go first.
-        pub(crate) audit_cap: u64 = default("1000000");
         /// Reopen after a crash in constant time, at the price of dearer commits.
         pub(crate) quick_repair: bool = default("true");
     }
@@ -127,9 +125,9 @@ settings! {
         pub(crate) keys: Vec<ClientKey> = default("[]").reloads();
         /// Or a file with a JWK set of them.
         pub(crate) jwks_file: Option<PathBuf> = unset("none", "\"login.jwks.json\"").path().reloads();
-        /// SHA-256 of its certificates, two at most, as `openssl x509 -noout -fingerprint -sha256` prints it: it proves
-        /// itself by mutual TLS (RFC 8705), where `tls.client_certificates` is set.
-        pub(crate) certificate_sha256: Vec<CertificateHash> = default("[]").reloads();
+        /// SHA-256 of its certificates in hexadecimal, two at most: it proves itself by connecting with one (RFC 8705).
+        /// Needs `tls.client_certificates`.
+        pub(crate) certificate_sha256: Vec<Written<CertificateHash>> = default("[]").reloads();
         /// What it may do.
         pub(crate) permissions: BTreeSet<Permission> = default("[]").reloads();
         /// What its tokens, and those of sessions that it opens, may allow at most.

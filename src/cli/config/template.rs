@@ -92,6 +92,7 @@ mod tests {
         cli::node::store_options,
         http::{Limits, edge::Rates},
         keyring::Timing,
+        service::AlertSettings,
     };
 
     fn text() -> String {
@@ -142,6 +143,8 @@ mod tests {
             (ours.cache, ours.audit_cap, ours.quick_repair),
             (theirs.cache, theirs.audit_cap, theirs.quick_repair)
         );
+        assert_eq!(ours.audit_age, theirs.audit_age);
+        assert_eq!(config.evidence().unwrap().alerts, AlertSettings::default());
         assert_eq!(format!("{:?}", config.rates.rates()), format!("{:?}", Some(Rates::default())));
     }
 

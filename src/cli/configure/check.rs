@@ -49,6 +49,9 @@ fn look(config: &Config, file: &Path) -> Found {
         Ok(passphrase) => check_keys(config, passphrase, &mut found),
         Err(failure) => found.problems.push(Problem::of(format!("{:#}", failure.error))),
     }
+    if let Err(what) = config.evidence() {
+        found.problems.push(Problem::of(what));
+    }
     check_store(&config.store.url.0, &mut found);
     found
 }

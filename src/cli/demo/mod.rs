@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::{
     Exit, Failure,
     args::StoreUrl,
+    config::Evidence,
     dev, logs,
     node::{Blueprint, Bound, Keys, Node, store_options},
     notify::Notify,
@@ -70,7 +71,7 @@ impl Step {
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     // What the story provokes on purpose would otherwise be warned of between its lines.
-    logs::start("error", false);
+    let _logs = logs::start("error", false)?;
     let place = tempfile::Builder::new().prefix("rescind-demo-").tempdir().context("cannot make a temporary store")?;
     let login_secret = secret::generate(&SystemRandom);
     let bound = Bound::at(([127, 0, 0, 1], 0).into(), None).await?;
@@ -116,6 +117,7 @@ fn blueprint(place: &std::path::Path, login_secret: &str) -> Blueprint {
         limits: Limits::default(),
         edge: crate::http::edge::Settings::default(),
         sessions: None,
+        evidence: Evidence::default(),
     }
 }
 

@@ -159,9 +159,10 @@ impl Writer {
         let database = self.shared.database.load_full();
         let database = database.ok_or_else(|| StoreError::Failed("the store is being reopened".into()))?;
         let options = Options { acceptance, declared: true, ..self.options.clone() };
-        let prepared = prepare(&database, &options, &*self.shared.clock, random, audit);
+        let prepared = prepare(&database, &options, &*self.shared.clock, random, audit, &mut self.clerk);
         let Start { character, progress, standing } = prepared.map_err(|e| {
             // The word may be in the store and not with the witness: until it is given again, nothing is sure.
+            self.clerk.chain = None;
             let Life { character, .. } = **self.shared.life.load();
             self.shared.life.store(Arc::new(Life { character, standing: Standing::NotWhole }));
             StoreError::Failed(e.to_string())

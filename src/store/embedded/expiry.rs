@@ -102,6 +102,7 @@ impl Step<'_> {
         let now = self.expired_by;
         self.moment.now = now;
         self.make_up_for_the_clock(now)?;
+        self.trim_audit(now)?;
         let feed_ended = self.feed_left;
         let end = due_key(now, Due::Assertion([0xff; 16]));
         let mut passed = Vec::new();

@@ -150,13 +150,13 @@ impl Step<'_> {
 
     fn note_refusal(&mut self, p: Presentation, refusal: Refusal) -> Result<(), StoreError> {
         let now = self.moment.now;
-        if self.noted.refusals.get(&p.id).is_some_and(|at| now.since(*at) < REFUSALS_NOTED_EVERY) {
+        if self.clerk.noted.refusals.get(&p.id).is_some_and(|at| now.since(*at) < REFUSALS_NOTED_EVERY) {
             return Ok(());
         }
-        if self.noted.refusals.len() >= NOTED_CAP {
-            self.noted.refusals.clear();
+        if self.clerk.noted.refusals.len() >= NOTED_CAP {
+            self.clerk.noted.refusals.clear();
         }
-        self.noted.refusals.insert(p.id, now);
+        self.clerk.noted.refusals.insert(p.id, now);
         let cause = serde_json::to_value(refusal).ok().and_then(|v| v.as_str().map(Into::into));
         self.note(
             p.audit,

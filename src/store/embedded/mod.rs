@@ -21,23 +21,27 @@ use tokio::sync::{oneshot, watch};
 
 use self::{
     backing::Fenced,
+    clerk::{Clerk, Desk, Keep},
     start::{Start, prepare},
-    tables::{Noted, Step, failed},
+    tables::{Step, failed},
     witness::{Witness, sync_directory_of},
     writer::{Job, Life, Request, ServedClock, Shared, SweepClock, Writer, head_of, open_database},
 };
-use super::StoreError;
+use super::{Notary, StoreError};
 use crate::{
     clock::{Clock, Random},
     model::{audit::Draft, denial::Retention, family::Standing},
 };
 
+mod audit;
 mod backing;
 mod backup;
+mod clerk;
 mod clients;
 mod compact;
 mod declare;
 mod denials;
+mod evidence;
 mod expiry;
 mod families;
 mod feed;
@@ -135,7 +139,11 @@ impl EmbeddedStore {
             None => open()?,
         };
         let retention = options.retention;
-        let Start { character, progress, standing } = prepare(&database, &options, &*clock, random, &Draft::default())?;
+        let desk = Arc::new(Desk::default());
+        let keep = Keep { records: options.audit_cap, age: options.audit_age };
+        let mut clerk = Clerk::new(keep, desk.clone(), random);
+        let start = prepare(&database, &options, &*clock, random, &Draft::default(), &mut clerk)?;
+        let Start { character, progress, standing } = start;
         let longest_access = retention.access.max(character.older_until.since(clock.now()));
         let head = head_of(&database).map_err(|e| OpenError::Damaged(e.to_string()))?;
         let shared = Arc::new(Shared {
@@ -148,7 +156,7 @@ impl EmbeddedStore {
             on_sync_failure: options.on_sync_failure.clone(),
             cache: options.cache,
             quick_repair: options.quick_repair,
-            audit_cap: options.audit_cap,
+            desk,
             depth: AtomicUsize::new(0),
             clock,
         });
@@ -162,7 +170,7 @@ impl EmbeddedStore {
             options,
             witness,
             progress,
-            noted: Noted::default(),
+            clerk,
             unanswered: HashMap::new(),
             last_change: now,
             last_commit: now,
@@ -174,10 +182,21 @@ impl EmbeddedStore {
         Ok(Self { shared, retention, requests: Some(requests), writer: Some(writer), _lock: None })
     }
 
+    /// Whose word the head of the audit log has from here on. The first one stays.
+    pub fn employ(&self, notary: Arc<dyn Notary>) {
+        let _ = self.shared.desk.notary.set(notary);
+    }
+
     /// How many requests wait for the writer.
     #[must_use]
     pub fn queue_depth(&self) -> usize {
         self.shared.depth.load(Ordering::Relaxed)
+    }
+
+    /// This store, as opposed to any other.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.shared.character().id
     }
 
     /// Which life of the denylist's log this is.

@@ -1,6 +1,6 @@
 //! How to open the store, and why it does not open.
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{OnSyncFailure, tables::SCHEMA};
 use crate::model::denial::Retention;
@@ -34,6 +34,8 @@ pub struct Options {
     pub cache: usize,
     /// Audit records kept.
     pub audit_cap: u64,
+    /// How old they may become; up to an hour more until they are dropped.
+    pub audit_age: Option<Duration>,
     /// Reopening after a crash in constant time, at the price of dearer commits.
     pub quick_repair: bool,
     /// What to do when a sync fails: end the process, unless a test wants to look.
@@ -51,6 +53,7 @@ impl Options {
             declared: false,
             cache: 128 << 20,
             audit_cap: 1_000_000,
+            audit_age: None,
             quick_repair: true,
             on_sync_failure: Arc::new(|error| {
                 tracing::error!(%error, "fsync failed: nobody can know what is durable; the process ends");

@@ -81,11 +81,11 @@ impl Step<'_> {
         if let Some(standing) = self.standing_entry(&new)? {
             return Ok(standing);
         }
-        self.noted.singles.turn(self.moment.now, retention.access.saturating_add(LEEWAY_AND_MARGIN));
-        if self.noted.singles.count(subject) >= most {
+        self.clerk.noted.singles.turn(self.moment.now, retention.access.saturating_add(LEEWAY_AND_MARGIN));
+        if self.clerk.noted.singles.count(subject) >= most {
             return self.cut_tokens(subject, retention);
         }
-        self.noted.singles.add(subject);
+        self.clerk.noted.singles.add(subject);
         self.append(new)
     }
 

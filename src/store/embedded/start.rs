@@ -6,8 +6,9 @@ use redb::{Database, ReadableTable};
 
 use super::{
     Acceptance, OpenError, Options,
+    clerk::Clerk,
     import::UNDECLARED,
-    tables::{Character, Happened, META, Noted, Progress, SCHEMA, Step, decode, encode, failed},
+    tables::{Character, Happened, META, Progress, SCHEMA, Step, decode, encode, failed},
     witness::Witness,
 };
 use crate::{
@@ -34,6 +35,7 @@ pub(super) fn prepare(
     clock: &dyn Clock,
     random: &dyn Random,
     accepted_by: &Draft,
+    clerk: &mut Clerk,
 ) -> Result<Start, OpenError> {
     let damaged = |e: StoreError| OpenError::Damaged(e.to_string());
     let redb_damaged = |e: redb::Error| OpenError::Damaged(e.to_string());
@@ -44,13 +46,13 @@ pub(super) fn prepare(
             |name: &str| meta.get(name).map(|v| v.map(|b| b.value().to_vec())).map_err(|e| redb_damaged(e.into()));
         let fresh = stored("character")?.is_none();
         let undeclared = stored(UNDECLARED)?.is_some();
-        let (mut before_feed, mut before_open) = (fresh, false);
+        let (mut before_feed, mut before_chain) = (fresh, false);
         if let Some(schema) = stored("schema")? {
             let found = decode(&schema, "schema").map_err(damaged)?;
             if !(1..=SCHEMA).contains(&found) {
                 return Err(OpenError::Schema { found });
             }
-            (before_feed, before_open) = (found < 2, found < 3);
+            (before_feed, before_chain) = (found < 2, found < 3);
         }
         let access_millis = u64::try_from(options.retention.access.as_millis()).unwrap_or(u64::MAX);
         let session_millis = u64::try_from(options.retention.session.as_millis()).unwrap_or(u64::MAX);
@@ -109,19 +111,26 @@ pub(super) fn prepare(
             // count of commits would catch up with the witness's.
             return Ok(Start { character, progress, standing });
         }
+        let testified = witness.as_ref().filter(|_| !accept).map(|w| w.audit(character.id)).transpose();
+        let testified = testified.map_err(file)?.flatten();
         if let Some(witness) = witness.as_ref().filter(|_| !character.witnessed) {
             // From this commit on a missing witness is a contradiction, so there must be one before it. What it says is
             // true already.
-            witness.write(character.id, durable).map_err(file)?;
+            witness.write(character.id, durable, None).map_err(file)?;
             character.witnessed = true;
         }
-        let mut noted = Noted::default();
-        let mut step = Step::begin(&txn, character, moment, options.audit_cap, &mut noted).map_err(damaged)?;
+        let mut step = Step::begin(&txn, character, moment, clerk).map_err(damaged)?;
         if before_feed {
             step.lay_feed().map_err(damaged)?;
         }
-        if before_open {
+        if before_chain {
+            step.chain_older_records().map_err(damaged)?;
             step.lay_open().map_err(damaged)?;
+        }
+        step.examine_chain().map_err(damaged)?;
+        // The witness remembers the log, too, and lies where who can write the store cannot.
+        if let Some(why) = testified.map_or(Ok(None), |head| step.lacks(&head)).map_err(damaged)? {
+            step.tell_broken(why).map_err(damaged)?;
         }
         if accept {
             accept_loss(&mut step, options, accepted_by).map_err(damaged)?;
@@ -136,7 +145,7 @@ pub(super) fn prepare(
     // Durable: from here on the witness may say so.
     if let Some(witness) = witness {
         let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
-        witness.write(start.character.id, start.progress.commits).map_err(file)?;
+        witness.write(start.character.id, start.progress.commits, clerk.chain.as_ref()).map_err(file)?;
     }
     Ok(start)
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use redb::{Key, ReadableTable, Table, TableDefinition, Value, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::clerk::{Chain, Clerk, stored_chain};
 use super::singles::Singles;
 use crate::{
     model::{
         SessionId, SubjectRef, Timestamp,
-        audit::{Draft, Event, Outcome, Record},
+        audit::{Event, Outcome},
         family::{Generation, Lineage, Moment, Served},
     },
     store::{Family, StoreError},
@@ -75,9 +76,6 @@ pub(super) struct Progress {
     /// The latest instant that has been stamped into anything.
     pub(super) stamped: Timestamp,
 }
-
-/// How many old audit records make way for a new one, at most.
-const DROPPED_PER_RECORD: usize = 8;
 
 /// What changes rarely.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -165,8 +163,11 @@ pub(super) struct Step<'t> {
     pub(super) expired_by: Timestamp,
     pub(super) progress: Progress,
     pub(super) character: Character,
-    pub(super) audit_cap: u64,
-    pub(super) noted: &'t mut Noted,
+    /// The audit log's chain, as of the last record of this step.
+    pub(super) chain: Chain,
+    pub(super) clerk: &'t mut Clerk,
+    /// Whether the chain is signed again although it has not grown.
+    pub(super) signs: bool,
     pub(super) dirty: bool,
     /// How many entries have left the feed in this transaction.
     pub(super) feed_left: usize,
@@ -181,14 +182,14 @@ impl<'t> Step<'t> {
         txn: &'t WriteTransaction,
         character: Character,
         moment: Moment,
-        audit_cap: u64,
-        noted: &'t mut Noted,
+        clerk: &'t mut Clerk,
     ) -> Result<Self, StoreError> {
         let meta = txn.open_table(META).map_err(failed)?;
         let progress = match meta.get("progress").map_err(failed)? {
             Some(bytes) => decode(bytes.value(), "progress")?,
             None => Progress::default(),
         };
+        let chain = stored_chain(&meta)?;
         Ok(Self {
             meta,
             families: txn.open_table(FAMILIES).map_err(failed)?,
@@ -205,8 +206,9 @@ impl<'t> Step<'t> {
             expired_by: moment.now,
             progress,
             character,
-            audit_cap,
-            noted,
+            chain,
+            clerk,
+            signs: false,
             dirty: false,
             feed_left: 0,
             first_answer: None,
@@ -237,38 +239,10 @@ impl<'t> Step<'t> {
         Ok(())
     }
 
-    /// Appends an audit record. A full log drops its oldest: it never stops what it records.
-    pub(super) fn note(&mut self, draft: Draft, what: Happened) -> Result<(), StoreError> {
-        let last = self.audit.last().map_err(failed)?.map_or(0, |(k, _)| k.value());
-        let sequence = last + 1;
-        let record = Record {
-            sequence,
-            at: self.moment.now,
-            event: what.event,
-            outcome: what.outcome,
-            actor: draft.actor,
-            client: draft.client,
-            subject: draft.subject,
-            session: what.session,
-            generation: what.generation,
-            origin: draft.origin,
-            cause: what.cause,
-        };
-        self.audit.insert(sequence, &encode(&record)[..]).map_err(failed)?;
-        // More than one at a time: the cap may have been lowered since the last start.
-        for _ in 0..DROPPED_PER_RECORD {
-            let oldest = self.audit.first().map_err(failed)?.map_or(sequence, |(k, _)| k.value());
-            if sequence - oldest < self.audit_cap.max(1) {
-                break;
-            }
-            self.audit.remove(oldest).map_err(failed)?;
-        }
-        self.dirty = true;
-        Ok(())
-    }
-
     /// Writes how far the store has come. Called once, before the commit.
     pub(super) fn finish(mut self) -> Result<Progress, StoreError> {
+        self.seal_chain()?;
+        self.clerk.chain = self.clerk.chain.map(|_| self.chain);
         self.progress.commits += 1;
         self.progress.served = self.moment.served;
         self.meta.insert("progress", &encode(&self.progress)[..]).map_err(failed)?;

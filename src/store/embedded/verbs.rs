@@ -2,28 +2,26 @@
 
 use std::ops::Bound;
 
-use redb::{ReadableTable, TableError};
+use redb::TableError;
 
 use super::{
-    AUDIT_SCAN, EmbeddedStore,
+    EmbeddedStore,
     denials::{Hold, Index, look_up},
     feed::head_position,
     singles::Share,
-    tables::{
-        AUDIT, DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, decode_id, failed, family_of, subject_key,
-    },
+    tables::{DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, decode_id, failed, family_of, subject_key},
 };
 use crate::{
     model::{
         ClientId, SessionId, SubjectRef, Timestamp,
-        audit::{Draft, Event, Outcome, Record},
+        audit::{Draft, Event, Outcome},
         denial::{Bearer, Ends, Entry, Target},
         family::{Closure, Moment, Standing},
         feed::{Epoch, Mark},
     },
     store::{
-        Amended, AuditPage, AuditQuery, AuditStore, ClosedFamily, ClosedOthers, Denial, DenyStore, Family, FamilyStore,
-        LogPage, LogTail, Opened, Opening, Others, Page, Presentation, Presented, StoreError,
+        Amended, ClosedFamily, ClosedOthers, Denial, DenyStore, Family, FamilyStore, LogPage, LogTail, Opened, Opening,
+        Others, Page, Presentation, Presented, StoreError,
     },
 };
 
@@ -238,79 +236,4 @@ impl DenyStore for EmbeddedStore {
         })
         .await
     }
-}
-
-impl AuditStore for EmbeddedStore {
-    async fn record(
-        &self,
-        event: Event,
-        outcome: Outcome,
-        cause: Option<Box<str>>,
-        audit: Draft,
-    ) -> Result<(), StoreError> {
-        self.whole()?;
-        let happened = Happened { event, outcome, session: None, generation: None, cause };
-        self.step(move |step| step.note(audit, happened)).await
-    }
-
-    async fn audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
-        self.whole()?;
-        let mut page = AuditPage { records: Vec::new(), next: None };
-        let Some(log) = table(&self.read()?, AUDIT)? else { return Ok(page) };
-        let earliest = first_since(&log, query.since)?;
-        let (first, end) = match (query.newest_first, query.after) {
-            (false, after) => (earliest.max(after.saturating_add(1)), u64::MAX),
-            (true, 0) => (earliest, u64::MAX),
-            (true, before) => (earliest, before),
-        };
-        let range = log.range(first..end.max(first)).map_err(failed)?;
-        let range = if query.newest_first { Either::Backward(range.rev()) } else { Either::Forward(range) };
-        for (looked_at, item) in range.enumerate() {
-            let (sequence, bytes) = item.map_err(failed)?;
-            if page.records.len() == query.limit || looked_at == AUDIT_SCAN {
-                let place = sequence.value();
-                page.next = Some(if query.newest_first { place + 1 } else { place - 1 });
-                break;
-            }
-            let record: Record = decode(bytes.value(), "audit")?;
-            let matches = query.subject.as_ref().is_none_or(|s| record.subject.as_ref() == Some(s))
-                && query.session.is_none_or(|s| record.session == Some(s));
-            if matches {
-                page.records.push(record);
-            }
-        }
-        Ok(page)
-    }
-}
-
-/// The log in one of its two directions.
-enum Either<F, B> {
-    Forward(F),
-    Backward(B),
-}
-
-impl<T, F: Iterator<Item = T>, B: Iterator<Item = T>> Iterator for Either<F, B> {
-    type Item = T;
-    fn next(&mut self) -> Option<T> {
-        match self {
-            Self::Forward(range) => range.next(),
-            Self::Backward(range) => range.next(),
-        }
-    }
-}
-
-/// The first sequence whose record is not before `since`, by bisection: records are written in the order of time.
-fn first_since(log: &redb::ReadOnlyTable<u64, &'static [u8]>, since: Option<Timestamp>) -> Result<u64, StoreError> {
-    let (Some(since), Some(first), Some(last)) = (since, log.first().map_err(failed)?, log.last().map_err(failed)?)
-    else {
-        return Ok(0);
-    };
-    let (mut low, mut high) = (first.0.value(), last.0.value() + 1);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let row = log.get(middle).map_err(failed)?.ok_or(StoreError::Damaged("audit"))?;
-        let record: Record = decode(row.value(), "audit")?;
-        if record.at < since { low = middle + 1 } else { high = middle }
-    }
-    Ok(low)
 }

@@ -12,7 +12,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::family::Standing;
+use super::clerk::Chain;
+use crate::model::{chain::Head, family::Standing};
 
 /// What the file says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ struct Testimony {
     store: u128,
     /// How many commits it had made at least.
     commits: u64,
+    /// How far its audit log had come. Not in a file from before it was chained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    audit: Option<Head>,
 }
 
 #[derive(Debug)]
@@ -57,10 +61,15 @@ impl Witness {
         })
     }
 
+    /// How far it remembers the audit log of that store.
+    pub(super) fn audit(&self, store: u128) -> io::Result<Option<Head>> {
+        Ok(self.read()?.filter(|t| t.store == store).and_then(|t| t.audit))
+    }
+
     /// Remembers. Durable when it returns.
-    pub(super) fn write(&self, store: u128, commits: u64) -> io::Result<()> {
+    pub(super) fn write(&self, store: u128, commits: u64, audit: Option<&Chain>) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(directory_of(&self.path))?;
-        file.write_all(&serde_json::to_vec(&Testimony { store, commits })?)?;
+        file.write_all(&serde_json::to_vec(&Testimony { store, commits, audit: audit.map(|chain| chain.head) })?)?;
         file.as_file().sync_data()?;
         file.persist(&self.path).map_err(|e| e.error)?;
         sync_directory_of(&self.path)

@@ -17,11 +17,12 @@ use tokio::sync::watch;
 
 use super::{
     backing::{Backing, Fenced, OnSyncFailure},
+    clerk::{Clerk, Desk},
     declare::Declaration,
     expiry::{PER_BATCH, PER_JOB, WHEN_IDLE},
     feed::head_position,
     options::Options,
-    tables::{Character, META, Noted, Progress, Step, failed},
+    tables::{Character, META, Progress, Step, failed},
     verbs::table,
     witness::Witness,
 };
@@ -146,7 +147,7 @@ pub(super) struct Shared {
     pub(super) on_sync_failure: OnSyncFailure,
     pub(super) cache: usize,
     pub(super) quick_repair: bool,
-    pub(super) audit_cap: u64,
+    pub(super) desk: Arc<Desk>,
     pub(super) depth: std::sync::atomic::AtomicUsize,
 }
 
@@ -217,7 +218,7 @@ pub(super) struct Writer {
     pub(super) options: Options,
     pub(super) witness: Option<Witness>,
     pub(super) progress: Progress,
-    pub(super) noted: Noted,
+    pub(super) clerk: Clerk,
     /// Successors whose first answer did not leave as a 2xx, to be marked so by the next batch.
     pub(super) unanswered: HashMap<SessionId, Generation>,
     pub(super) last_change: Duration,
@@ -293,8 +294,11 @@ impl Writer {
         let must_write = !frozen && (last || self.heartbeat_due(mono));
         let sweep = if jobs.is_empty() { WHEN_IDLE } else { PER_BATCH + PER_JOB * jobs.len() };
         let sweep_now = shared.sweep_time();
-        let mut step = Step::begin(&txn, shared.character(), shared.moment(), shared.audit_cap, &mut self.noted)?;
+        let mut step = Step::begin(&txn, shared.character(), shared.moment(), &mut self.clerk)?;
         step.expired_by = sweep_now;
+        if !frozen {
+            step.examine_chain()?;
+        }
         for (id, head) in &self.unanswered {
             step.unanswered(*id, *head)?;
         }
@@ -314,7 +318,7 @@ impl Writer {
         if !frozen {
             step.expire(sweep)?;
         }
-        changed |= step.dirty || step.progress.stamped > stamped;
+        changed |= step.dirty || step.signs || step.progress.stamped > stamped;
         if frozen || (!changed && !must_write) {
             drop(step);
             self.unanswered.clear();
@@ -345,6 +349,8 @@ impl Writer {
     fn reopen(&mut self) {
         self.fence.store(true, Ordering::Release);
         self.shared.database.store(None);
+        // What another opening finds is examined as at the start.
+        self.clerk.chain = None;
         match open_database(&self.shared.bytes, &self.shared.on_sync_failure, self.shared.cache) {
             Ok((database, fence)) => {
                 self.fence = fence;
@@ -366,7 +372,8 @@ impl Writer {
             return;
         }
         self.last_testimony = mono;
-        if let Err(error) = witness.write(self.shared.character().id, self.progress.commits) {
+        let audit = self.clerk.chain.as_ref();
+        if let Err(error) = witness.write(self.shared.character().id, self.progress.commits, audit) {
             tracing::warn!(%error, "the witness file could not be written");
         }
     }

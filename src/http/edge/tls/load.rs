@@ -164,7 +164,8 @@ impl Texts {
             roots.add(root).map_err(|e| bad(&e))?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        verifier.allow_unauthenticated().build().map(|v| Some(v as _)).map_err(|e| bad(&e))
+        let verifier = if files.client_required { verifier } else { verifier.allow_unauthenticated() };
+        verifier.build().map(|v| Some(v as _)).map_err(|e| bad(&e))
     }
 }
 

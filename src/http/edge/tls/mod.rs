@@ -37,6 +37,8 @@ pub struct TlsFiles {
     pub client_certificates: bool,
     /// Roots that such a certificate must lead to. None: any will do, and is known by its hash.
     pub client_ca: Option<PathBuf>,
+    /// With authorities: whoever shows no such certificate may not connect at all.
+    pub client_required: bool,
 }
 
 /// SHA-256 of the certificate that the peer has proven to hold the key of (RFC 8705 §3.1).

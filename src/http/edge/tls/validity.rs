@@ -33,6 +33,8 @@ impl Validity {
     }
 }
 
+const NEVER: &str = "9999-12-30T00:00:00Z";
+
 /// What is left of a DER structure.
 struct Walk<'a>(&'a [u8]);
 
@@ -70,7 +72,9 @@ impl<'a> Walk<'a> {
         };
         let part = |at: usize| &rest[at..at + 2];
         let [year, month, day, hour, minute, second] = [0, 2, 4, 6, 8, 10].map(part);
-        Timestamp::from_rfc3339(&format!("{century}{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
+        let read = Timestamp::from_rfc3339(&format!("{century}{year}-{month}-{day}T{hour}:{minute}:{second}Z"));
+        // 99991231235959Z says "never" (RFC 5280 §4.1.2.5), which is later than our clocks count.
+        read.or_else(|| digits.starts_with("9999").then(|| Timestamp::from_rfc3339(NEVER)).flatten())
     }
 }
 
@@ -88,7 +92,8 @@ mod tests {
 
     #[test]
     fn the_validity_of_a_certificate_is_read() {
-        for year in [2049, 2050, 9999] {
+        assert_eq!(Validity::of(&certificate(9999)).unwrap().until.to_rfc3339(), "9999-12-30T00:00:00.000Z");
+        for year in [2049, 2050, 9998] {
             let read = Validity::of(&certificate(year)).unwrap();
             assert_eq!(read.from.to_rfc3339(), "2020-02-29T00:00:00.000Z");
             assert_eq!(read.until.to_rfc3339(), format!("{year}-12-31T00:00:00.000Z"));
