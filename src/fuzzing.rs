@@ -1,8 +1,11 @@
 //! Whatever comes from outside, as one function each that any bytes may be given to. `fuzz/` drives them with coverage,
 //! and here every kept input is tried again.
 
+/// Its name, and what takes the bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// What is fuzzed, by the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [Target; 8] = [
     ("token", crate::verifier::fuzz::token),
     ("header", crate::verifier::fuzz::header),
     ("claims", crate::verifier::fuzz::claims),

@@ -143,7 +143,7 @@ pub(crate) fn fuzz_configuration(bytes: &[u8]) {
             assert!(lives.access <= lives.absolute && lives.idle <= lives.absolute);
             let _ = (config.limits(), config.key_settings(), config.clients());
         }
-        Err(why) => assert!(!why.is_empty()),
+        Err(why) => assert!(!why.error.to_string().is_empty()),
     }
 }
 

@@ -122,6 +122,13 @@ impl Config {
             findings.note_at(&declared.at, client.check());
             let jwks = declared.leaves.get("jwks_file").map_or(&declared.at, |leaf| &leaf.origin);
             findings.note_at(jwks, client.jwks().map(drop));
+            if !client.certificate_sha256.is_empty() && !self.tls.client_certificates && self.tls.client_ca.is_none() {
+                findings.note_at(&declared.at, Err(format!(
+                    "client `{}` proves itself by a certificate, and nobody is asked for one; say client_certificates = \
+                     true in [tls]",
+                    client.id
+                )));
+            }
             if let Some(first) = seen.insert(&client.id, &declared.at) {
                 findings.note_at(
                     &declared.at,
@@ -147,10 +154,18 @@ impl ClientTable {
         if self.secret_sha256.len() > MAX_PROOFS {
             return Err(format!("client `{id}` has more than two secrets; two are enough to replace one by the other"));
         }
-        let proof = !self.secret_sha256.is_empty() || !self.keys.is_empty() || self.jwks_file.is_some();
+        if self.certificate_sha256.len() > MAX_PROOFS {
+            return Err(format!(
+                "client `{id}` has more than two certificates; two are enough to replace one by the other"
+            ));
+        }
+        let proof = !self.secret_sha256.is_empty()
+            || !self.keys.is_empty()
+            || !self.certificate_sha256.is_empty()
+            || self.jwks_file.is_some();
         if !proof && !self.permissions.is_empty() {
             return Err(format!(
-                "client `{id}` has permissions and neither `secret_sha256` nor `keys`: anyone could use them; give it a \
+                "client `{id}` has permissions and no `secret_sha256`, `keys` or `certificate_sha256`: anyone could use them; give it a \
                  secret (rescind client generate-secret), or take its permissions"
             ));
         }

@@ -73,6 +73,7 @@ impl Config {
     pub(crate) fn clients(&self) -> Result<Vec<Client>, String> {
         let client = |c: &super::ClientTable, jwks| Client {
             keys: c.keys.iter().map(|key| key.0.clone()).chain(jwks).collect(),
+            certificates: c.certificate_sha256.clone(),
             disabled: c.disabled,
             secrets: c.secret_sha256.iter().map(|w| w.0).collect(),
             permissions: c.permissions.clone(),

@@ -18,6 +18,8 @@ mod environment;
 mod file;
 pub(crate) mod layers;
 mod preset;
+#[cfg(test)]
+mod reference;
 pub(crate) mod schema;
 pub(crate) mod secret;
 mod tables;

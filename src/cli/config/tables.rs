@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Algorithm, Audience, ClientId, Scope, session::OnFull},
-    service::{ClientKey, Permission, SecretHash},
+    service::{CertificateHash, ClientKey, Permission, SecretHash},
 };
 
 settings! {
@@ -121,12 +121,15 @@ settings! {
         /// Its name: 1 to 128 visible ASCII characters.
         pub(crate) id: ClientId = required("\"login\"").reloads();
         /// SHA-256 of its secrets in hexadecimal, two at most, so that one can be replaced by the other. A client
-        /// with neither secret nor key is public.
+        /// with neither secret, key nor certificate is public.
         pub(crate) secret_sha256: Vec<Written<SecretHash>> = default("[]").reloads();
         /// Its public keys, Ed25519, as JWK tables, two at most: it proves itself by `private_key_jwt` (RFC 7523).
         pub(crate) keys: Vec<ClientKey> = default("[]").reloads();
         /// Or a file with a JWK set of them.
         pub(crate) jwks_file: Option<PathBuf> = unset("none", "\"login.jwks.json\"").path().reloads();
+        /// SHA-256 of its certificates, two at most, as `openssl x509 -noout -fingerprint -sha256` prints it: it proves
+        /// itself by mutual TLS (RFC 8705), where `tls.client_certificates` is set.
+        pub(crate) certificate_sha256: Vec<CertificateHash> = default("[]").reloads();
         /// What it may do.
         pub(crate) permissions: BTreeSet<Permission> = default("[]").reloads();
         /// What its tokens, and those of sessions that it opens, may allow at most.

@@ -29,7 +29,7 @@ impl Step<'_> {
         self.dirty = true;
         let what = Happened { event, outcome: Outcome::Done, session: None, generation: None, cause };
         self.note(audit, what)?;
-        let entry = denial.map(|denial| self.deny(denial, None, retention)).transpose()?.flatten();
+        let entry = denial.map(|denial| self.deny(denial, retention)).transpose()?.flatten();
         Ok(BookChanged::Done(entry.map(Box::new)))
     }
 
