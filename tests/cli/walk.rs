@@ -69,7 +69,12 @@ const FILE: [Mistake; 12] = [
     mistake("not text", |d, _| fs::write(d.join("rescind.toml"), [0xff, 0xfe]).unwrap(), 2, &["cannot read", "UTF-8"]),
     mistake("too long", |d, _| edit(d, |t| t + &"#\n".repeat(3 << 20)), 2, &["longer than 4 MiB", "right file?"]),
     mistake("no TOML", |d, _| edit(d, |t| t + "\nlisten: here\n"), 2, &["rescind.toml:"]),
-    mistake("a table twice", |d, _| edit(d, |t| t + "\n[limits]\n"), 2, &["rescind.toml:", "stands further up already"]),
+    mistake(
+        "a table twice",
+        |d, _| edit(d, |t| t + "\n[limits]\n"),
+        2,
+        &["rescind.toml:", "stands further up already"],
+    ),
     mistake(
         "an unknown key",
         |d, _| edit(d, |t| format!("limts = 1\n{t}")),
