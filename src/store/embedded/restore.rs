@@ -15,6 +15,7 @@ use redb::{ReadableDatabase, ReadableTable};
 use super::{
     Backing, BackupError, EmbeddedStore, Fenced, FileBacking, Head, OpenError, Options, Summary,
     import::import,
+    audit::row_of,
     tables::{AUDIT, Character, LOG, META, decode},
     verbs::table,
     witness::sync_directory_of,
@@ -23,7 +24,7 @@ use crate::{
     clock::{Clock, Random},
     model::{
         Timestamp,
-        audit::{Event, Record},
+        audit::Event,
     },
 };
 
@@ -211,7 +212,7 @@ fn lost(old: &File, head: &Head) -> Option<Lost> {
     }
     if let Some(log) = table(&transaction, AUDIT).ok()? {
         for row in log.iter().ok()?.rev() {
-            let record: Record = decode(row.ok()?.1.value(), "audit").ok()?;
+            let record = row_of(row.ok()?.1.value()).ok()?.record;
             if record.at <= head.taken_at {
                 break;
             }
