@@ -14,18 +14,15 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::{
     Backing, BackupError, EmbeddedStore, Fenced, FileBacking, Head, OpenError, Options, Summary,
-    import::import,
     audit::row_of,
+    import::import,
     tables::{AUDIT, Character, LOG, META, decode},
     verbs::table,
     witness::sync_directory_of,
 };
 use crate::{
     clock::{Clock, Random},
-    model::{
-        Timestamp,
-        audit::Event,
-    },
+    model::{Timestamp, audit::Event},
 };
 
 /// Why a backup was not put in the store's place. The store is as it was.
