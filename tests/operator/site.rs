@@ -155,12 +155,11 @@ fn add_clients(dir: &Path) {
     let made: Value = serde_json::from_str(&made.stdout).unwrap_or_else(|e| panic!("{e}: {}", made.stderr));
     let tables = format!(
         "[[clients]]\nid = \"login\"\nsecret_sha256 = [\"{}\"]\npermissions = [\"sessions:open\"]\n\
-         scope = \"orders:read\"\naudience = [\"api\"]\n\n[[clients]]\nid = \"app\"\n\n\
-         [proxies]\ntrusted = [\"127.0.0.0/8\"]\n",
+         scope = \"orders:read\"\naudience = [\"api\"]\n\n[[clients]]\nid = \"app\"\n",
         made["secret_sha256"].as_str().unwrap()
     );
     let file = dir.join("node/rescind.toml");
-    let text = fs::read_to_string(&file).unwrap() + "\n" + &tables;
+    let text = edit(&file, "# trusted = []", "trusted = [\"127.0.0.0/8\"]") + "\n" + &tables;
     fs::write(&file, text).unwrap();
 }
 
