@@ -90,7 +90,7 @@ pub(super) fn secret(client: &str, file: Option<&Path>) -> Result<Zeroizing<Stri
         (None, Err(std::env::VarError::NotPresent)) => Zeroizing::default(),
         (None, Err(std::env::VarError::NotUnicode(_))) => return Err(Failure::usage(format!("{SECRET} is not UTF-8"))),
     };
-    match (text.trim(), file) {
+    match (alone(&text), file) {
         ("", Some(file)) => Err(Failure::usage(format!("--client-secret-file {}: is empty", file.display()))),
         ("", None) => Err(Failure::usage(format!(
             "no secret for client `{}`: name a file with --client-secret-file, or set {SECRET}",
@@ -101,6 +101,11 @@ pub(super) fn secret(client: &str, file: Option<&Path>) -> Result<Zeroizing<Stri
         }
         (secret, _) => Ok(Zeroizing::new(secret.to_owned())),
     }
+}
+
+/// The secret out of what `rescind init --secret-file` has written, which names the client as well.
+fn alone(text: &str) -> &str {
+    text.lines().find_map(|line| line.strip_prefix("client_secret=")).unwrap_or(text).trim()
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {

@@ -284,7 +284,7 @@ fn a_tail_ends_when_its_reader_has_gone_and_the_log_is_quiet() {
     let mut command = desk.command();
     let mut tail = Server::start(command.args(["audit", "tail", "--follow"]));
     assert!(tail.line().contains("session_opened"));
-    tail.stop_listening();
+    tail.stop_reading();
     assert_eq!(tail.exit_code(), 0);
 }
 

@@ -90,7 +90,7 @@ impl Server {
     pub fn terminate(&self) {
         self.send(rustix::process::Signal::TERM);
     }
-    pub fn hang_up(&self) {
+    pub fn sighup(&self) {
         self.send(rustix::process::Signal::HUP);
     }
     fn send(&self, signal: rustix::process::Signal) {
@@ -98,7 +98,7 @@ impl Server {
         rustix::process::kill_process(pid, signal).unwrap();
     }
     /// Wants to hear nothing more.
-    pub fn stop_listening(&mut self) {
+    pub fn stop_reading(&mut self) {
         self.stdout = None;
     }
     /// How it ends by itself.

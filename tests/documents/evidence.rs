@@ -47,7 +47,7 @@ fn is_test(above: &[&str]) -> bool {
     let attributes: Vec<&str> =
         above.iter().rev().take_while(|line| !line.is_empty() && **line != "}").copied().collect();
     let has = |what: &str| attributes.iter().any(|line| line.starts_with(what));
-    (has("#[test]") || has("#[tokio::test") || has("#[rstest]") || has("#[apply")) && !has("#[ignore")
+    (has("#[test]") || has("#[tokio::test") || has("#[rstest") || has("#[apply")) && !has("#[ignore")
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn leaked_client_secret(book: &mut Runbook) {
     let said = book.paste("A leaked client secret", &[("CLIENT", "login")]);
     assert!(said.contains("\"event\":\"session_opened\"") && said.trim_end().ends_with("refused: 4"), "{said}");
     fs::rename(book.site.path("new.secret"), book.site.path("login.secret")).unwrap();
-    assert_eq!(book.site.run("operator", &["client", "enable", "login", "--yes"]).code, 0);
+    assert_eq!(book.site.run("operator", &["client", "enable", "login"]).code, 0);
     log_in(&book.site, "alice", "after the new secret");
 }
 
@@ -82,9 +82,16 @@ fn leaked_signing_key(book: &mut Runbook) {
 fn leaked_keys_directory(book: &mut Runbook) {
     let opened = log_in(&book.site, "dave", "watch");
     book.paste("The keys directory", &[]);
-    assert_eq!(refreshed(&book.site, &opened).as_deref(), Some("invalid_grant"), "everyone is logged out");
+    assert_eq!(
+        refreshed(&book.site, &opened).as_deref(),
+        Some("temporarily_unavailable"),
+        "its key is not there any more"
+    );
     assert!(!introspected(&book.site, &opened));
     assert!(book.site.path("audit-of-incident-42.jsonl").metadata().unwrap().len() > 1000, "the evidence is kept");
+    // The secret that was replaced at run time is gone with the store; the configured one holds again.
+    assert_eq!(book.site.run("login", &["session", "list", "dave"]).code, 4);
+    fs::copy(book.site.path("old.secret"), book.site.path("login.secret")).unwrap();
     assert!(introspected(&book.site, &log_in(&book.site, "dave", "again")));
 }
 
@@ -114,10 +121,12 @@ impl Runbook {
 
     /// In the shell of an operator of this site: its paths and its address instead of the documents'.
     fn bash(&self, lines: &str, variables: &[(&str, &str)], place: &str) -> String {
+        let node = format!("{}/", self.site.path("node").display());
         let here = lines
             .replace("https://issuer.example", &self.site.issuer)
-            .replace("/etc/rescind/operator.secret", "operator.secret")
-            .replace("/etc/rescind/", &format!("{}/", self.site.path("node").display()));
+            .replace("/root/rescind-operator", "operator.secret")
+            .replace("/etc/rescind/", &node)
+            .replace("/var/lib/rescind/", &node);
         let bin = Path::new(env!("CARGO_BIN_EXE_rescind")).parent().unwrap();
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         let mut bash = Command::new("bash");

@@ -40,6 +40,7 @@ impl Site {
         init(dir.path(), &issuer, &listen, &operations);
         add_clients(dir.path());
         change(&dir.path().join("node/rescind.toml"));
+        check(dir.path());
         authority(dir.path(), &front);
         let nginx = nginx(dir.path(), &front, &listen);
         let mut site = Self { dir, issuer, operations: format!("http://{operations}"), nginx, service: None };
@@ -102,7 +103,8 @@ impl Site {
     }
 
     pub fn secret(&self, client: &str) -> String {
-        fs::read_to_string(self.path(&format!("{client}.secret"))).unwrap()
+        let text = fs::read_to_string(self.path(&format!("{client}.secret"))).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("client_secret=")).unwrap_or(&text).to_owned()
     }
 }
 
@@ -141,35 +143,38 @@ fn addresses() -> [String; 3] {
 fn init(dir: &Path, issuer: &str, listen: &str, operations: &str) {
     let mut command = rescind();
     command.arg("init").arg(dir.join("node")).args(["--issuer", issuer, "--listen", listen]);
-    let made = end_of(command.args(["--operations-listen", operations]), "");
+    command.args(["--operations-listen", operations, "--secret-file"]).arg(dir.join("operator.secret"));
+    let made = end_of(&mut command, "");
     assert_eq!(made.code, 0, "{}", made.stderr);
-    let secret = made.stdout.lines().find_map(|line| line.strip_prefix("client_secret=")).unwrap();
-    keep(dir, "operator", secret);
-}
-
-/// A file that only its owner can read, as the command line insists.
-fn keep(dir: &Path, client: &str, secret: &str) {
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = dir.join(format!("{client}.secret"));
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    std::io::Write::write_all(&mut file.unwrap(), secret.as_bytes()).unwrap();
 }
 
 /// A login application, and the app that its people use. nginx is on this machine, so its word about addresses is taken.
 fn add_clients(dir: &Path) {
-    let shell = "SECRET=$(openssl rand -hex 32); echo $SECRET; printf %s \"$SECRET\" | sha256sum";
-    let made = end_of(Command::new("bash").args(["-euc", shell]), "");
-    let (secret, hash) = made.stdout.split_once('\n').unwrap();
-    keep(dir, "login", secret);
+    let secret = dir.join("login.secret");
+    let made = end_of(rescind().args(["client", "generate-secret", "--json", "--secret-file"]).arg(&secret), "");
+    let made: Value = serde_json::from_str(&made.stdout).unwrap_or_else(|e| panic!("{e}: {}", made.stderr));
     let tables = format!(
         "[[clients]]\nid = \"login\"\nsecret_sha256 = [\"{}\"]\npermissions = [\"sessions:open\"]\n\
-         scope = \"orders:read\"\naudience = [\"api\"]\n\n[[clients]]\nid = \"app\"\n\n\
-         [proxies]\ntrusted = [\"127.0.0.0/8\"]\n",
-        &hash[..64]
+         scope = \"orders:read\"\naudience = [\"api\"]\n\n[[clients]]\nid = \"app\"\n",
+        made["secret_sha256"].as_str().unwrap()
     );
     let file = dir.join("node/rescind.toml");
-    let text = fs::read_to_string(&file).unwrap() + "\n" + &tables;
+    let text = edit(&file, "# trusted = []", "trusted = [\"127.0.0.0/8\"]") + "\n" + &tables;
     fs::write(&file, text).unwrap();
+}
+
+/// Nothing is wrong with it, and both clients are in it.
+fn check(dir: &Path) {
+    let config = |what| {
+        let mut command = rescind();
+        command.args(["config", what, "--json", "--config"]).arg(dir.join("node/rescind.toml"));
+        let ended = end_of(&mut command, "");
+        assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+        ended.stdout
+    };
+    config("check");
+    let shown = config("print");
+    assert!(shown.contains("\"login\"") && shown.contains("\"app\""), "{shown}");
 }
 
 /// An authority, and a certificate of it for nginx.

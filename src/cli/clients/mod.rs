@@ -188,7 +188,7 @@ async fn disable(args: DisableArgs) -> Result<Exit, Failure> {
     if done["revocation"].is_null() {
         tell("Refused from now on. Access tokens that it has go on to their end; --end-sessions ends them.");
     } else {
-        super::output::members(effect::effect(&done["revocation"]["effect"]));
+        members(effect::effect(&done["revocation"]["effect"]));
     }
     Ok(Exit::Yes)
 }

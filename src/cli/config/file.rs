@@ -58,11 +58,20 @@ impl Text {
             Ok(root) => reader.root(root.into_inner(), &mut tree),
             Err(e) => {
                 let place = reader.origin(e.span().map_or(0, |span| span.start));
-                reader.problems.push(Problem::at(place, e.message().replace('\n', "; ")));
+                reader.problems.push(Problem::at(place, mended(e.message())));
             }
         }
         tree
     }
+}
+
+/// The parser's complaint, with what to do about the one that an added table meets.
+fn mended(said: &str) -> String {
+    let said = said.replace('\n', "; ");
+    if said == "duplicate key" {
+        return "this table or setting stands further up already; write it there, once".into();
+    }
+    said
 }
 
 type Name<'i> = Spanned<std::borrow::Cow<'i, str>>;
