@@ -83,7 +83,7 @@ const FILE: [Mistake; 12] = [
     ),
     mistake(
         "a table as a value",
-        |d, _| edit(d, |t| format!("rates = 5\n{t}")),
+        |d, _| edit(d, |t| format!("rates = 5\n{}", t.replace("\n[rates]\n", "\n"))),
         2,
         &["rescind.toml:1", "write [rates]"],
     ),

@@ -11,13 +11,8 @@ const HEAD: &str = "\
 # Configuration of `rescind serve`. Paths are relative to this file; durations are 500ms, 3s, 5m, 12h or 14d, sizes
 # 16KiB, 128MiB or 1GiB. Unknown keys are refused. What is commented out shows the default, or an example where there is
 # none. Each setting can also be given in the environment: body in [limits] as RESCIND_LIMITS__BODY.
-# What stands in a table needs the line with the table's name, too.
 # `rescind config check` tells what is wrong, `rescind config print` what holds; SIGHUP reloads the clients.
 ";
-
-/// Tables that every configuration has. The others are offered: their header is commented out, too, so that who copies one
-/// from a page to the end of the file has it once.
-const STANDING: [&str; 5] = ["store", "keys", "lifetimes", "sessions", "limits"];
 
 const EXAMPLE_CLIENTS: &str = "\
 # A login application, which opens sessions, and the public client that will refresh them:
@@ -39,8 +34,7 @@ pub(crate) fn render(values: &[(&str, String)], client: &[(&str, String)]) -> St
         out.push('\n');
         comment(&mut out, section.about);
         if !section.name.is_empty() {
-            let offered = if STANDING.contains(&section.name) { "" } else { "# " };
-            let _ = writeln!(out, "{offered}[{}]", section.name);
+            let _ = writeln!(out, "[{}]", section.name);
         }
         for key in section.keys {
             let name = super::schema::dotted(section.name, key.name);
@@ -113,7 +107,7 @@ mod tests {
     fn every_line_that_is_commented_out_may_stand() {
         let (settings, clients) = text().split_once("\n# Clients").map(|(s, c)| (s.to_owned(), c.to_owned())).unwrap();
         let mut shown = 0;
-        let is_table = |l: &str| Config::SECTIONS.iter().any(|s| l == format!("# [{}]", s.name));
+
         let is_setting = |l: &&str| l.split(' ').nth(1) == Some("=") && !l.starts_with('`');
         let spell = |line: &str| match line.strip_prefix("# ").filter(is_setting) {
             // A shorter life than the default would need others to be shorter, too.
@@ -121,7 +115,7 @@ mod tests {
                 shown += 1;
                 setting.to_owned()
             }
-            _ if is_table(line) => line[2..].to_owned(),
+
             _ => line.to_owned(),
         };
         let spelt: Vec<String> = settings.lines().map(spell).collect();
