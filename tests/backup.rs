@@ -171,7 +171,7 @@ async fn a_store_that_was_much_larger_gives_its_room_back() {
     let path = temp.path().join("store");
     let clock = Arc::new(ManualClock::new(START));
     let mut store = at(&path, &clock);
-    let long = std::env::var_os("RESCIND_LONG").is_some();
+    let long = std::env::var_os("LONG_TESTS").is_some();
     for _ in 0..if long { 200 } else { 20 } {
         let opened = (0..250).map(|n| open(&store, subject(n)));
         futures(opened).await;

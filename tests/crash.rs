@@ -142,7 +142,7 @@ async fn crash_50_kills_under_load_lose_nothing_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store.redb");
     let acknowledged = Arc::new(AtomicUsize::new(0));
-    let kills = if std::env::var_os("RESCIND_LONG").is_some() { 200 } else { 50 };
+    let kills = if std::env::var_os("LONG_TESTS").is_some() { 200 } else { 50 };
     let mut untouched = Vec::new();
     let mut held: Vec<Vec<Held>> = vec![Vec::new(); 8];
     for kill in 0..kills {

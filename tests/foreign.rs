@@ -84,7 +84,7 @@ fn foreign_migration_from_flask_jwt_extended_oauth_and_cookies_runs_as_the_guide
 
 #[test]
 fn foreign_schemathesis_finds_no_difference_between_the_routes_and_their_description() {
-    let long = std::env::var_os("RESCIND_LONG").is_some();
+    let long = std::env::var_os("LONG_TESTS").is_some();
     Server::start("schemathesis").passes("python", &["openapi.py"], if long { 1500 } else { 240 });
 }
 

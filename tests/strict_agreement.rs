@@ -168,7 +168,7 @@ fn on_keys_and_signatures_of_mixed_order() {
 
 #[test]
 fn on_random_signatures_and_what_becomes_of_them() {
-    let (cases, threads) = match std::env::var_os("RESCIND_LONG") {
+    let (cases, threads) = match std::env::var_os("LONG_TESTS") {
         Some(_) => (10_000_000, thread::available_parallelism().map_or(1, NonZero::get) as u64),
         None => (20_000, 1),
     };

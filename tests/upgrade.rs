@@ -202,7 +202,7 @@ async fn a_store_of_a_newer_layout_is_refused_and_left_alone() {
 #[test]
 fn tokens_of_the_program_before_are_good_after_the_upgrade() {
     let Some(previous) = std::env::var_os("RESCIND_PREVIOUS") else {
-        assert!(std::env::var_os("RESCIND_LONG").is_none(), "tests/run --long names the program before");
+        assert!(std::env::var_os("LONG_TESTS").is_none(), "tests/run --long names the program before");
         return;
     };
     let temp = tempfile::tempdir().unwrap();

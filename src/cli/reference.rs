@@ -1,4 +1,4 @@
-//! `docs/reference/command-line.md`, from the command line itself. `RESCIND_BLESS=1` writes it anew.
+//! `docs/reference/command-line.md`, from the command line itself. `BLESS=1` writes it anew.
 
 use std::{env, fs, path::Path};
 
@@ -25,12 +25,12 @@ ever an argument: arguments are public. What cannot be undone asks on a terminal
 /// Compares a generated page with the one that is kept, or writes it.
 pub(crate) fn keep_in_step(page: &str, generated: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference").join(page);
-    if env::var_os("RESCIND_BLESS").is_some() {
+    if env::var_os("BLESS").is_some() {
         fs::create_dir_all(path.parent().expect("a page lies in a directory")).unwrap();
         fs::write(&path, generated).unwrap();
     }
     let kept = fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == generated, "{page} is not what the program says; RESCIND_BLESS=1 cargo test --lib writes it anew");
+    assert!(kept == generated, "{page} is not what the program says; BLESS=1 cargo test --lib writes it anew");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `docs/reference/api.md`, from the description that `/openapi.json` serves. `RESCIND_BLESS=1` writes it anew.
+//! `docs/reference/api.md`, from the description that `/openapi.json` serves. `BLESS=1` writes it anew.
 
 use serde_json::{Map, Value};
 use utoipa::OpenApi;

@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn tokens_by_the_million_are_kept_apart_in_bounded_room() {
         const CAPACITY: usize = 16_386;
-        let tokens = if std::env::var_os("RESCIND_LONG").is_some() { 2_000_000 } else { 200_000 };
+        let tokens = if std::env::var_os("LONG_TESTS").is_some() { 2_000_000 } else { 200_000 };
         let (seen, alive) = (Seen::new(CAPACITY), Arc::new(()));
         for n in 0..tokens {
             assert!(seen.get(&token(n)).is_none());

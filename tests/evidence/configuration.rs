@@ -6,7 +6,7 @@ use super::receiver::SECRET;
 
 fn rescind(args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
-    let output = command.args(args).env_remove("RESCIND_BLESS").output().unwrap();
+    let output = command.args(args).env_remove("BLESS").output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }

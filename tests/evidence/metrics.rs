@@ -72,7 +72,7 @@ fn served() -> BTreeMap<String, Metric> {
     let node = dir.path().join("node");
     let rescind = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
-        command.env_remove("RESCIND_BLESS");
+        command.env_remove("BLESS");
         command
     };
     assert!(rescind().arg("init").arg(&node).output().unwrap().status.success());
@@ -136,11 +136,11 @@ fn page(all: &BTreeMap<String, Metric>) -> String {
 async fn the_page_of_metrics_is_what_the_service_tells() {
     let file = root("docs/reference/metrics.md");
     let page = page(&live().await);
-    if std::env::var_os("RESCIND_BLESS").is_some() {
+    if std::env::var_os("BLESS").is_some() {
         fs::write(&file, &page).unwrap();
     }
     let kept = fs::read_to_string(&file).unwrap_or_default();
-    assert!(kept == page, "docs/reference/metrics.md is out of date: run with RESCIND_BLESS=1\n{page}");
+    assert!(kept == page, "docs/reference/metrics.md is out of date: run with BLESS=1\n{page}");
 }
 
 /// Names in an expression that must be ours, with the values that labels are compared with.

@@ -56,7 +56,7 @@ fn the_build_sees_the_sources_and_nothing_else() {
 /// As the image would have it: another root, read-only but for the state, and a user without a name in any directory.
 #[test]
 fn without_its_c_library_it_runs_in_an_empty_root() {
-    if std::env::var_os("RESCIND_LONG").is_none() || !["unshare", "chroot", "ip"].into_iter().all(there_is) {
+    if std::env::var_os("LONG_TESTS").is_none() || !["unshare", "chroot", "ip"].into_iter().all(there_is) {
         println!("not run: compiles the program anew, minutes (tests/run --long)");
         return;
     }

@@ -1,4 +1,4 @@
-//! `docs/reference/configuration.md`, from the declarations. `RESCIND_BLESS=1` writes it anew.
+//! `docs/reference/configuration.md`, from the declarations. `BLESS=1` writes it anew.
 
 use std::fmt::Write;
 

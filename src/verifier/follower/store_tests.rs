@@ -188,7 +188,7 @@ async fn play(seed: u64, rounds: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_read_to_the_end_knows_all_that_is_alive() {
-    let games = if std::env::var_os("RESCIND_LONG").is_some() { 60 } else { 3 };
+    let games = if std::env::var_os("LONG_TESTS").is_some() { 60 } else { 3 };
     for seed in 0..games {
         println!("seed {seed}");
         play(seed, 60).await;
