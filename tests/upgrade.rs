@@ -197,11 +197,11 @@ async fn a_store_of_a_newer_layout_is_refused_and_left_alone() {
     assert_eq!(schema(&fs::read(&path).unwrap()), 99);
 }
 
-/// The program before this one wrote store, keys and refresh tokens; this one takes over. RESCIND_PREVIOUS names that
+/// The program before this one wrote store, keys and refresh tokens; this one takes over. PREVIOUS_PROGRAM names that
 /// program: `tests/run --long` builds it.
 #[test]
 fn tokens_of_the_program_before_are_good_after_the_upgrade() {
-    let Some(previous) = std::env::var_os("RESCIND_PREVIOUS") else {
+    let Some(previous) = std::env::var_os("PREVIOUS_PROGRAM") else {
         assert!(std::env::var_os("LONG_TESTS").is_none(), "tests/run --long names the program before");
         return;
     };

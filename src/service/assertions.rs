@@ -1,6 +1,6 @@
 //! Client authentication: a name alone, a secret, a certificate (RFC 8705), or an assertion that the client signed (RFC
-//! 7523). Who fails is told
-//! no more than that, unless it has proven itself to be the client: then it hears what is wrong with its assertion.
+//! 7523). Who fails is told no more than that, unless it has proven itself to be the client: then it hears what is wrong
+//! with its assertion.
 
 use std::time::Duration;
 
