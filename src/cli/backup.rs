@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{IsTerminal, Write},
+    io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,16 +10,12 @@ use std::{
 use reqwest::Method;
 use serde::Serialize;
 
-use super::{Exit, Failure, OrExit, remote::Server, say, tell};
-use crate::{
-    clock::{Clock, SystemClock},
-    store::embedded::{Head, Summary, check},
-};
+use super::{Exit, Failure, OrExit, progress::Progress, remote::Server, say, tell};
+use crate::store::embedded::{Head, Summary, check};
 
 /// A backup of any size may take its time, as long as it goes on.
 const WHOLE_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 const NEXT_PIECE: Duration = Duration::from_secs(60);
-const SHOWN_EVERY: Duration = Duration::from_secs(1);
 
 /// Fetch a copy of the store of a running service: consistent, while it goes on serving.
 ///
@@ -75,21 +71,14 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
 }
 
 async fn fetch(mut answer: reqwest::Response, file: &mut File) -> Result<(), Failure> {
-    let (clock, people) = (SystemClock::default(), std::io::stderr().is_terminal());
-    let (mut bytes, mut shown) = (0_u64, Duration::ZERO);
+    let (mut bytes, mut progress) = (0_u64, Progress::new());
     let broke_off = "the backup broke off; nothing was written";
     loop {
         let piece = tokio::time::timeout(NEXT_PIECE, answer.chunk()).await.or_exit(Exit::CannotTell, broke_off)?;
         let Some(piece) = piece.or_exit(Exit::CannotTell, broke_off)? else { break };
         file.write_all(&piece).or_exit(Exit::CannotTell, "the backup cannot be written")?;
         bytes += piece.len() as u64;
-        if people && clock.monotonic() >= shown + SHOWN_EVERY {
-            shown = clock.monotonic();
-            let _ = write!(std::io::stderr(), "\r{} so far", in_words(bytes));
-        }
-    }
-    if people && shown > Duration::ZERO {
-        tell("");
+        progress.tell(in_words(bytes));
     }
     Ok(())
 }

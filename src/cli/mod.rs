@@ -37,6 +37,7 @@ mod otlp;
 mod output;
 mod owner;
 mod probe;
+mod progress;
 #[cfg(test)]
 pub(crate) mod reference;
 mod reload;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    cli::{Exit, Failure, OrExit, remote::Remote},
+    cli::{Exit, Failure, OrExit, progress::Progress, remote::Remote},
     model::{
         JwkSet, Kid,
         chain::{Line, Statement},
@@ -32,11 +32,13 @@ pub(super) struct Pages<'r> {
     filter: Vec<(&'static str, String)>,
     after: Option<u64>,
     ended: bool,
+    read: usize,
+    progress: Progress,
 }
 
 impl<'r> Pages<'r> {
     pub(super) fn new(remote: &'r Remote, filter: Vec<(&'static str, String)>, after: u64) -> Self {
-        Self { remote, filter, after: Some(after), ended: false }
+        Self { remote, filter, after: Some(after), ended: false, read: 0, progress: Progress::new() }
     }
 
     /// The next page; none at the end. A page may be empty and not be the last.
@@ -54,6 +56,8 @@ impl<'r> Pages<'r> {
             Some(next) => self.after = Some(next),
             None => self.ended = true,
         }
+        self.read += lines.len();
+        self.progress.tell(format_args!("{} records", self.read));
         Ok(Some(lines))
     }
 
