@@ -21,4 +21,5 @@ mod cli {
     pub mod token;
     pub mod transcripts;
     pub mod verifier;
+    pub mod walk;
 }

@@ -410,7 +410,8 @@ impl Node {
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
         let file = place.path("node/rescind.toml");
         let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, format!("{text}\n{table}\n")).unwrap();
+        assert!(text.contains("\n[tls]\n"), "{text}");
+        fs::write(&file, text.replacen("\n[tls]\n", &format!("\n{table}\n"), 1)).unwrap();
         Self { place, file, base: format!("https://{listen}"), running: None }
     }
 

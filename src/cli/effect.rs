@@ -31,7 +31,7 @@ pub(super) fn sentence(impact: &Value) -> String {
     format!("This would end {sessions} and refuse {tokens}; concerned: {subjects}.")
 }
 
-/// From when on it holds, for whom: names and values.
+/// From when on something holds, for whom: names and values.
 pub(super) fn effect(told: &Value) -> [(&'static str, String); 3] {
     let without = match told["without_feed_from"].as_str() {
         Some(_) => format!("{}, when the last access token has expired", when(&told["without_feed_from"])),

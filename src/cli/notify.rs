@@ -27,6 +27,19 @@ impl Notify {
         self.tell(&format!("READY=1\n{}", one_line(status)));
     }
 
+    /// The configuration is being read again, until [`Self::reloaded`].
+    pub(super) fn reloading(&self) {
+        // By the clock of systemd, which tells this reload from an earlier one.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// It has been read; requests were answered all the while.
+    pub(super) fn reloaded(&self, outcome: &str) {
+        self.ready(&format!("serving; reload of the configuration: {outcome}"));
+    }
+
     /// No new work is begun.
     pub(super) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=finishing what has begun");

@@ -9,10 +9,13 @@ use prometheus_client::{
 };
 use tokio::{signal::unix::Signal, sync::watch, task::spawn_blocking};
 
-use super::config::{
-    Chosen, Config, Loaded, OnDisabled,
-    layers::{Problem, Tree},
-    schema::{dotted, find},
+use super::{
+    config::{
+        Chosen, Config, Loaded, OnDisabled,
+        layers::{Problem, Tree},
+        schema::{dotted, find},
+    },
+    notify::Notify,
 };
 use crate::{
     model::ClientId,
@@ -68,8 +71,9 @@ impl Reload {
     }
 
     /// Reloads at each signal, one after the other.
-    pub(super) async fn at(mut self, mut hangup: Signal) {
+    pub(super) async fn at(mut self, mut hangup: Signal, notify: Notify) {
         while hangup.recv().await.is_some() {
+            notify.reloading();
             // Whoever renews certificates must not wait for somebody else's mistake.
             self.certificates.send_replace(());
             let outcome = match self.read().await {
@@ -84,6 +88,7 @@ impl Reload {
                 }
             };
             self.reloads.get_or_create(&Outcome { outcome }).inc();
+            notify.reloaded(outcome);
         }
     }
 

@@ -78,7 +78,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     // Up, also where it says 503: to be started again would not help it, and its answers tell clients to come again.
     notify.ready(&standing.map_or_else(|why| format!("503: {why}"), |()| format!("serving {}", config.top.issuer)));
     let reload = Reload::new(args.chosen, loaded, node.service(), node.certificates());
-    let reloads = tokio::spawn(reload.at(hangup));
+    let reloads = tokio::spawn(reload.at(hangup, notify.clone()));
     let served = node.run(stop, notify).await;
     reloads.abort();
     served?;

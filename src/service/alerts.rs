@@ -183,7 +183,7 @@ mod tests {
 
     fn session(n: u32) -> Often {
         let mut random = [0; 10];
-        random[..4].copy_from_slice(&n.to_be_bytes());
+        random[6..].copy_from_slice(&n.to_be_bytes());
         Often::Renewed(SessionId::new(Timestamp::from_millis(1), &random))
     }
 

@@ -86,6 +86,12 @@ impl Error {
         Self::Request { field, hint: hint.into() }
     }
 
+    /// A task of ours ended without an answer.
+    pub(super) fn broke_off(error: &tokio::task::JoinError) -> Self {
+        tracing::error!(%error, "a change broke off");
+        Self::unavailable("broke_off", "the change broke off; look whether it was made", 5)
+    }
+
     /// The book of clients does not open.
     pub(super) fn clients_unknown() -> Self {
         Self::unavailable("clients_unknown", "it is not known which clients are disabled; an operator must look", 60)

@@ -1,13 +1,11 @@
 //! `rescind client`: an operator's work on clients, against a service that runs; and what a crash leaves of it.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    process::Command,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use rescind::service::SecretHash;
+use rescind::{
+    clock::{Clock, SystemClock},
+    service::SecretHash,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -29,14 +27,12 @@ struct Desk {
 }
 
 impl Desk {
-    #[expect(clippy::disallowed_methods, reason = "the service, another process, goes by the machine's clock")]
     fn new() -> Self {
         let place = Place::new();
         let made = end_of(rescind().args(["client", "generate-secret", "--json"]), "");
         let made: Value = serde_json::from_str(&made.stdout).unwrap();
         let [secret, hash] = ["client_secret", "secret_sha256"].map(|name| made[name].as_str().unwrap().to_owned());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let worker = Forge::new(now);
+        let worker = Forge::new(SystemClock::default().now().seconds());
         let more = format!(
             "[[clients]]\nid = \"login\"\nsecret_sha256 = [\"{hash}\"]\npermissions = [\"sessions:open\"]\n\
              audience = [\"api\"]\n\n[[clients]]\nid = \"worker\"\npermissions = [\"client_credentials\"]\n\

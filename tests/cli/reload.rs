@@ -40,7 +40,7 @@ impl Reloading {
     fn reload(&self, added: &str, outcome: &str) {
         fs::write(self.place.file(), format!("{}{added}", self.base)).unwrap();
         let before = self.metric(outcome);
-        self.server.hang_up();
+        self.server.sighup();
         self.wait(|| self.metric(outcome) == before + 1);
     }
     fn wait(&self, done: impl Fn() -> bool) {

@@ -90,7 +90,7 @@ impl Server {
     pub fn terminate(&self) {
         self.send(rustix::process::Signal::TERM);
     }
-    pub fn hang_up(&self) {
+    pub fn sighup(&self) {
         self.send(rustix::process::Signal::HUP);
     }
     fn send(&self, signal: rustix::process::Signal) {

@@ -4,7 +4,7 @@ use std::{fs, net::TcpStream, os::unix::fs::PermissionsExt, path::PathBuf, proce
 
 use super::{
     serve::free,
-    support::{Ended, Server, end_of, rescind},
+    support::{Ended, Server, edit, end_of, rescind},
 };
 
 /// A node that ends TLS itself, with a certificate for its address.
@@ -32,7 +32,7 @@ impl Node {
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         let file = dir.join("rescind.toml");
         let tls = format!("\n[tls]\ncert = \"{}\"\nkey = \"{}\"\n", cert.display(), key.display());
-        fs::write(&file, fs::read_to_string(&file).unwrap() + &tls).unwrap();
+        fs::write(&file, edit(&file, "\n[tls]\n", &tls)).unwrap();
         let server = Server::start(rescind().args(["serve", "--config"]).arg(&file));
         for _ in 0..500 {
             if TcpStream::connect(&operations).is_ok() {

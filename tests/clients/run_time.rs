@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use rescind::{
-    model::audit::Origin,
+    model::audit::{Draft, Event, Origin},
     service::{Client, Context, Credentials, Error, Permission, SecretHash},
+    store::{BookChange, BookChanged, ClientStore},
 };
 use serde_json::{Value, json};
 
@@ -96,6 +97,55 @@ async fn a_request_that_was_let_in_before_gets_no_tokens_after() {
     assert!(matches!(refreshed, Err(Error::Client)), "{refreshed:?}");
     let own = harness.service.client_credentials(&ctx, None).await;
     assert!(matches!(own, Err(Error::Client)), "{own:?}");
+}
+
+#[tokio::test]
+async fn a_change_counts_although_its_caller_has_hung_up() {
+    let harness = Harness::start().await;
+    let ctx = operator(&harness).await;
+    {
+        let id = OTHER.parse().unwrap();
+        let mut change = std::pin::pin!(harness.service.disable_client(&ctx, &id, false, None));
+        // It has begun, and nobody waits for it any more.
+        let begun = std::future::poll_fn(|cx| std::task::Poll::Ready(change.as_mut().poll(cx).is_pending())).await;
+        assert!(begun);
+    }
+    let mut tries = 0;
+    while is_good(&harness, OTHER, &harness.secret).await {
+        tries += 1;
+        assert!(tries < 1000, "what is durable counts");
+    }
+    assert_eq!(change(&harness, OTHER, "enable", json!({})).await.0, 200);
+}
+
+#[tokio::test]
+async fn what_another_node_has_written_is_taken_up_before_the_next_change() {
+    let harness = Harness::start().await;
+    change(&harness, OTHER, "disable", json!({})).await;
+    let stored = harness.store.client_book().unwrap();
+    let genuine = stored.clone().unwrap();
+    change(&harness, OTHER, "enable", json!({})).await;
+    // Another node puts the older book in the place of ours.
+    let seen = harness.store.client_book().unwrap();
+    let other = BookChange {
+        seen,
+        sealed: genuine,
+        denial: None,
+        event: Event::ClientDisabled,
+        cause: None,
+        audit: Draft::default(),
+    };
+    assert_eq!(harness.store.amend_book(other).await.unwrap(), BookChanged::Done(None));
+    let (status, body) = change(&harness, POWERLESS, "disable", json!({})).await;
+    assert_eq!((status, &body["code"]), (409, &json!("concurrent_change")));
+    assert!(is_good(&harness, OTHER, &harness.secret).await, "what this node knows is newer");
+    assert_eq!(change(&harness, POWERLESS, "disable", json!({})).await.0, 200, "and can be written again");
+}
+
+async fn operator(harness: &Harness) -> Context {
+    let credentials = Credentials::Secret(APP.into(), harness.secret.clone().into());
+    let caller = harness.service.authenticate(&credentials, &Origin::default()).await.unwrap();
+    Context { caller, origin: Origin::default() }
 }
 
 #[tokio::test]

@@ -22,7 +22,9 @@ fn every_command_in_a_document_is_one_of_ours() {
             for command in commands(&script) {
                 let Some(arguments) = ours(&command) else { continue };
                 count += 1;
-                if let Err(why) = parses(arguments) {
+                let Err(why) = parses(arguments) else { continue };
+                // Prose may name an option without a value; that it wants one says that it is there.
+                if line > 0 || !why.contains("a value is required") {
                     wrong.push(format!("{}:{line}: rescind {}: {why}", document.name(), arguments.join(" ")));
                 }
             }

@@ -37,11 +37,11 @@ pub fn documents() -> Vec<Document> {
     found.into_iter().map(|path| Document { text: fs::read_to_string(&path).unwrap(), path }).collect()
 }
 
-/// Not ours: what is built, what was installed for tests, what is hidden.
+/// Not ours: what is built, what was installed for tests, what is hidden. In `src` lie parts of documents.
 fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
         let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
-        let foreign = name.starts_with('.') || ["target", "node_modules", "venv"].contains(&&*name);
+        let foreign = name.starts_with('.') || ["target", "node_modules", "venv", "src"].contains(&&*name);
         if entry.file_type().unwrap().is_dir() && !foreign {
             collect(&path, found);
         } else if name.ends_with(".md") {

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write,
+    fmt::Write as _,
     fs,
+    io::{BufRead, BufReader, Read, Write as _},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -54,12 +56,53 @@ fn metrics(exposition: &str) -> BTreeMap<String, Metric> {
     all
 }
 
+/// What a node tells that has answered requests, and what `rescind serve` with TLS adds.
 async fn live() -> BTreeMap<String, Metric> {
     let harness = Harness::start().await;
     let opened = harness.open("alice").await;
     harness.refresh(text(&opened, "refresh_token"), APP).await;
-    let answer = harness.http.get(format!("{}/metrics", harness.operations)).send().await.unwrap();
-    metrics(&answer.text().await.unwrap())
+    let mut all = metrics(&harness.service.metrics().render());
+    all.extend(tokio::task::spawn_blocking(served).await.unwrap());
+    all
+}
+
+/// What only the program itself tells.
+fn served() -> BTreeMap<String, Metric> {
+    let dir = tempfile::tempdir().unwrap();
+    let node = dir.path().join("node");
+    let rescind = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
+        command.env_remove("RESCIND_BLESS");
+        command
+    };
+    assert!(rescind().arg("init").arg(&node).output().unwrap().status.success());
+    let pair = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let mut serve = rescind();
+    for (name, pem) in [("cert", pair.cert.pem()), ("key", pair.signing_key.serialize_pem())] {
+        let path = dir.path().join(name);
+        fs::write(&path, pem).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        serve.env(format!("RESCIND_TLS__{}", name.to_uppercase()), &path);
+    }
+    serve.arg("serve").arg("--config").arg(node.join("rescind.toml"));
+    serve.args(["--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"]);
+    let mut child = serve.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = lines.find_map(|line| {
+        let line: Value = serde_json::from_str(&line).ok()?;
+        line["fields"]["operations"].as_str().map(ToOwned::to_owned)
+    });
+    let at = told.expect("it says where it serves").strip_prefix("http://").unwrap().to_owned();
+    let mut stream = std::net::TcpStream::connect(&at).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut all = metrics(answer.split_once("\r\n\r\n").unwrap().1);
+    all.retain(|name, _| name.starts_with("rescind_config_") || name.starts_with("rescind_tls_"));
+    assert!(all.len() >= 5, "{:?}", all.keys());
+    all
 }
 
 /// What nobody needs to read in a list: they are as many as there are routes, or are numbers.

@@ -32,6 +32,13 @@ EXPECTED = {
     ("get", "/v1/keys"),
     ("post", "/v1/keys/rotate"),
     ("get", "/v1/audit"),
+    ("get", "/v1/audit/head"),
+    ("get", "/v1/store"),
+    ("get", "/v1/backup"),
+    ("post", "/v1/store/restored"),
+    ("get", "/v1/subjects/{}"),
+    ("delete", "/v1/subjects/{}"),
+    ("post", "/v1/webhook/test"),
     ("get", "/v1/clients"),
     ("get", "/v1/clients/{}"),
     ("post", "/v1/clients/{}/disable"),
@@ -68,7 +75,9 @@ with tempfile.TemporaryDirectory() as directory:
     for route, status in json.loads(seen.read_text()):
         statuses.setdefault(route, []).append(status)
 for route, answers in sorted(statuses.items()):
-    check(any(200 <= status < 300 for status in answers), f"{route} answered {answers}")
+    # Without a webhook, which `dev` has not, there is nothing to try.
+    good = {409} if route == "POST /v1/webhook/test" else range(200, 300)
+    check(any(status in good for status in answers), f"{route} answered {answers}")
 check(len(statuses) >= len(EXPECTED), f"{len(statuses)} routes were called")
 check(done.returncode == 0, "schemathesis found no failure")
 check(requests.get(f"{ISSUER}/.well-known/jwks.json", timeout=10).status_code == 200, "and the server still serves")

@@ -1,7 +1,7 @@
 //! The container image: its recipe is read, and what it would hold is run in a root with nothing else. There is no engine
 //! on the machines that test this, so the recipe itself is not carried out.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use super::support::{command, good, here, text, there_is};
 
@@ -67,7 +67,7 @@ fn without_its_c_library_it_runs_in_an_empty_root() {
     let program = here("target/static").join(host).join("debug/rescind");
     let dir = tempfile::Builder::new().prefix("rescind-image-").tempdir().unwrap();
     lay_out(dir.path(), &program);
-    let run = Command::new("unshare")
+    let run = command("unshare")
         .args(["--mount", "--pid", "--fork", "--net", "--kill-child", "bash", "-euc", STORY, "story"])
         .arg(dir.path())
         .output()
@@ -76,16 +76,14 @@ fn without_its_c_library_it_runs_in_an_empty_root() {
 }
 
 fn lay_out(root: &Path, program: &Path) {
-    for dir in ["usr/bin", "etc", "var/lib/rescind", "dev"] {
+    for dir in ["usr/bin", "etc", "var/lib/rescind"] {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
     fs::copy(program, root.join("usr/bin/rescind")).unwrap();
     for file in ["passwd", "group", "nsswitch.conf"] {
         fs::copy(here("deploy/docker").join(file), root.join("etc").join(file)).unwrap();
     }
-    // What an engine puts there: these, and the devices below. Linked without its C library beside it, the program asks
-    // /dev/urandom; where there is none, it ends at once.
-    fs::write(root.join("dev/urandom"), "").unwrap();
+    // An engine puts it there. There are no devices: random numbers come from the kernel itself.
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
 }
 
@@ -94,12 +92,13 @@ const STORY: &str = r#"
 root=$1
 ip link set lo up
 mount --bind "$root" "$root"
-mount --bind /dev/urandom "$root/dev/urandom"
 mount -t tmpfs -o mode=700,uid=65532,gid=65532 none "$root/var/lib/rescind"
 mount -o remount,bind,ro "$root"
-run() { chroot --userspec=65532:65532 --groups= "$root" /usr/bin/rescind "$@"; }
+in_image=(chroot --userspec=65532:65532 --groups= "$root" /usr/bin/rescind)
+run() { "${in_image[@]}" "$@"; }
 run init /var/lib/rescind --issuer http://localhost:8080
-run serve --config /var/lib/rescind/rescind.toml & serve=$!
+# Not by the function: that would be a shell, which does not pass the signal on.
+"${in_image[@]}" serve --config /var/lib/rescind/rescind.toml & serve=$!
 for _ in $(seq 200); do run probe 2>/dev/null && break; sleep 0.05; done
 run probe
 run verifier --issuer http://localhost:8080 --audience api --listen 127.0.0.1:8081 --operations-listen 127.0.0.1:9081 &

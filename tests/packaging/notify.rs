@@ -36,7 +36,7 @@ impl Manager {
 
 struct Service {
     child: Child,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Service {
@@ -48,7 +48,7 @@ impl Service {
         good(command(PROGRAM).args(init));
         let mut serve = command(PROGRAM);
         serve.args(["serve", "--config"]).arg(place.join("rescind.toml")).envs(variables.iter().copied());
-        Self { child: serve.spawn().unwrap(), _dir: dir }
+        Self { child: serve.spawn().unwrap(), dir }
     }
     fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
@@ -76,6 +76,21 @@ fn the_manager_hears_when_it_serves_lives_and_stops() {
     service.signal("-TERM");
     while manager.hears() == "WATCHDOG=1" {}
     assert!(service.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_reload_begins_and_ends_also_where_the_file_is_broken() {
+    let manager = Manager::abstract_at(&format!("rescind-reload-{}", std::process::id()));
+    let service = Service::start(&[("NOTIFY_SOCKET", &format!("@rescind-reload-{}", std::process::id()))]);
+    assert!(manager.hears().starts_with("READY=1\n"));
+    service.signal("-HUP");
+    assert!(manager.hears().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert!(manager.hears().ends_with("reload of the configuration: done"));
+    std::fs::write(service.dir.path().join("etc/rescind.toml"), "issuer = ").unwrap();
+    service.signal("-HUP");
+    assert!(manager.hears().starts_with("RELOADING=1\n"));
+    let ready = manager.hears();
+    assert!(ready.starts_with("READY=1\n") && ready.ends_with("failed"), "{ready}");
 }
 
 #[test]
@@ -110,7 +125,7 @@ fn a_manager_that_is_gone_keeps_nobody_from_serving() {
     good(command(PROGRAM).args(init));
     let mut serve = command(PROGRAM);
     serve.args(["serve", "--config"]).arg(place.join("rescind.toml")).env("NOTIFY_SOCKET", "/nowhere/notify");
-    let service = Service { child: serve.spawn().unwrap(), _dir: dir };
+    let service = Service { child: serve.spawn().unwrap(), dir };
     let probe = || command(PROGRAM).args(["probe", &format!("http://{operations}/readyz")]).status().unwrap();
     super::support::until("it serves", || probe().success());
     drop(service);

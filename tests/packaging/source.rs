@@ -11,9 +11,7 @@ use super::support::{command, good, here, text, there_is};
 fn the_source_package_holds_sources() {
     let list = good(command("cargo").args(["package", "--list", "--allow-dirty", "--quiet"]));
     let files: BTreeSet<&str> = list.lines().collect();
-    for needed in
-        ["Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "src/cli/init.toml"]
-    {
+    for needed in ["Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "src/main.rs"] {
         assert!(files.contains(needed), "{needed} is not in {list}");
     }
     for folder in ["tests/", "benches/", "deploy/", "keys/", ".ci/", "fuzz/", "docs/"] {

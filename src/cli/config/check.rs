@@ -1,6 +1,6 @@
 //! What single values cannot show: whether they fit together.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, io::Read, time::Duration};
 
 use reqwest::Url;
 
@@ -16,6 +16,9 @@ use crate::{
     model::{ClientId, Jwk, time::format_duration},
     service::{MAX_PROOFS, Permission, client_keys},
 };
+
+/// No set of two keys is longer; of what is longer the rest is not read, and it is no JSON.
+const MAX_JWKS: u64 = 64 << 10;
 
 /// Collects what is wrong, each with the place where one of the settings concerned was said.
 pub(crate) struct Findings<'a> {
@@ -175,7 +178,9 @@ impl ClientTable {
     pub(super) fn jwks(&self) -> Result<Vec<Jwk>, String> {
         let Some(path) = &self.jwks_file else { return Ok(Vec::new()) };
         let place = format!("client `{}`: jwks_file {}", self.id, path.display());
-        let json = std::fs::read(path).map_err(|e| format!("{place}: cannot read it: {e}"))?;
+        let mut json = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_JWKS).read_to_end(&mut json));
+        read.map_err(|e| format!("{place}: cannot read it: {e}"))?;
         let keys = client_keys(&json).map_err(|e| format!("{place}: {e}"))?;
         // With no key it would be public, and anyone could use its permissions.
         if keys.is_empty() { Err(format!("{place}: holds no key")) } else { Ok(keys) }

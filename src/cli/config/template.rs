@@ -107,6 +107,7 @@ mod tests {
     fn every_line_that_is_commented_out_may_stand() {
         let (settings, clients) = text().split_once("\n# Clients").map(|(s, c)| (s.to_owned(), c.to_owned())).unwrap();
         let mut shown = 0;
+
         let is_setting = |l: &&str| l.split(' ').nth(1) == Some("=") && !l.starts_with('`');
         let spell = |line: &str| match line.strip_prefix("# ").filter(is_setting) {
             // A shorter life than the default would need others to be shorter, too.
@@ -114,6 +115,7 @@ mod tests {
                 shown += 1;
                 setting.to_owned()
             }
+
             _ => line.to_owned(),
         };
         let spelt: Vec<String> = settings.lines().map(spell).collect();

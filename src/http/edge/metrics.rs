@@ -48,6 +48,20 @@ pub(in crate::http) struct EdgeMetrics {
 
 impl EdgeMetrics {
     pub(in crate::http) fn register(&self, registry: &mut Registry) {
+        // From the first scrape on: a counter that begins at one has risen by nothing.
+        for budget in ["failures", "public", "client", "revocations", "discovery", "feed"] {
+            drop(self.limited.get_or_create(&Budget { budget }));
+        }
+        for class in ["grant", "api", "discovery", "feed", "revocation"] {
+            drop(self.shed.get_or_create(&What { class }));
+        }
+        for reason in ["connections", "handshakes"] {
+            drop(self.refused.get_or_create(&Reason { reason }));
+        }
+        for outcome in ["done", "failed"] {
+            drop(self.reloads.get_or_create(&Outcome { outcome }));
+            drop(self.handshakes.get_or_create(&Outcome { outcome }));
+        }
         registry.register("rate_limited", "Requests over a limit, by budget", self.limited.clone());
         registry.register("requests_shed", "Requests refused in overload, by class", self.shed.clone());
         registry.register("connections_refused", "Connections refused, by reason", self.refused.clone());

@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct ClientBook {
     state: ArcSwap<State>,
     /// Held by whoever changes the book, over the store's step.
-    pub(super) writer: tokio::sync::Mutex<()>,
+    pub(super) writer: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// One state.
@@ -54,7 +54,7 @@ impl ClientBook {
         let stored = store.client_book();
         let book = newest(&stored, keyring);
         let state = State::new(Arc::new(configured), book.map(Arc::new), stored.ok().flatten());
-        Self { state: ArcSwap::from_pointee(state), writer: tokio::sync::Mutex::new(()) }
+        Self { state: ArcSwap::from_pointee(state), writer: Arc::default() }
     }
 
     /// How things stand now.
@@ -66,6 +66,18 @@ impl ClientBook {
     pub(crate) fn configure(&self, clients: Clients) {
         let configured = Arc::new(clients);
         self.state.rcu(|old| State::new(configured.clone(), old.book.clone(), old.stored.clone()));
+    }
+
+    /// After a change that met another one, or of which nobody knows whether it was written: takes up what the store
+    /// has, unless what this node knows is newer. Blocks on the disk.
+    pub(super) fn read_again(&self, store: &impl ClientStore, keyring: &Keyring) {
+        let Ok(stored) = store.client_book() else { return };
+        let found = newest(&Ok(stored.clone()), keyring).map(Arc::new);
+        self.state.rcu(|old| {
+            let known = version(old.book.as_deref());
+            let newer = found.clone().filter(|found| found.version > known);
+            State::new(old.configured.clone(), newer.or_else(|| old.book.clone()), stored.clone())
+        });
     }
 
     /// Takes up a book that has become durable.

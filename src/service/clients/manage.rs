@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Client, LiveSecret, MAX_PROOFS, SecretHash, Standing, generate_secret,
-    overrides::{Disabled, Override},
+    overrides::{Disabled, Override, Overrides},
 };
 use crate::{
     model::{
@@ -126,7 +126,7 @@ impl Service {
     /// # Errors
     /// The caller may not, 404, 409 for the caller itself, or 503.
     pub async fn disable_client(
-        &self,
+        self: &Arc<Self>,
         ctx: &Context,
         id: &ClientId,
         end_sessions: bool,
@@ -170,7 +170,7 @@ impl Service {
     /// # Errors
     /// The caller may not, 404, 409 if the configuration disables it, or 503.
     pub async fn enable_client(
-        &self,
+        self: &Arc<Self>,
         ctx: &Context,
         id: &ClientId,
         reason: Option<Box<str>>,
@@ -196,7 +196,12 @@ impl Service {
     ///
     /// # Errors
     /// The caller may not, or may less than that client; 404; 409 for a client without secrets, or with two; 503.
-    pub async fn rotate_secret(&self, ctx: &Context, id: &ClientId, old: OldSecrets) -> Result<NewSecret, Error> {
+    pub async fn rotate_secret(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: &ClientId,
+        old: OldSecrets,
+    ) -> Result<NewSecret, Error> {
         ctx.require(Permission::ClientsWrite)?;
         if matches!(old, OldSecrets::DropAfter(after) if after > LONGEST_OVERLAP) {
             let hint = format!("at most {}", format_duration(LONGEST_OVERLAP));
@@ -230,7 +235,12 @@ impl Service {
     ///
     /// # Errors
     /// The caller may not, 404, 409 for the last one, or 503.
-    pub async fn drop_secret(&self, ctx: &Context, id: &ClientId, secret: &str) -> Result<ClientView, Error> {
+    pub async fn drop_secret(
+        self: &Arc<Self>,
+        ctx: &Context,
+        id: &ClientId,
+        secret: &str,
+    ) -> Result<ClientView, Error> {
         ctx.require(Permission::ClientsWrite)?;
         let now = self.clock.now();
         let (standing, _) = self
@@ -260,12 +270,12 @@ impl Service {
     /// One change after the other. `plan` is given how the client stands and its page of the book; `None` from it says
     /// that there is nothing to change.
     async fn change_client(
-        &self,
+        self: &Arc<Self>,
         ctx: &Context,
         id: &ClientId,
         plan: impl FnOnce(&Standing, Override) -> Result<Option<Change>, Error>,
     ) -> Result<(Standing, Option<Entry>), Error> {
-        let _writer = self.clients.writer.lock().await;
+        let writer = self.clients.writer.clone().lock_owned().await;
         let state = self.clients.now().clone();
         let (standing, book) = (self.standing_of(id)?, state.book().ok_or_else(Error::clients_unknown)?);
         let page = book.of(id).cloned().unwrap_or_default();
@@ -279,20 +289,46 @@ impl Service {
         let sealed = next.seal(&self.keyring.sealer(), &*self.random);
         let mut audit = ctx.draft();
         audit.client = Some(id.clone());
-        let seen = state.stored.clone();
-        let change = BookChange { seen, sealed: sealed.clone(), denial, event, cause, audit };
-        let entry = match self.store.amend_book(change).await? {
-            BookChanged::Done(entry) => entry.map(|entry| *entry),
-            BookChanged::Stale => {
-                let hint = "another node has changed clients; try again".into();
-                return Err(Error::Conflict { code: "concurrent_change", hint, earliest: None });
-            }
-        };
-        // Durable. From here on it counts, and only then is it acknowledged.
-        self.clients.take_up(next, sealed.clone());
-        self.copy_book(sealed).await;
-        tracing::info!(client = %id, event = ?event, by = %ctx.caller.client.id, "a client was changed");
+        let change = BookChange { seen: state.stored.clone(), sealed, denial, event, cause, audit };
+        // On a task of its own: a caller that hangs up must not leave a change that is durable and does not count.
+        let service = self.clone();
+        let written = tokio::spawn(async move {
+            let _writer = writer;
+            service.write_book(next, change).await
+        });
+        let entry = written.await.map_err(|e| Error::broke_off(&e))??;
+        tracing::info!(client = %id, ?event, by = %ctx.caller.client.id, "a client was changed");
         Ok((self.standing_of(id)?, entry))
+    }
+
+    async fn write_book(self: &Arc<Self>, next: Overrides, change: BookChange) -> Result<Option<Entry>, Error> {
+        let sealed = change.sealed.clone();
+        match self.store.amend_book(change).await {
+            Ok(BookChanged::Done(entry)) => {
+                // Durable. From here on it counts, and only then is it acknowledged.
+                self.clients.take_up(next, sealed.clone());
+                self.copy_book(sealed).await;
+                Ok(entry.map(|entry| *entry))
+            }
+            Ok(BookChanged::Stale) => {
+                self.read_book_again().await;
+                let hint = "another node has changed clients; try again".into();
+                Err(Error::Conflict { code: "concurrent_change", hint, earliest: None })
+            }
+            // It may have been written all the same.
+            Err(error) => {
+                self.read_book_again().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn read_book_again(self: &Arc<Self>) {
+        let service = self.clone();
+        let read = tokio::task::spawn_blocking(move || service.clients.read_again(&*service.store, &service.keyring));
+        if let Err(error) = read.await {
+            tracing::error!(%error, "the book of clients could not be read again");
+        }
     }
 
     /// The store has it; the copy is for the day on which the store comes back older, or altered.

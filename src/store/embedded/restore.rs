@@ -14,6 +14,7 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::{
     Backing, BackupError, EmbeddedStore, Fenced, FileBacking, Head, OpenError, Options, Summary,
+    audit::row_of,
     import::import,
     tables::{AUDIT, Character, LOG, META, decode},
     verbs::table,
@@ -21,10 +22,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Random},
-    model::{
-        Timestamp,
-        audit::{Event, Record},
-    },
+    model::{Timestamp, audit::Event},
 };
 
 /// Why a backup was not put in the store's place. The store is as it was.
@@ -210,7 +208,7 @@ fn lost(old: &File, head: &Head) -> Option<Lost> {
     }
     if let Some(log) = table(&transaction, AUDIT).ok()? {
         for row in log.iter().ok()?.rev() {
-            let record: Record = decode(row.ok()?.1.value(), "audit").ok()?;
+            let record = row_of(row.ok()?.1.value()).ok()?.record;
             if record.at <= head.taken_at {
                 break;
             }
