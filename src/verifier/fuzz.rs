@@ -1,10 +1,12 @@
 //! What must hold of any bytes that verifiers read.
 
+use std::sync::LazyLock;
+
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::{
-    Verifier, claims, feed,
+    Checker, Verifier, claims, feed,
     jws::{Header, Jws, MAX_TOKEN, is_access_token},
 };
 use crate::model::{
@@ -20,6 +22,12 @@ fn keys() -> JwkSet {
     JwkSet { keys: vec![Jwk { kid: "k1".parse().expect("a kid"), algorithm: Algorithm::EdDSA, key }] }
 }
 
+/// Made once: its keys are prepared for many signatures.
+static CHECKER: LazyLock<Checker> = LazyLock::new(|| {
+    let builder = Verifier::builder("https://issuer.test").dangerous_any_audience().keys(keys());
+    builder.checker().expect("an issuer and a key are enough")
+});
+
 /// One spelling, and never accepted: nobody could have signed it.
 pub(crate) fn token(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -28,9 +36,7 @@ pub(crate) fn token(bytes: &[u8]) {
         assert_eq!(parts.join("."), text);
         assert!(text.as_bytes().starts_with(jws.signed));
     }
-    let builder = Verifier::builder("https://issuer.test").dangerous_any_audience().keys(keys());
-    let checker = builder.checker().expect("an issuer and a key are enough");
-    assert!(checker.check(text, Timestamp::from_millis(1_800_000_000_000)).is_err(), "forged");
+    assert!(CHECKER.check(text, Timestamp::from_millis(1_800_000_000_000)).is_err(), "forged");
 }
 
 /// What is read is what another reader of JSON finds there.

@@ -126,19 +126,18 @@ pub fn restore(
         remove(witness)?;
     }
     // Opened once with the operator's word: declared, with a witness of its own, and closed cleanly.
-    let options = Options { witness: new_witness.clone(), ..options.clone() };
+    let declaring = Options { witness: new_witness.clone(), ..options.clone() };
     let file = OpenOptions::new().read(true).write(true).open(&new);
     let file = file.map_err(|source| RestoreError::File { path: new.clone(), source })?;
-    drop(EmbeddedStore::with_backing(Arc::new(FileBacking(file)), options, clock.clone(), random)?);
+    drop(EmbeddedStore::with_backing(Arc::new(FileBacking(file)), declaring, clock.clone(), random)?);
     // Complete and durable beside the old one. From here on only names change.
     let aside = old.as_ref().map(|_| aside_of(store, clock.now()));
     if let Some(aside) = &aside {
         rename(store, aside)?;
     }
     rename(&new, store)?;
-    if let Some(witness) = &new_witness {
-        let place = PathBuf::from(witness.as_os_str().to_string_lossy().trim_end_matches(".restoring"));
-        rename(witness, &place)?;
+    if let (Some(witness), Some(place)) = (&new_witness, &options.witness) {
+        rename(witness, place)?;
     }
     Ok(Restored { head, summary, aside, lost })
 }
