@@ -21,8 +21,8 @@ use crate::{
 /// deleted. The backup knows nothing of what was revoked after it was made, so every session in it ends: everyone logs in
 /// again. From then on nothing is healed: a refresh token that is newer than the backup closes its session.
 ///
-/// Clients that were disabled and secrets that were replaced after the backup are as they were: look at `rescind client
-/// list`. The directory of the keys must be there.
+/// Clients that were disabled and secrets that were replaced after the backup stay so, as long as `clients.sealed` is
+/// beside the keys: look at `rescind client list`. The directory of the keys must be there.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What `rescind backup` wrote.
@@ -159,6 +159,7 @@ fn in_words(args: &Args, restored: &Restored) {
         tell("Every session of the backup has ended: everyone logs in again.");
     }
     tell(
-        "Clients disabled and secrets replaced since the backup are as they were then: look at `rescind client list`.",
+        "Clients disabled and secrets replaced since the backup stay so while keys/clients.sealed is there: see `rescind client \
+         list`.",
     );
 }

@@ -77,6 +77,9 @@ impl From<ClientView> for ClientBody {
         if !client.keys.is_empty() {
             methods.push("private_key_jwt");
         }
+        if !client.certificates.is_empty() {
+            methods.push("self_signed_tls_client_auth");
+        }
         let disabled_body = |d: DisabledSince| DisabledBody { since: d.since.to_rfc3339(), by: d.by, reason: d.reason };
         Self {
             client_id: client.id.clone(),

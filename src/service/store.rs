@@ -77,9 +77,7 @@ impl Service {
     /// # Errors
     /// The caller may not; 503.
     pub fn store_report(&self, ctx: &Context) -> Result<Report, Error> {
-        if !ctx.caller.client.may(Permission::StoreRestore) {
-            ctx.require(Permission::Backup)?;
-        }
+        ctx.require(Permission::StoreRead)?;
         Ok(self.store.report()?)
     }
 

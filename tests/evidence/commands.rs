@@ -97,16 +97,31 @@ async fn an_export_that_broke_off_is_made_whole_by_the_same_command() {
     assert_eq!(code, 0, "{err}");
     let (code, found) = verify(&file);
     assert_eq!((code, &found["records"]), (0, &json!(3)), "{found}");
-    // Another service's log does not continue it.
-    let other = Harness::start().await;
-    for _ in 0..4 {
-        other.open("dave").await;
+    assert_eq!(export().0, 0, "with nothing new");
+    assert_eq!(verify(&file).0, 0);
+}
+
+/// A store that was put back older, or another's: the export is what it can be compared with, so it must not be touched.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_knows_more_or_other_than_the_log_is_left_as_it_is() {
+    let (harness, dir) = (Harness::start().await, tempfile::tempdir().unwrap());
+    let file = dir.path().join("audit.jsonl");
+    for name in ["alice", "bob", "carol"] {
+        harness.open(name).await;
     }
+    assert_eq!(rescind(&harness, &["audit", "export", "--output", file.to_str().unwrap()]).0, 0);
     let before = fs::read(&file).unwrap();
-    let (code, _, err) = rescind(&other, &["audit", "export", "--output", file.to_str().unwrap()]);
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("does not continue this file"), "{err}");
-    assert!(before.starts_with(&fs::read(&file).unwrap()), "nothing foreign is in it");
+    for records in [0, 2, 3, 5] {
+        let other = Harness::start().await;
+        for _ in 0..records {
+            other.open("dave").await;
+        }
+        let (code, _, err) = rescind(&other, &["audit", "export", "--output", file.to_str().unwrap()]);
+        assert_eq!(code, 1, "{records}: {err}");
+        assert!(err.contains("knows more, or other"), "{err}");
+        assert!(fs::read(&file).unwrap() == before, "{records}: not a byte is changed");
+    }
+    assert_eq!(verify(&file).0, 0, "and it is still proof");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,6 +118,7 @@ async fn into_file(remote: &Remote, path: &Path) -> Result<Written, Failure> {
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let mut file = file.or_exit(Exit::Usage, named())?;
     let (mut walk, end) = read_through(&file).map_err(|f| Failure::new(f.exit, f.error.context(named())))?;
+    check_same_log(remote, &walk).await.map_err(|f| Failure::new(f.exit, f.error.context(named())))?;
     file.set_len(end).or_exit(Exit::CannotTell, named())?;
     file.seek(SeekFrom::End(0)).or_exit(Exit::CannotTell, named())?;
     let after = walk.last().unwrap_or(0);
@@ -127,6 +128,23 @@ async fn into_file(remote: &Remote, path: &Path) -> Result<Written, Failure> {
     drop(out);
     file.sync_all().or_exit(Exit::CannotTell, named())?;
     Ok(written)
+}
+
+/// Before anything is written: what the file ends with is still in the service's log, or right before its beginning. A file
+/// that knows more or other than the service is evidence, and stays as it is.
+async fn check_same_log(remote: &Remote, walk: &Walk) -> Result<(), Failure> {
+    let Some(last) = walk.last() else { return Ok(()) };
+    let mut pages = Pages::new(remote, Vec::new(), last - 1);
+    while let Some(lines) = pages.next().await? {
+        match lines.first() {
+            Some(line) if walk.continues_with(line) => return Ok(()),
+            Some(_) => break,
+            None => {}
+        }
+    }
+    let what = "this file knows more, or other, than the service's log: has the store been restored? Nothing was written; \
+                keep the file, and export into a new one";
+    Err(Failure::new(Exit::No, anyhow::anyhow!("{what}")))
 }
 
 /// What the file holds already, and where its last whole record ends.

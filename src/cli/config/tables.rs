@@ -21,8 +21,8 @@ settings! {
         /// query and fragment; http only on this machine. Changing it makes verifiers refuse what was minted under the
         /// old name.
         pub(crate) issuer: String = required("\"https://auth.example\"");
-        /// Where it serves. Plain HTTP: put a TLS proxy in front. An address other than loopback needs
-        /// `behind_tls_proxy = true`.
+        /// Where it serves: with TLS if [tls] names a certificate, else plain HTTP. An address other than loopback needs
+        /// [tls], or `behind_tls_proxy = true`.
         pub(crate) listen: Written<SocketAddr> = required("\"127.0.0.1:8080\"");
         /// Says that only a TLS proxy can reach the address.
         pub(crate) behind_tls_proxy: bool = default("false");

@@ -40,6 +40,15 @@ impl Walk {
         Self { choice: true, ..Self::default() }
     }
 
+    /// Whether a log in which this record comes first of those from our last one on is the one that was walked.
+    #[must_use]
+    pub fn continues_with(&self, line: &Line) -> bool {
+        self.last.is_none_or(|(sequence, digest)| match line.sequence {
+            same if same == sequence => line.digest.parse() == Ok(digest),
+            next => next == sequence + 1 && line.previous.parse() == Ok(digest),
+        })
+    }
+
     /// Takes the next record.
     ///
     /// # Errors

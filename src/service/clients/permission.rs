@@ -116,6 +116,7 @@ impl Permission {
                 Self::RevokeKey,
                 Self::RevokeAll,
             ],
+            Self::StoreRead => &[Self::Backup, Self::StoreRestore],
             _ => &[],
         }
     }
