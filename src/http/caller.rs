@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts, Request, State},
     http::{HeaderMap, Uri, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
 
@@ -170,6 +172,20 @@ impl FromRequestParts<App> for SessionPath {
 fn is_type(headers: &HeaderMap, expected: &str) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(expected))
+}
+
+/// Waits for the whole body before anybody asks who sends it. Otherwise a client could be let in, keep its last byte back
+/// until it has been disabled, and be served by what it was.
+pub(super) async fn whole_body(State(app): State<App>, request: Request, next: Next) -> Response {
+    // The OAuth endpoints read their form first by themselves: who asks may be named in it.
+    if !request.uri().path().starts_with("/v1/") {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match read_body(&parts, body, &app).await {
+        Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
+        Err(error) => ApiError::from(error).into_response(),
+    }
 }
 
 async fn read_body(parts: &Parts, body: axum::body::Body, app: &App) -> Result<Bytes, Error> {

@@ -145,6 +145,7 @@ pub(crate) fn router(app: &App) -> Router {
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), caller::whole_body))
         .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
         .layer(middleware::from_fn_with_state(app.clone(), layers::around))
         .layer(middleware::from_fn_with_state(app.clone(), edge::cors))

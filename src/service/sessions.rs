@@ -158,6 +158,7 @@ impl Service {
         self.check_authentication(change.auth_time, change.acr.as_deref(), change.amr.as_deref().unwrap_or(&[]))?;
         for _ in 0..AMEND_TRIES {
             let session = self.families.find(id).await?.ok_or(Error::NotFound("no session of this id"))?;
+            within(&ctx.caller.client, &session.identity.scope, &session.identity.audience)?;
             let identity = amended(session.identity.clone(), change)?;
             self.check_size(&identity)?;
             let mut draft = ctx.draft();

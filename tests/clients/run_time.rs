@@ -215,6 +215,38 @@ async fn nobody_gets_the_secret_of_a_client_that_may_more() {
 }
 
 #[tokio::test]
+async fn nobody_gets_the_secret_of_a_client_that_reaches_further() {
+    let secret = random_secret();
+    let clerk = Client {
+        secrets: vec![SecretHash::of(&secret)],
+        permissions: [Permission::ClientsWrite].into(),
+        audience: Some(vec!["low".parse().unwrap()]),
+        ..Client::new("clerk".parse().unwrap())
+    };
+    let near = Client {
+        secrets: vec![SecretHash::of(&random_secret())],
+        audience: Some(vec!["low".parse().unwrap()]),
+        ..Client::new("near".parse().unwrap())
+    };
+    let far = Client {
+        audience: Some(vec!["bank".parse().unwrap()]),
+        ..Client { id: "far".parse().unwrap(), ..near.clone() }
+    };
+    let harness = Harness::with(Setup { clients: vec![clerk, near, far], ..Setup::default() }).await;
+    let ask = |id: &str, what: &str, body: Value| {
+        let url = format!("{}/v1/clients/{id}/{what}", harness.base);
+        answer(harness.http.post(url).basic_auth("clerk", Some(&secret)).json(&body))
+    };
+    let (status, body) = ask("far", "secrets", json!({})).await;
+    assert_eq!((status, &body["code"]), (403, &json!("beyond_permission")), "{body}");
+    assert_eq!(ask("near", "secrets", json!({})).await.0, 201);
+    // Ending its sessions is a cut-off of the client, and that is another permission.
+    let (status, body) = ask("near", "disable", json!({"end_sessions": true})).await;
+    assert_eq!((status, &body["code"]), (403, &json!("insufficient_permission")), "{body}");
+    assert_eq!(ask("near", "disable", json!({})).await.0, 200);
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_says_why() {
     let harness = Harness::start().await;
     for (client, what, body, status, code) in [

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{
-        ClientId, Timestamp,
+        Audience, ClientId, Timestamp,
         audit::Event,
         denial::{Ends, Entry, Target},
         time::format_duration,
@@ -133,6 +133,10 @@ impl Service {
         reason: Option<Box<str>>,
     ) -> Result<(ClientView, Option<Entry>), Error> {
         ctx.require(Permission::ClientsWrite)?;
+        if end_sessions {
+            // It is a cut-off of the client.
+            ctx.require(Permission::RevokeClient)?;
+        }
         if *id == ctx.caller.client.id {
             let hint = "a client cannot disable itself: nobody might be left to enable it; ask with another".into();
             return Err(Error::Conflict { code: "own_client", hint, earliest: None });
@@ -343,6 +347,25 @@ impl Service {
 
 /// Whoever learns a client's secret can do what that client may.
 fn no_more_than_the_caller(caller: &Client, target: &Client) -> Result<(), Error> {
+    let bounded = |mine: &Option<Vec<Audience>>, its: &Option<Vec<Audience>>| match (mine, its) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(mine), Some(its)) => its.iter().all(|audience| mine.contains(audience)),
+    };
+    let scope = match (&caller.scope, &target.scope) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(mine), Some(its)) => mine.covers(its),
+    };
+    let reaches = scope
+        && bounded(&caller.audience, &target.audience)
+        && bounded(&caller.introspect_audience, &target.introspect_audience);
+    if !reaches {
+        return Err(Error::Beyond(format!(
+            "client `{}` has a scope or audiences that this client lacks: it cannot have its secret",
+            target.id
+        )));
+    }
     match target.permissions.iter().find(|p| !caller.may(**p)) {
         Some(more) => Err(Error::Beyond(format!(
             "client `{}` has the permission {}, which this client lacks: it cannot have its secret",

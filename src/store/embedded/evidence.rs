@@ -115,6 +115,7 @@ impl Step<'_> {
         for id in &sessions {
             self.families.remove(id.as_bytes()).map_err(failed)?;
             self.subjects.remove(subject_key(reference, *id)).map_err(failed)?;
+            self.open.remove(subject_key(reference, *id)).map_err(failed)?;
         }
         let (records, looked) = self.strip(subject, after)?;
         let more = if sessions.len() == ERASES { Some(after) } else { looked };
