@@ -99,6 +99,33 @@ async fn a_request_that_was_let_in_before_gets_no_tokens_after() {
     assert!(matches!(own, Err(Error::Client)), "{own:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_last_byte_is_held_back_is_judged_when_it_comes() {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let harness = Harness::start().await;
+    let body = json!({"subject": "alice", "audience": ["api"]}).to_string();
+    let basic = BASE64_STANDARD.encode(format!("{OTHER}:{}", harness.secret));
+    let head = format!(
+        "POST /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {basic}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let address = harness.base.strip_prefix("http://").unwrap();
+    let mut held = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (most, last) = body.split_at(body.len() - 1);
+    held.write_all(format!("{head}{most}").as_bytes()).await.unwrap();
+    // Meanwhile the server has every chance to read the head.
+    for _ in 0..20 {
+        assert!(is_good(&harness, OTHER, &harness.secret).await);
+    }
+    assert_eq!(change(&harness, OTHER, "disable", json!({})).await.0, 200);
+    held.write_all(last.as_bytes()).await.unwrap();
+    let mut said = String::new();
+    held.read_to_string(&mut said).await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 401 "), "{said}");
+}
+
 #[tokio::test]
 async fn a_change_counts_although_its_caller_has_hung_up() {
     let harness = Harness::start().await;
