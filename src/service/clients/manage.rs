@@ -221,8 +221,8 @@ impl Service {
         };
         let (standing, _) = self
             .change_client(ctx, id, |standing, mut page| {
-                no_more_than_the_caller(&ctx.caller.client, &standing.client)?;
                 check_rotation(standing, old, now)?;
+                no_more_than_the_caller(&ctx.caller.client, &standing.client)?;
                 for live in standing.live(now) {
                     ends.into_iter().for_each(|from| page.drop_secret(live.hash, from));
                 }
