@@ -141,6 +141,7 @@ impl Harness {
             jwks_max_age: Duration::from_secs(300),
             token_life: setup.lives.access,
             leeway: Duration::from_secs(60),
+            ..Timing::default()
         };
         let key_settings = KeySettings { algorithm: Algorithm::EdDSA, timing };
         let path = directory.as_ref().map(|d| d.path().to_owned());
