@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     ActiveKey, ChangeError, Keyring, KeyringError, Passphrase, Snapshot, Writer, exchange,
-    ring::{Fresh, KeyState, Ring},
+    ring::{Fresh, KeyState, Ring, STANDBYS},
     rule::{Step, StepError, TooEarly, Wait},
 };
 use crate::model::{Algorithm, Kid, Timestamp};
@@ -168,7 +168,8 @@ impl Keyring {
         if !self.is_due(&writer, ring) || now < writer.try_again {
             return Ok(None);
         }
-        match self.carry_out(&mut writer, &Order::Rotate, false) {
+        // Forced, because the wall clock has no say in it: what the rule waits for has been waited for by the other one.
+        match self.carry_out(&mut writer, &Order::Rotate, true) {
             Ok(change) => Ok(Some(change)),
             Err(ChangeError::Refused(_)) => Ok(None),
             Err(failed) => {
@@ -183,7 +184,9 @@ impl Keyring {
         let boottime = self.clock.boottime();
         // A clock that was set back must not keep a key signing for longer than it is to.
         let due = self.clock.now() >= at || writer.elapsed.watched(&ring.active().kid, boottime) >= every;
-        due && writer.elapsed.watched(&ring.standby().kid, boottime) >= timing.publish_ahead
+        let pending = ring.keys().iter().filter(|k| k.state == KeyState::Pending);
+        let known = |kid| writer.elapsed.watched(kid, boottime) >= timing.publish_ahead;
+        due && known(&ring.standby().kid) && pending.filter(|k| known(&k.kid)).count() >= STANDBYS
     }
 
     /// The keys after it, and those that it has made.

@@ -28,6 +28,9 @@ use rescind::{
 };
 use tempfile::TempDir;
 
+mod orders;
+mod schedule;
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -60,6 +63,12 @@ impl Home {
     }
     fn pem_of(&self, kid: impl std::fmt::Display) -> PathBuf {
         self.file(&format!("{kid}.pem"))
+    }
+    fn files_but(&self, name: &str) -> Vec<String> {
+        let names = fs::read_dir(self.keys()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|n| n != name).collect();
+        names.sort();
+        names
     }
     fn files(&self) -> Files {
         let read = |e: fs::DirEntry| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap());
@@ -116,10 +125,10 @@ fn first_start_makes_everything_for_the_owner_alone() {
     let home = Home::new();
     let ring = home.open().unwrap();
     assert_serves(&ring);
-    assert_eq!(states(&ring), [KeyState::Active, KeyState::Pending]);
+    assert_eq!(states(&ring), [KeyState::Active, KeyState::Pending, KeyState::Pending]);
     assert_eq!(mode(&home.keys()), 0o700);
     let files = home.files();
-    assert_eq!(files.len(), 4, "{:?}", files.keys());
+    assert_eq!(files.len(), 5, "{:?}", files.keys());
     for name in files.keys() {
         assert_eq!(mode(&home.file(name)), 0o600, "{name}");
     }
@@ -283,7 +292,7 @@ fn ephemeral_keys_do_all_but_last() {
     clock.advance(20 * MINUTE);
     ring.rotate(false).unwrap();
     clock.advance(11 * MINUTE);
-    assert_eq!(ring.sweep().unwrap().len(), 1);
+    assert_eq!(ended(ring.sweep().unwrap()).len(), 1);
     assert_serves(&ring);
 }
 
@@ -427,13 +436,35 @@ fn a_manifest_that_breaks_the_rule_is_refused() {
     let home = Home::new();
     drop(home.open().unwrap());
     let good = fs::read_to_string(home.file("keyring.json")).unwrap();
-    let version = ("\"version\": 1", "\"version\": 2");
+    let version = ("\"version\": 2", "\"version\": 3");
     for (from, to) in [("\"active\"", "\"pending\""), ("\"pending\"", "\"active\""), version] {
         let bad = good.replacen(from, to, 1);
         assert_ne!(bad, good);
         fs::write(home.file("keyring.json"), bad).unwrap();
         assert!(matches!(home.open(), Err(KeyringError::Garbled { .. })), "{from} -> {to}");
     }
+}
+
+#[test]
+fn a_directory_of_before_two_keys_stood_by_gets_the_second_at_its_next_start() {
+    let home = Home::new();
+    drop(home.open().unwrap());
+    // As the version before wrote it: other members were not there yet, nor was a second standby.
+    let mut manifest: serde_json::Value = serde_json::from_slice(&home.files()["keyring.json"]).unwrap();
+    manifest["version"] = 1.into();
+    let gone = manifest["keys"].as_array_mut().unwrap().pop().unwrap();
+    for key in manifest["keys"].as_array_mut().unwrap() {
+        for name in ["rolled_back", "destroyed", "compromised"] {
+            key.as_object_mut().unwrap().remove(name).unwrap();
+        }
+    }
+    fs::write(home.file("keyring.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    fs::remove_file(home.pem_of(gone["kid"].as_str().unwrap())).unwrap();
+    home.clock.advance(20 * MINUTE);
+    let ring = home.open().unwrap();
+    assert_serves(&ring);
+    assert_eq!(ring.signer().kid().as_str(), manifest["keys"][0]["kid"].as_str().unwrap());
+    assert_eq!(home.open().unwrap().list(), ring.list());
 }
 
 // --- crashes: every prefix of the steps that a change takes, laid out on disk
@@ -709,7 +740,7 @@ fn secrets_of(home: &Home) -> Vec<Vec<u8>> {
             secrets.extend(all.map(|k| BASE64_URL_SAFE_NO_PAD.decode(k["key"].as_str().unwrap()).unwrap()));
         }
     }
-    assert!(secrets.len() == 6 && secrets.iter().all(|s| s.len() == 32));
+    assert!(secrets.len() == 7 && secrets.iter().all(|s| s.len() == 32));
     secrets
 }
 
