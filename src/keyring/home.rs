@@ -16,7 +16,10 @@ use super::{
     secrets::{self, Stored},
     signing::ActiveKey,
 };
-use crate::{clock::Random, model::Kid};
+use crate::{
+    clock::Random,
+    model::{Kid, Timestamp},
+};
 
 /// Lies there from before the first file is written until the first manifest stands. What lies beside it was never used.
 const FIRST_START: &str = ".first-start";
@@ -55,6 +58,11 @@ impl Home {
     pub(super) fn commit(&self, ring: &Ring) -> Result<(), KeyringError> {
         let Self::Disk(disk) = self else { return Ok(()) };
         disk.dir.replace(manifest::NAME, &manifest::encode(ring))
+    }
+    /// Makes these the secrets that count. After an error those before still do.
+    pub(super) fn keep_secrets(&self, secrets: &Stored, random: &dyn Random) -> Result<(), KeyringError> {
+        let Self::Disk(disk) = self else { return Ok(()) };
+        disk.dir.replace(secrets::NAME, &secrets.encode(disk.passphrase.as_ref(), random))
     }
     /// What was committed survives a crash once this returns.
     pub(super) fn sync(&self) -> Result<(), KeyringError> {
@@ -98,13 +106,14 @@ impl Disk {
         disk.open_secrets().map(|_| true)
     }
     /// What lies here, or `None` if nothing does yet.
-    pub(super) fn load(&self, random: &dyn Random) -> Result<Option<Loaded>, KeyringError> {
+    pub(super) fn load(&self, now: Timestamp, random: &dyn Random) -> Result<Option<Loaded>, KeyringError> {
         let Some(json) = self.dir.read(manifest::NAME)? else {
             return self.check_unused().map(|()| None);
         };
         self.dir.check_owner_only()?;
         let ring = manifest::decode(&self.dir.path_of(manifest::NAME), &json)?;
-        let loaded = Loaded { private: self.read_keys(&ring, random)?, secrets: self.read_secrets(random)?, ring };
+        let (private, secrets) = (self.read_keys(&ring, random)?, self.read_secrets(now, random)?);
+        let loaded = Loaded { private, secrets, ring };
         self.remove_leftovers(&loaded.ring)?;
         Ok(Some(loaded))
     }
@@ -184,9 +193,9 @@ impl Disk {
         let Some(json) = self.dir.read(secrets::NAME)? else { return Err(KeyringError::Missing { path, mend }) };
         Stored::decode(&path, &json, self.passphrase.as_ref())
     }
-    fn read_secrets(&self, random: &dyn Random) -> Result<Stored, KeyringError> {
+    fn read_secrets(&self, now: Timestamp, random: &dyn Random) -> Result<Stored, KeyringError> {
         let (mut stored, encrypted) = self.open_secrets()?;
-        let completed = stored.complete(random);
+        let completed = stored.complete(now, random);
         if completed || (self.passphrase.is_some() && !encrypted) {
             self.dir.replace(secrets::NAME, &stored.encode(self.passphrase.as_ref(), random))?;
         }
