@@ -21,9 +21,12 @@ pub(super) fn is_possible() -> bool {
 
 /// Asks for one that exists.
 pub(super) fn ask(what: &str) -> Result<Zeroizing<String>, Failure> {
-    let _ = write!(io::stderr(), "{what}: ");
-    let line = Hidden::begin().and_then(|_hidden| read_line(read_byte));
-    let _ = writeln!(io::stderr());
+    let line = Hidden::begin().and_then(|_hidden| {
+        let _ = write!(io::stderr(), "{what}: ");
+        let line = read_line(read_byte);
+        let _ = writeln!(io::stderr());
+        line
+    });
     match line.or_exit(Exit::CannotTell, "cannot read from the terminal")? {
         Some(line) if !line.is_empty() => Ok(line),
         _ => Err(Failure::new(Exit::No, anyhow::anyhow!("no passphrase was typed; nothing was done"))),

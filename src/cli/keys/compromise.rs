@@ -74,16 +74,14 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         say(done);
         return Ok(Exit::Yes);
     }
-    told::show(&remote, &done).await;
-    show(&done);
+    show(told::rows(&remote, &done).await, &done);
     Ok(Exit::Yes)
 }
 
 fn question(would: &Value, end_sessions: bool) -> String {
     format!(
-        "This would be done: {}. {}: {}. {}.",
+        "This would be done: {}. The key that signs then: {}; {}.",
         told::sentence(would),
-        text(&would["active"]),
         known(would),
         sessions(end_sessions)
     )
@@ -100,24 +98,24 @@ fn known(change: &Value) -> &'static str {
 
 const fn sessions(end: bool) -> &'static str {
     if end {
-        "All sessions end: everyone logs in again"
+        "all sessions end: everyone logs in again"
     } else {
-        "Sessions go on: clients refresh, and have a token of the key that signs"
+        "sessions go on: clients refresh, and have a token of the key that signs"
     }
 }
 
 /// From when on the key deceives whom no more.
-fn show(done: &Value) {
+fn show(keys: Vec<(&'static str, String)>, done: &Value) {
     let [here, disconnected, _] = effect(&done["effect"]);
-    let active = format!("{}  {}", text(&done["active"]), known(done));
-    members([
-        ("signer", active),
+    let told = [
+        ("signer", known(done).to_owned()),
         ("sessions", sessions(!done["sessions"].is_null()).to_owned()),
         ("reason", text(&done["entry"]["reason"])),
         ("position", format!("{} in the feed", text(&done["entry"]["position"]))),
         here,
         disconnected,
-    ]);
+    ];
+    members(keys.into_iter().chain(told));
     say("");
     say("Verifiers without the feed accept what the key signs until they fetch the key set again:");
     say("");

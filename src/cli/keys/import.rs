@@ -9,7 +9,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    super::{Exit, Failure, OrExit, config::secret::Source, prompt, remote::Server, say, tell},
+    super::{Exit, Failure, OrExit, config::secret::Source, output::members, prompt, remote::Server, say, tell},
     tell as told,
 };
 use crate::model::Algorithm;
@@ -63,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         say(done);
         return Ok(Exit::Yes);
     }
-    told::show(&remote, &done).await;
+    members(told::rows(&remote, &done).await);
     tell("It signs nothing until it is activated, or its turn comes. Destroy the file, if nobody else needs it.");
     Ok(Exit::Yes)
 }

@@ -51,8 +51,9 @@ pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
 
 /// Since it was made, by this machine's clock, which is near enough for that.
 fn age(key: &Value) -> String {
-    let made = key["created_at"].as_str().and_then(Timestamp::from_rfc3339);
-    made.map(|made| roughly(SystemClock::default().now().since(made))).unwrap_or_default()
+    let Some(made) = key["created_at"].as_str().and_then(Timestamp::from_rfc3339) else { return String::new() };
+    let age = SystemClock::default().now().since(made);
+    if age < Duration::from_secs(120) { format!("{}m", age.as_secs() / 60) } else { roughly(age) }
 }
 
 /// In its largest unit.

@@ -6,6 +6,7 @@ use super::{
     super::{
         Exit, Failure,
         consent::{Consent, DECLINED},
+        output::members,
         remote::Server,
         say, tell,
     },
@@ -75,7 +76,7 @@ async fn carry_out(how: How, mut order: Order<'_>) -> Result<Exit, Failure> {
         say(done);
         return Ok(Exit::Yes);
     }
-    told::show(&remote, &done).await;
+    members(told::rows(&remote, &done).await);
     tell(order.effect);
     Ok(Exit::Yes)
 }

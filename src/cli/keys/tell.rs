@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::super::{
-    output::{members, plain, text, when},
+    output::{plain, text, when},
     remote::Remote,
 };
+use crate::keyring::KeyState;
 
 /// A key that moves on.
 struct Moved<'a> {
@@ -46,7 +47,7 @@ impl Moved<'_> {
                     instant("signs_from").map(|from| format!("; it may sign from {from} on")).unwrap_or_default();
                 format!("is published from now on and stands by{from}")
             }
-            (_, "retired") => "is out of the key set; its private half is kept".into(),
+            (_, "retired") => "is out of the key set".into(),
             ("retired", "destroyed") => "is destroyed: its private half is gone".into(),
             (_, "destroyed") => "is out of the key set, and its private half is gone".into(),
             (_, "compromised") => "is refused for ever; it is out of the key set, and its private half is gone".into(),
@@ -66,20 +67,18 @@ pub(super) fn sentence(change: &Value) -> String {
 }
 
 /// What was done, one key a line, with the instants that the service tells of them.
-pub(super) async fn show(remote: &Remote, change: &Value) {
+pub(super) async fn rows(remote: &Remote, change: &Value) -> Vec<(&'static str, String)> {
     // What is done is done, whether or not more can be said of it.
     let keys = remote.get(&["v1", "keys"], &[]).await.unwrap_or_default();
     let known = |kid: &str| {
-        let keys = keys["keys"].as_array().into_iter().flatten();
-        keys.into_iter().find(|key| key["kid"] == kid).unwrap_or(&Value::Null)
+        let mut keys = keys["keys"].as_array().into_iter().flatten();
+        keys.find(|key| key["kid"] == kid).unwrap_or(&Value::Null)
     };
-    let moved = moved(change);
-    let rows = moved.iter().filter_map(|key| {
+    let row = |key: Moved<'_>| {
         let kid = key.kid?;
-        Some((key.to, format!("{}  {}", plain(kid), key.words(known(kid)))))
-    });
-    members(rows);
-    if moved.is_empty() {
-        members([("active", format!("{}  signs, as before", text(&change["active"])))]);
-    }
+        let state = KeyState::ALL.into_iter().find(|state| state.name() == key.to);
+        Some((state.map_or("key", KeyState::name), format!("{}  {}", plain(kid), key.words(known(kid)))))
+    };
+    let rows: Vec<_> = moved(change).into_iter().filter_map(row).collect();
+    if rows.is_empty() { vec![("active", format!("{}  signs, as before", text(&change["active"])))] } else { rows }
 }
