@@ -45,7 +45,7 @@ const PUBLIC_CLIENT: &str = "dev-public";
 /// Listens on loopback only, allows every scope, and prints a client id and its secret that may do everything.
 /// Without --store everything is gone when it stops; with --store embedded:PATH the keys lie in PATH.keys/, the client
 /// and its secret in PATH.client.json, and both are the same after a restart. The issuer is the address, so name one
-/// with --listen if access tokens are to be good after a restart as well. Signing keys move on in seconds: --rotate-every 10s
+/// with --listen if access tokens are to be good after a restart as well. Signing keys move on in seconds: --rotate-every 30s
 /// for a schedule, and `rescind keys` for all else.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -51,9 +51,7 @@ fn the_runbook_and_the_recipes_of_the_page_do_what_they_say() {
         "kill $SERVICE\n".into(),
     ];
     let said = said_by(&parts.concat());
-    for done in
-        ["\"crv\":\"Ed25519\"", "BEGIN PUBLIC KEY", "-rw-------", "it is here already", "state          compromised"]
-    {
+    for done in ["\"crv\":\"Ed25519\"", "BEGIN PUBLIC KEY", "-rw-------", "it is here already", "is refused for ever"] {
         assert!(said.contains(done), "{done}: {said}");
     }
     assert!(said.trim_end().ends_with("not published any more"), "{said}");

@@ -80,7 +80,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
 
 fn question(would: &Value, end_sessions: bool) -> String {
     format!(
-        "This would be done: {}. The key that signs then: {}; {}.",
+        "This would be done: {}. The key that signs then: {}. Sessions {}.",
         told::sentence(would),
         known(would),
         sessions(end_sessions)
@@ -98,9 +98,9 @@ fn known(change: &Value) -> &'static str {
 
 const fn sessions(end: bool) -> &'static str {
     if end {
-        "all sessions end: everyone logs in again"
+        "end, all of them: everyone logs in again"
     } else {
-        "sessions go on: clients refresh, and have a token of the key that signs"
+        "go on: clients refresh, and have a token of the key that signs"
     }
 }
 

@@ -87,7 +87,11 @@ fn timing() -> String {
             "`jwks_max_age`; less as a rotation comes near, so that nobody holds a set over it",
             format!("{}, down to {}", format_duration(timing.jwks_max_age), format_duration(timing.jwks_max_age / 30)),
         ),
-        ("a private half is kept after that", "`destroy_after`", format_duration(timing.destroy_after)),
+        (
+            "a private half is kept after that",
+            "`destroy_after`",
+            if timing.destroy_after.is_zero() { "not at all".into() } else { format_duration(timing.destroy_after) },
+        ),
         (
             "a key signs",
             "`rotate_every`, not under `publish_ahead`; without it until somebody rotates",
