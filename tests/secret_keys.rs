@@ -256,11 +256,11 @@ async fn a_follower_kept_from_the_metadata_believes_the_stolen_feed_key_for_a_qu
         let token = node.open("alice").await;
         verifier.verify(text(&token, "access_token")).is_ok()
     };
-    for _ in 0..29 {
+    for n in 0..29 {
         node.clock.advance(Duration::from_secs(29));
         let tails = relay.asked(Kind::Tail);
-        assert_eq!(thief.post("/v1/revocations", APP, &json!({"kind": "client", "id": "x"})).await.0, 201);
-        until("asked", async || relay.asked(Kind::Tail) > tails + 1).await;
+        assert_eq!(thief.post("/v1/revocations", APP, &json!({"kind": "client", "id": format!("x{n}")})).await.0, 201);
+        until("asked", async || relay.asked(Kind::Tail) > tails).await;
     }
     until("fooled until then", is_fooled).await;
     node.clock.advance(Duration::from_secs(61));

@@ -36,8 +36,8 @@ impl FromRequestParts<App> for KindPath {
 pub(super) struct SecretBody {
     /// `feed`, `derivation` or `sealing`.
     kind: &'static str,
-    /// Its name in the records that it made.
-    id: u32,
+    /// Its name: eight hexadecimal digits.
+    id: String,
     /// What is new is made with it. The others open and verify what they made.
     in_use: bool,
     /// RFC 3339; null: before this was written down.
@@ -59,7 +59,7 @@ impl From<SecretInfo> for SecretBody {
         let text = |at: Option<Timestamp>| at.map(Timestamp::to_rfc3339);
         Self {
             kind: info.kind.name(),
-            id: info.id,
+            id: info.name(),
             in_use: info.superseded.is_none(),
             created_at: text(info.created),
             superseded_at: text(info.superseded),

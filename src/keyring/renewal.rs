@@ -34,6 +34,11 @@ pub struct SecretInfo {
 }
 
 impl SecretInfo {
+    /// Its id as people read it: eight hexadecimal digits.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{:08x}", self.id)
+    }
     fn of(kind: SecretKind, named: &Named) -> Self {
         let feed = (kind == SecretKind::Feed).then(|| (named.feed_key(), named.audit_key()));
         let (feed, audit) = feed.map(|(feed, audit)| (feed.kid().clone(), audit.kid().clone())).unzip();

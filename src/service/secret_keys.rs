@@ -163,13 +163,13 @@ impl Service {
     ) -> Result<(), Error> {
         let mut cause = match (&made.feed, &made.audit) {
             (Some(feed), Some(audit)) => format!("feed: {feed} signs it, {audit} the audit log"),
-            _ => format!("{}: {} is in use", made.kind, made.id),
+            _ => format!("{}: {} is in use", made.kind, made.name()),
         };
         if let Some(reason) = reason {
             cause.push_str(": ");
             cause.push_str(&reason);
         }
-        tracing::info!(kind = %made.kind, id = made.id, ?event, "a symmetric key was replaced");
+        tracing::info!(kind = %made.kind, id = made.name(), ?event, "a symmetric key was replaced");
         match made.kind {
             SecretKind::Sealing => self.reseal_book(event, cause.into(), draft).await,
             _ => Ok(self.store.record(event, Outcome::Done, Some(cause.into()), draft).await?),
