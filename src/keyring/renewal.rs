@@ -135,6 +135,6 @@ fn drop_unneeded(next: &mut Stored, kind: SecretKind, oldest: Option<Timestamp>)
     let Some(oldest) = oldest else { return };
     let needed = |named: &Named| named.superseded.is_none_or(|at| at.plus(SURELY) >= oldest);
     let unneeded = list.iter().take_while(|named| !needed(named)).count().min(newest);
-    let last = list.drain(..unneeded).filter_map(|named| named.superseded).last();
+    let last = list.drain(..unneeded).filter_map(|named| named.superseded).next_back();
     next.forgotten_until = next.forgotten_until.max(last.map(|at| at.plus(IN_FLIGHT)));
 }

@@ -46,7 +46,7 @@ impl Service {
     /// The caller may not.
     pub async fn secret_keys(&self, ctx: &Context) -> Result<Vec<SecretInfo>, Error> {
         ctx.require(Permission::KeysRead)?;
-        Ok(self.on_disk(|keyring| Ok(keyring.secrets())).await?)
+        self.on_disk(|keyring| Ok(keyring.secrets())).await
     }
 
     /// Puts a new key in use; the one before goes on opening and verifying what it made.
@@ -88,7 +88,7 @@ impl Service {
         let draft = ctx.draft();
         let forget = async move |service: Arc<Self>| {
             service.store.record(Event::UnknownKeysForgotten, Outcome::Done, reason, draft).await?;
-            Ok(service.on_disk(|keyring| Ok(keyring.forget_unknown()?)).await?)
+            service.on_disk(|keyring| Ok(keyring.forget_unknown()?)).await
         };
         self.in_turn(forget).await
     }
@@ -177,7 +177,7 @@ impl Service {
     }
 
     async fn known(&self) -> Result<Vec<SecretInfo>, Error> {
-        Ok(self.on_disk(|keyring| Ok(keyring.secrets())).await?)
+        self.on_disk(|keyring| Ok(keyring.secrets())).await
     }
 
     /// One order after the other, each on a task of its own: a caller that hangs up must not leave half of it.

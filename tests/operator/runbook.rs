@@ -81,7 +81,7 @@ fn leaked_signing_key(book: &mut Runbook) {
 }
 
 fn leaked_symmetric_keys(book: &mut Runbook) {
-    let opened = log_in(&book.site, "carol", "desktop");
+    let opened = log_in(&book.site, "carol", "phone");
     let said = book.paste("One of the symmetric keys", &[]);
     assert!(
         said.contains("leave the metadata at once") && said.contains("nothing that it sealed opens any more"),
