@@ -112,10 +112,7 @@ fn what_is_given_up_is_trusted_with_no_more_than_it_says() {
                     assert!(gone.iter().all(|gone| kept.iter().all(|kept| kept.id != gone.id)));
                 }
                 for (_, good) in &mut made {
-                    *good &= match (kind, order) {
-                        (_, 0) | (SecretKind::Derivation, 1) => true,
-                        _ => false,
-                    };
+                    *good &= order == 0 || (kind, order) == (SecretKind::Derivation, 1);
                 }
                 if kind == SecretKind::Feed && order == 0 {
                     let last = made.len() - 1;
@@ -196,7 +193,7 @@ fn an_order_cut_off_at_any_step_leaves_the_old_secrets_or_the_new() {
             ("renew", (|ring: &Keyring, kind| drop(renew(ring, kind))) as fn(&Keyring, SecretKind)),
             ("give up", |ring, kind| drop(ring.give_up_secrets(kind, None).unwrap())),
             ("end", |ring, kind| drop(ring.give_up_secrets(kind, Some(Timestamp::from_millis(9))).unwrap())),
-            ("forget", |ring, _| drop(ring.forget_unknown().unwrap())),
+            ("forget", |ring, _| assert!(ring.forget_unknown().is_ok())),
         ] {
             let home = Home::new();
             let ring = home.open().unwrap();
