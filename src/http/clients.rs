@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict, NotFound},
     caller::{ApiCall, JsonBody, OptionalJson},
-    error::{ApiError, Problem},
+    error::ApiError,
     operate::{RevokedBody, reason, revoked_body},
 };
 use crate::{
@@ -127,12 +128,7 @@ pub(super) struct ClientsBody {
 /// All clients that are configured, by name.
 #[utoipa::path(
     get, path = "/v1/clients", tag = "clients", security(("client" = [])),
-    responses(
-        (status = 200, body = ClientsBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ClientsBody), ApiErrors)
 )]
 pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<ClientsBody>, ApiError> {
     let clients = app.service.list_clients(&ctx)?.into_iter().map(Into::into).collect();
@@ -143,14 +139,7 @@ pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Resul
 #[utoipa::path(
     get, path = "/v1/clients/{client_id}", tag = "clients", params(("client_id" = String, Path)),
     security(("client" = [])),
-    responses(
-        (status = 200, body = ClientBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ClientBody), ApiErrors, NotFound)
 )]
 pub(super) async fn show(
     State(app): State<App>,
@@ -182,15 +171,7 @@ pub(super) struct DisabledClientBody {
 #[utoipa::path(
     post, path = "/v1/clients/{client_id}/disable", tag = "clients", params(("client_id" = String, Path)),
     request_body = Option<DisableBody>, security(("client" = [])),
-    responses(
-        (status = 200, body = DisabledClientBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = DisabledClientBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn disable(
     State(app): State<App>,
@@ -216,15 +197,7 @@ pub(super) struct EnableBody {
 #[utoipa::path(
     post, path = "/v1/clients/{client_id}/enable", tag = "clients", params(("client_id" = String, Path)),
     request_body = Option<EnableBody>, security(("client" = [])),
-    responses(
-        (status = 200, body = ClientBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ClientBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn enable(
     State(app): State<App>,
@@ -286,15 +259,7 @@ impl From<NewSecret> for NewSecretBody {
 #[utoipa::path(
     post, path = "/v1/clients/{client_id}/secrets", tag = "clients", params(("client_id" = String, Path)),
     request_body = RotateSecretBody, security(("client" = [])),
-    responses(
-        (status = 201, body = NewSecretBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 201, body = NewSecretBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn rotate_secret(
     State(app): State<App>,
@@ -310,15 +275,7 @@ pub(super) async fn rotate_secret(
 #[utoipa::path(
     delete, path = "/v1/clients/{client_id}/secrets/{secret_id}", tag = "clients",
     params(("client_id" = String, Path), ("secret_id" = String, Path)), security(("client" = [])),
-    responses(
-        (status = 200, body = ClientBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ClientBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn drop_secret(
     State(app): State<App>,
