@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     model::{Audience, ClientId, Scope, Timestamp, ids::IdError, time::parse_duration},
-    service::{ClientView, DisabledSince, Error, NewSecret, OldSecrets, SecretView},
+    service::{ClientView, DisabledSince, Error, Method, NewSecret, OldSecrets, SecretView},
 };
 
 /// A client.
@@ -28,7 +28,7 @@ pub(super) struct ClientBody {
     state: &'static str,
     /// Since when it is disabled, by whose word, and why; null if the configuration says so.
     disabled: Option<DisabledBody>,
-    /// How it can prove itself: `secret`, `private_key_jwt`. Empty: it is public.
+    /// How it can prove itself: `secret`, `private_key_jwt`, `self_signed_tls_client_auth`. Empty: it is public.
     methods: Vec<&'static str>,
     /// Its live secrets.
     secrets: Vec<SecretBody>,
@@ -70,23 +70,13 @@ pub(super) struct SecretBody {
 
 impl From<ClientView> for ClientBody {
     fn from(view: ClientView) -> Self {
-        let ClientView { client, disabled, secrets, public } = view;
-        let mut methods = Vec::new();
-        if !public && (!client.secrets.is_empty() || !secrets.is_empty()) {
-            methods.push("secret");
-        }
-        if !client.keys.is_empty() {
-            methods.push("private_key_jwt");
-        }
-        if !client.certificates.is_empty() {
-            methods.push("self_signed_tls_client_auth");
-        }
+        let ClientView { client, disabled, secrets, methods } = view;
         let disabled_body = |d: DisabledSince| DisabledBody { since: d.since.to_rfc3339(), by: d.by, reason: d.reason };
         Self {
             client_id: client.id.clone(),
             state: if disabled.is_some() || client.disabled { "disabled" } else { "enabled" },
             disabled: disabled.map(disabled_body),
-            methods,
+            methods: methods.into_iter().map(Method::name).collect(),
             secrets: secrets.into_iter().map(Into::into).collect(),
             keys: client.keys.iter().map(|key| key.kid.clone()).collect(),
             permissions: client.permissions.iter().map(|p| p.name()).collect(),
@@ -271,7 +261,8 @@ pub(super) async fn rotate_secret(
     Ok((StatusCode::CREATED, Json(new.into())))
 }
 
-/// Drops one secret of a client at once. The last one stays: disable the client instead.
+/// Drops one secret of a client at once. The last one of a client that has neither key nor certificate stays: disable
+/// the client instead.
 #[utoipa::path(
     delete, path = "/v1/clients/{client_id}/secrets/{secret_id}", tag = "clients",
     params(("client_id" = String, Path), ("secret_id" = String, Path)), security(("client" = [])),

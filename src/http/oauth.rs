@@ -106,7 +106,7 @@ pub(super) async fn token(State(app): State<App>, call: OAuthCall) -> Result<Jso
         "refresh_token" => {
             let outcome = app.service.refresh(&ctx, form.required("refresh_token")?, scope.as_ref()).await;
             // Whoever proves nothing and has nothing that is good is guessing.
-            if matches!(outcome, Err(Error::Grant(_))) && !ctx.caller.proven {
+            if matches!(outcome, Err(Error::Grant(_))) && !ctx.caller.is_proven() {
                 app.edge.failed(visit, &*app.service.clock);
             }
             outcome?
@@ -141,7 +141,7 @@ pub(super) async fn revoke(State(app): State<App>, call: OAuthCall) -> Result<()
 )]
 pub(super) async fn introspect(State(app): State<App>, call: OAuthCall) -> Result<Response, OAuthError> {
     // A client that has only a name is nobody here (RFC 7662 §2.1).
-    if !call.ctx.caller.proven {
+    if !call.ctx.caller.is_proven() {
         return Err(Error::Client.into());
     }
     let found = app.service.introspect(&call.ctx, call.form.required("token")?).await?;

@@ -69,7 +69,7 @@ impl Service {
         let (id, found) = match credentials {
             Credentials::Named(id) => {
                 let id = id.parse::<ClientId>().ok();
-                let found = id.as_ref().and_then(|id| clients.named(id)).ok_or("no public client of this name");
+                let found = id.as_ref().and_then(|id| clients.named(id, now)).ok_or("no public client of this name");
                 (id, found)
             }
             Credentials::Secret(id, secret) => {
@@ -84,7 +84,7 @@ impl Service {
                     (None, Some(_)) => None,
                     // A public client may connect with a certificate that means nothing to us, as browsers do.
                     (Some(named), _) => {
-                        clients.by_certificate(Some(named), certificate).or_else(|| clients.named(named))
+                        clients.by_certificate(Some(named), certificate).or_else(|| clients.named(named, now))
                     }
                     (None, None) => clients.by_certificate(None, certificate),
                 };
@@ -95,7 +95,7 @@ impl Service {
                     return Err(Error::request("client_id", "names another client than the assertion"));
                 }
                 Ok(assertion) => {
-                    let found = clients.by_key(&assertion.client, |keys| assertion.is_signed_by(keys));
+                    let found = clients.by_key(&assertion.client, |keys| assertion.signer(keys));
                     if let Some(caller) = found {
                         return self.check_assertion(&assertion, caller, now, origin);
                     }

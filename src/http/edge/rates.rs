@@ -121,7 +121,7 @@ impl Limiter {
     pub(super) fn admit(&self, visit: Visit, who: Result<&Caller, &Error>, now: Duration) -> Result<(), Over> {
         let revokes = visit.class == Class::Revocation;
         match who {
-            Ok(caller) if caller.proven => {
+            Ok(caller) if caller.is_proven() => {
                 let (budget, quota) =
                     if revokes { ("revocations", self.rates.revocations) } else { ("client", self.rates.client) };
                 let key = Key::Client(caller.client.id.clone(), revokes);
