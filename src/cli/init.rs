@@ -126,8 +126,8 @@ fn render(args: &Args, secret: &str) -> Result<String, Failure> {
     let client = [
         ("id", quoted(OPERATOR)),
         ("secret_sha256", format!("[\"{}\"]", SecretHash::of(secret).to_hex())),
+        // Not bounded by `scope` or an audience: it could not give a new secret to a client that is not.
         ("permissions", format!("[{permissions}\n]")),
-        ("audience", "[\"api\"]".to_owned()),
     ];
     Ok(template::render(&values, &client))
 }

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::ApiErrors,
     caller::{ApiCall, Query},
-    error::{ApiError, Problem},
+    error::ApiError,
     operate::instant,
 };
 use crate::{
@@ -56,14 +57,7 @@ pub(super) struct AuditBody {
 /// Who had access and when, and who took it away.
 #[utoipa::path(
     get, path = "/v1/audit", tag = "audit", params(AuditParams), security(("client" = [])),
-    responses(
-        (status = 200, body = AuditBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = AuditBody), ApiErrors)
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -105,13 +99,7 @@ pub(super) struct HeadBody {
 /// What vouches for the log: its newest digest, signed.
 #[utoipa::path(
     get, path = "/v1/audit/head", tag = "audit", security(("client" = [])),
-    responses(
-        (status = 200, body = HeadBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = HeadBody), ApiErrors)
 )]
 pub(super) async fn head(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<HeadBody>, ApiError> {
     let signed = app.service.audit_head(&ctx).await?;

@@ -66,18 +66,22 @@ impl FromRequestParts<App> for ApiCall {
     }
 }
 
-/// Who it is, if there is still room for them; whoever is nobody has used up some of it.
+/// Who it is, if there is still room for them; whoever is nobody has used up some of it. Whoever there is no room for has
+/// used up nothing: the same assertion is good when there is.
 async fn identify(
     app: &App,
     credentials: Result<Credentials, Error>,
     visit: Visit,
     origin: &Origin,
 ) -> Result<Caller, Error> {
-    let caller = match credentials {
-        Ok(credentials) => app.service.authenticate(&credentials, origin).await,
-        Err(error) => Err(error),
-    };
-    app.edge.admit(visit, caller, &*app.service.clock)
+    let admit = |who: Result<&Caller, &Error>| app.edge.admit(visit, who, &*app.service.clock);
+    match credentials {
+        Ok(credentials) => app.service.authenticate(&credentials, origin, admit).await,
+        Err(error) => {
+            admit(Err(&error))?;
+            Err(error)
+        }
+    }
 }
 
 /// A JSON body with its errors as problems.

@@ -17,6 +17,7 @@ use utoipa::OpenApi;
 use self::edge::Edge;
 use crate::service::{Error, Service};
 
+mod answers;
 mod audit;
 mod caller;
 mod clients;
@@ -174,6 +175,7 @@ pub(crate) fn operations_router(app: &App) -> Router {
         feed::tail, feed::page,
         store::backup, store::store, store::restored,
     ),
+    components(schemas(error::Problem, error::OAuthErrorBody)),
     modifiers(&ClientAuthentication)
 )]
 struct Description;

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict, NotFound},
     caller::{ApiCall, JsonBody, OptionalJson, Query},
     effect::{EffectBody, ImpactBody},
-    error::{ApiError, Problem},
+    error::ApiError,
     page_size,
 };
 use crate::{
@@ -113,13 +114,7 @@ pub(super) fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
     responses(
         (status = 201, body = RevokedBody),
         (status = 200, body = ImpactBody, description = "With `dry_run`: what it would do; nothing was written"),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        ApiErrors, NotFound, Conflict,
     )
 )]
 pub(super) async fn revoke(
@@ -215,14 +210,7 @@ pub(super) struct EntriesBody {
 /// Live entries in the order of their acknowledgement.
 #[utoipa::path(
     get, path = "/v1/revocations", tag = "revocations", params(EntriesQuery), security(("client" = [])),
-    responses(
-        (status = 200, body = EntriesBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = EntriesBody), ApiErrors)
 )]
 pub(super) async fn revocations(
     State(app): State<App>,
@@ -279,11 +267,7 @@ pub(super) struct KeysBody {
 /// The signing keys with their states.
 #[utoipa::path(
     get, path = "/v1/keys", tag = "keys", security(("client" = [])),
-    responses(
-        (status = 200, body = KeysBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = KeysBody), ApiErrors)
 )]
 pub(super) async fn keys(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<KeysBody>, ApiError> {
     let keys = app.service.keys(&ctx)?.into_iter().map(Into::into).collect();
@@ -317,15 +301,7 @@ pub(super) struct RotatedBody {
 /// Makes the standby sign.
 #[utoipa::path(
     post, path = "/v1/keys/rotate", tag = "keys", request_body = Option<RotateBody>, security(("client" = [])),
-    responses(
-        (status = 200, body = RotatedBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = RotatedBody), ApiErrors, Conflict)
 )]
 pub(super) async fn rotate(
     State(app): State<App>,

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict, NotFound},
     caller::{ApiCall, JsonBody, Query, SessionPath},
-    error::{ApiError, Problem},
+    error::ApiError,
 };
 use crate::{
     families::Session,
@@ -163,15 +164,7 @@ impl From<Session> for SessionBody {
 /// Opens a session for a subject that the caller has authenticated.
 #[utoipa::path(
     post, path = "/v1/sessions", tag = "sessions", request_body = OpenBody, security(("client" = [])),
-    responses(
-        (status = 201, body = OpenedBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 201, body = OpenedBody), ApiErrors, Conflict)
 )]
 pub(super) async fn open(
     State(app): State<App>,
@@ -224,14 +217,7 @@ pub(super) struct ListBody {
 /// A subject's sessions, the oldest first.
 #[utoipa::path(
     get, path = "/v1/sessions", tag = "sessions", params(ListQuery), security(("client" = [])),
-    responses(
-        (status = 200, body = ListBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ListBody), ApiErrors)
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -248,15 +234,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}", tag = "sessions", security(("client" = [])),
     params(("session_id" = String, Path)),
-    responses(
-        (status = 200, body = SessionBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = SessionBody), ApiErrors, NotFound)
 )]
 pub(super) async fn show(
     State(app): State<App>,
@@ -291,16 +269,7 @@ pub(super) struct AmendBody {
 #[utoipa::path(
     patch, path = "/v1/sessions/{session_id}", tag = "sessions", request_body = AmendBody, security(("client" = [])),
     params(("session_id" = String, Path)),
-    responses(
-        (status = 200, body = SessionBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = SessionBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn amend(
     State(app): State<App>,
@@ -323,15 +292,7 @@ pub(super) async fn amend(
 #[utoipa::path(
     delete, path = "/v1/sessions/{session_id}", tag = "sessions", security(("client" = [])),
     params(("session_id" = String, Path)),
-    responses(
-        (status = 204, description = "It has ended, now or before"),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 204, description = "It has ended, now or before"), ApiErrors, NotFound)
 )]
 pub(super) async fn end(
     State(app): State<App>,

@@ -103,8 +103,10 @@ impl Error {
         Self::unavailable("assertion_unknown", why, wait.as_secs().clamp(1, 600))
     }
 
-    pub(super) fn too_many_assertions() -> Self {
-        Self::unavailable("too_many_assertions", "too many client assertions in the last minutes", 30)
+    /// A client has as many that are still good as it may.
+    pub(super) const fn too_many_assertions() -> Self {
+        let whose = "with assertions that stay good for so long, this client";
+        Self::TooMany { whose, retry_after: Duration::from_secs(30) }
     }
 
     fn unavailable(code: &'static str, why: impl Into<String>, seconds: u64) -> Self {

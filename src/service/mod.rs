@@ -43,8 +43,8 @@ pub use alerts::AlertSettings;
 pub use assertions::Refused;
 use clients::ClientBook;
 pub use clients::{
-    Caller, CertificateHash, Client, ClientKey, ClientView, Clients, Credentials, DisabledSince, MAX_PROOFS, NewSecret,
-    OldSecrets, Permission, SecretHash, SecretView, client_keys, generate_secret,
+    Caller, CertificateHash, Client, ClientKey, ClientView, Clients, Credentials, DisabledSince, MAX_PROOFS, Method,
+    NewSecret, OldSecrets, Permission, Proof, SecretHash, SecretView, client_keys, generate_secret,
 };
 pub use ending::{Ended, Ending};
 pub use error::Error;
@@ -212,7 +212,13 @@ impl Service {
         self.clients.now().clients().cloned().ok_or_else(Error::clients_unknown)
     }
 
-    /// Asked again before tokens leave: the client may have been disabled since it was let in.
+    /// Asked again before tokens leave: since the caller was let in, it may have been disabled, or the secret, key or
+    /// certificate that it came with may have been dropped.
+    fn still_let_in(&self, caller: &Caller) -> Result<(), Error> {
+        if self.known_clients()?.still_let_in(caller, self.clock.now()) { Ok(()) } else { Err(Error::Client) }
+    }
+
+    /// The same for whoever is to hold the tokens.
     fn still_enabled(&self, client: &ClientId) -> Result<(), Error> {
         if self.known_clients()?.is_enabled(client) { Ok(()) } else { Err(Error::Client) }
     }

@@ -115,7 +115,7 @@ fn configuration() {
         ("\"revoke\"", "\"revok\""),
         ("secret_sha256 = [\"", "secret_sha256 = [\"xyz"),
         ("\nsecret_sha256 = ", "\n# secret_sha256 = "),
-        ("\naudience = [\"api\"]", "\n"),
+        ("\n    \"clients:write\",", "\n"),
         ("# id = \"login\"", "\n[[clients]]\nid = \"operator\""),
         ("# id = \"login\"", "\n[[clients]]\nid = \"a b\""),
     ] {

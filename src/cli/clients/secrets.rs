@@ -108,8 +108,8 @@ fn tell_of_others(made: &Value) {
 
 /// Drop one secret of a client, at once.
 ///
-/// `rescind client show` names the secrets. The last one stays: disable the client instead. Needs the permission
-/// clients:write.
+/// `rescind client show` names the secrets. The last one of a client that has neither key nor certificate stays: disable
+/// the client instead. Needs the permission clients:write.
 ///
 /// Exit codes: 0 done, 1 nobody agreed or it is the last one, 3 no such client or secret, 4 not permitted,
 /// 5 cannot tell.

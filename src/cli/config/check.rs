@@ -165,7 +165,9 @@ impl ClientTable {
                  secret (rescind client generate-secret), or take its permissions"
             ));
         }
-        let own = self.permissions.contains(&Permission::ClientCredentials);
+        // Who gives out secrets has the permission for that, and need not fetch any tokens.
+        let own = self.permissions.contains(&Permission::ClientCredentials)
+            && !self.permissions.contains(&Permission::ClientsWrite);
         if own && self.audience.as_ref().is_none_or(Vec::is_empty) {
             return Err(format!(
                 "client `{id}` may fetch tokens of its own (client_credentials); say in `audience` for whom they are"

@@ -106,16 +106,16 @@ pub(crate) fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str
     known.into_iter().max_by(|a, b| near(a).total_cmp(&near(b))).filter(|n| near(n) > 0.7)
 }
 
-/// Declares a table of settings: a struct whose fields say how they are documented, typed and preset.
+/// Declares a table of settings: a struct whose fields say how they are documented, typed and preset. A setting that
+/// nobody reads is a warning, unless it says `, unread: "why"`.
 macro_rules! settings {
     ($(#[doc = $about:literal])* $vis:vis struct $name:ident {
-        $($(#[doc = $doc:literal])* $fvis:vis $key:ident: $type:ty = $traits:expr;)*
+        $($(#[doc = $doc:literal])* $fvis:vis $key:ident: $type:ty = $traits:expr $(, unread: $why:literal)?;)*
     }) => {
         $(#[doc = $about])*
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
-        #[allow(dead_code, reason = "some settings act on the layers, before there is such a value")]
-        $vis struct $name { $($(#[doc = $doc])* $fvis $key: $type,)* }
+        $vis struct $name { $($(#[doc = $doc])* $(#[expect(dead_code, reason = $why)])? $fvis $key: $type,)* }
 
         impl $crate::cli::config::schema::Described for $name {
             const ABOUT: &'static [&'static str] = &[$($about),*];
@@ -134,7 +134,6 @@ macro_rules! sections {
     ($(#[doc = $about:literal])* $vis:vis struct $name:ident { $($section:ident: $type:ty,)* }) => {
         $(#[doc = $about])*
         #[derive(Debug)]
-        #[allow(dead_code, reason = "as above, for whole tables")]
         $vis struct $name {
             /// What stands outside any table.
             $vis top: Top,

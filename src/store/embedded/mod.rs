@@ -78,6 +78,8 @@ const AUDIT_SCAN: usize = 50_000;
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     retention: Retention,
+    /// How many are remembered at once.
+    assertions: u64,
     requests: Option<SyncSender<Request>>,
     writer: Option<JoinHandle<()>>,
     // Held for as long as the store is open: a second process must not open it.
@@ -138,7 +140,7 @@ impl EmbeddedStore {
             Some(path) => upgrade::keep_older(path, open()?, open)?,
             None => open()?,
         };
-        let retention = options.retention;
+        let (retention, assertions) = (options.retention, options.assertions);
         let desk = Arc::new(Desk::default());
         let keep = Keep { records: options.audit_cap, age: options.audit_age };
         let mut clerk = Clerk::new(keep, desk.clone(), random);
@@ -179,7 +181,7 @@ impl EmbeddedStore {
         let (requests, queue) = sync_channel(QUEUE);
         let spawn = std::thread::Builder::new().name("rescind-store".into());
         let writer = spawn.spawn(move || writer.run(&queue)).map_err(|e| OpenError::Damaged(e.to_string()))?;
-        Ok(Self { shared, retention, requests: Some(requests), writer: Some(writer), _lock: None })
+        Ok(Self { shared, retention, assertions, requests: Some(requests), writer: Some(writer), _lock: None })
     }
 
     /// Whose word the head of the audit log has from here on. The first one stays.

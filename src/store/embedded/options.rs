@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{OnSyncFailure, tables::SCHEMA};
-use crate::model::denial::Retention;
+use crate::{model::denial::Retention, store::ASSERTIONS};
 
 /// What an operator says about a store that came back older, or empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -36,6 +36,8 @@ pub struct Options {
     pub audit_cap: u64,
     /// How old they may become; up to an hour more until they are dropped.
     pub audit_age: Option<Duration>,
+    /// Client assertions that are remembered at once, those of all clients together.
+    pub assertions: u64,
     /// Reopening after a crash in constant time, at the price of dearer commits.
     pub quick_repair: bool,
     /// What to do when a sync fails: end the process, unless a test wants to look.
@@ -54,6 +56,7 @@ impl Options {
             cache: 128 << 20,
             audit_cap: 1_000_000,
             audit_age: None,
+            assertions: ASSERTIONS,
             quick_repair: true,
             on_sync_failure: Arc::new(|error| {
                 tracing::error!(%error, "fsync failed: nobody can know what is durable; the process ends");
