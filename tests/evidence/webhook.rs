@@ -69,7 +69,7 @@ async fn each_kind_is_told_in_the_order_of_the_log_and_the_rest_is_not() {
         "revocation.mass",
         "key.rotated",
         "key.revoked",
-        "key.retired",
+        "key.compromised",
     ];
     assert_eq!(kinds, expected);
 }
