@@ -197,7 +197,7 @@ pub(super) struct ChangeBody {
 
 impl ChangeBody {
     fn of(change: Change, dry_run: bool) -> Self {
-        let named = |state| change.moved.iter().filter(move |m| m.to == state).last();
+        let named = |state| change.moved.iter().rfind(move |m| m.to == state);
         // What a dry run makes is not kept: no key will have that name.
         let name = |moved: &Moved| (!dry_run || moved.from.is_some()).then(|| moved.kid.clone());
         let (retiring, pending) = (named(KeyState::Retiring).and_then(name), named(KeyState::Pending).and_then(name));

@@ -21,7 +21,7 @@ use base64::{
 use rescind::{
     clock::{Clock, ManualClock, Random, SystemRandom},
     keyring::{
-        Change, ChangeError, KeyState, Keyring, KeyringError, Order, Passphrase, Settings, Step, StepError, Timing,
+        Change, ChangeError, KeyState, Keyring, KeyringError, Order, Passphrase, Settings, StepError, Timing,
         TimingError,
     },
     model::{Algorithm, Kid, PublicKey, SessionId, Timestamp},
@@ -211,7 +211,7 @@ fn a_key_goes_through_its_life_and_is_gone_at_the_end() {
     assert!(ring.sweep().unwrap().is_empty());
     assert!(home.pem_of(&first).exists());
     home.clock.advance(Duration::from_millis(1));
-    assert_eq!(ended(ring.sweep().unwrap()), [first.clone()]);
+    assert_eq!(ended(ring.sweep().unwrap()), std::slice::from_ref(&first));
     assert_eq!(ring.state_of(&first), Some(KeyState::Destroyed), "the record stays");
     assert!(!home.pem_of(&first).exists(), "the private key does not");
     assert!(!published(&ring).contains(&first.to_string()) && published(&ring).len() == 3);

@@ -1,6 +1,6 @@
 //! What operators order: generate, activate, roll back, retire, destroy, compromise, import and export.
 
-use rescind::keyring::{Order, Step};
+use rescind::keyring::Step;
 
 use super::*;
 
