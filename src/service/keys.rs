@@ -1,7 +1,7 @@
 //! The signing keys, by an operator's word and by the schedule; and what the log and the feed hear of it.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -242,8 +242,21 @@ impl Service {
             }
             self.deny_what_is_owed().await;
         }
+        self.warn_of_delay();
         // Whatever became of the one who changed the keys: the node's own verifiers are never far behind.
         self.follow_keys();
+    }
+
+    /// Says once that a step of the schedule is late, by more than a program that has only just started may be.
+    fn warn_of_delay(&self) {
+        let ahead = self.keyring.settings().timing.publish_ahead;
+        let grace = ahead + Duration::from_secs(60);
+        let late = self.keyring.plan().into_iter().next().filter(|next| self.clock.now().since(next.at) > grace);
+        let told = self.keys_late.swap(late.is_some(), Ordering::Relaxed);
+        if let Some(Planned { at, step, kid }) = late.filter(|_| !told) {
+            let at = at.to_rfc3339();
+            tracing::warn!(%kid, %step, at, "a step of the keys' schedule is late; `rescind doctor` and this log say why");
+        }
     }
 
     /// A compromise that was cut off between keyring and store is completed by whoever comes next.

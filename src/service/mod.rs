@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use crate::{
@@ -96,6 +96,8 @@ pub struct Service {
     webhook: Option<webhook::Webhook>,
     /// Compromised keys that are known to be denied.
     denied_keys: Mutex<HashSet<Kid>>,
+    /// Whether it has been said that a step of their schedule is late.
+    keys_late: AtomicBool,
     /// One backup at a time.
     backups: Arc<tokio::sync::Semaphore>,
     /// For introspection: to the second.
@@ -166,6 +168,7 @@ impl Service {
             feed: Feed::new(&settings.issuer, store.clone(), keyring.clone(), clock.clone()),
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
             denied_keys: Mutex::default(),
+            keys_late: AtomicBool::new(false),
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             random,
             alerts: alerts::Alerts::default(),
