@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::{
     clock::{Random, random_bytes},
-    keyring::{ActiveKey, Keyring},
+    keyring::{ActiveKey, Keyring, SignerError},
     model::{
         Audience, ClientId, Kid, Scope, SessionId, Subject, SubjectRef, Timestamp, TokenId,
         claims::{ACCESS_TOKEN_TYPE, Claims, CustomClaims},
@@ -63,6 +63,18 @@ pub struct Order {
     pub until: Timestamp,
 }
 
+/// Why a token was not minted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MintError {
+    /// It would be longer than any verifier reads.
+    #[error("the access token would be longer than {MAX_TOKEN} bytes")]
+    TooLong,
+    /// The key does not sign.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+}
+
 /// Signs in the name of one issuer.
 pub struct Issuer {
     name: Box<str>,
@@ -91,9 +103,11 @@ impl Issuer {
         &self.name
     }
 
-    /// Mints a token, or `None` if it would be longer than any verifier reads.
-    #[must_use]
-    pub fn mint(&self, order: Order) -> Option<AccessToken> {
+    /// Mints a token.
+    ///
+    /// # Errors
+    /// [`MintError`].
+    pub fn mint(&self, order: Order) -> Result<AccessToken, MintError> {
         let key = self.keyring.signer();
         let token = TokenId::new(order.at, &random_bytes(&*self.random));
         let claims = Claims {
@@ -117,10 +131,10 @@ impl Issuer {
         text.push('.');
         let json = serde_json::to_vec(&claims).expect("claims serialise");
         BASE64_URL_SAFE_NO_PAD.encode_string(json, &mut text);
-        let signature = key.sign(text.as_bytes());
+        let signature = key.sign(text.as_bytes())?;
         text.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut text);
-        (text.len() <= MAX_TOKEN).then_some(AccessToken(text))
+        if text.len() <= MAX_TOKEN { Ok(AccessToken(text)) } else { Err(MintError::TooLong) }
     }
 
     fn header(&self, key: &ActiveKey) -> String {

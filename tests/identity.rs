@@ -80,6 +80,7 @@ async fn the_store_without_the_keys_gives_nothing() {
                     jwks_max_age: std::time::Duration::from_secs(300),
                     token_life: std::time::Duration::from_secs(300),
                     leeway: std::time::Duration::from_secs(60),
+                    ..rescind::keyring::schedule::Timing::default()
                 },
             };
             drop(rescind::keyring::Keyring::open(&keys, None, settings, clock, random).unwrap());

@@ -96,7 +96,7 @@ impl DenyStore for Slow {
 #[tokio::test]
 async fn time_that_reading_the_store_took_proves_nothing() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_374_805)));
-    let timing = Timing { publish_ahead: secs(1200), jwks_max_age: secs(300), token_life: secs(300), leeway: secs(60) };
+    let timing = Timing::default();
     let settings = Settings { algorithm: Algorithm::EdDSA, timing };
     let keyring = Keyring::ephemeral(settings, clock.clone(), Arc::new(SystemRandom)).unwrap();
     let options = Options::new(Retention { access: secs(300), session: secs(86_400) });

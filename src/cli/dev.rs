@@ -68,9 +68,12 @@ pub(super) struct Args {
     /// How long a key is published before it may sign.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
     publish_ahead: Duration,
-    /// How long the key set may be cached; not longer than --publish-ahead.
+    /// How long the key set may be cached; half of --publish-ahead at most.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     jwks_max_age: Duration,
+    /// How long a key signs before the next one does by itself.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    rotate_every: Option<Duration>,
     /// Print one JSON object once it serves, with `issuer`, `token_endpoint`, `jwks_uri`, `operations`, `client_id`,
     /// `client_secret` and `public_client_id`; nothing else goes to stdout. Logs go to stderr as JSON.
     #[arg(long)]
@@ -131,6 +134,8 @@ fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Resul
     let timing = Timing {
         publish_ahead: args.publish_ahead,
         jwks_max_age: args.jwks_max_age,
+        client_cache: args.jwks_max_age,
+        rotate_every: args.rotate_every,
         token_life: lives.access,
         ..Timing::default()
     };

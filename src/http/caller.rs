@@ -18,7 +18,7 @@ use super::{
     form::Form,
 };
 use crate::{
-    model::{SessionId, audit::Origin, ids::IdError},
+    model::{Kid, SessionId, audit::Origin, ids::IdError},
     service::{Caller, Context, Credentials, Error},
 };
 
@@ -169,6 +169,20 @@ impl FromRequestParts<App> for SessionPath {
         let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
         let text = path.map_err(|e| Error::request("session_id", e.body_text()))?;
         let id = text.parse().map_err(|e: IdError| Error::request("session_id", e.to_string()))?;
+        Ok(Self(id))
+    }
+}
+
+/// The key that a path names.
+pub(super) struct KidPath(pub(super) Kid);
+
+impl FromRequestParts<App> for KidPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
+        let text = path.map_err(|e| Error::request("kid", e.body_text()))?;
+        let id = text.parse().map_err(|e: IdError| Error::request("kid", e.to_string()))?;
         Ok(Self(id))
     }
 }

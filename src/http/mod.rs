@@ -29,6 +29,7 @@ mod feed;
 mod form;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod keys;
 mod layers;
 mod oauth;
 mod operate;
@@ -117,8 +118,17 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/sessions/{session_id}", get(sessions::show).patch(sessions::amend).delete(sessions::end))
         .route("/v1/sessions/{session_id}/revoke", post(effect::end_sessions))
         .route("/v1/revocations", get(operate::revocations).post(operate::revoke))
-        .route("/v1/keys", get(operate::keys))
-        .route("/v1/keys/rotate", post(operate::rotate))
+        .route("/v1/keys", get(keys::list).post(keys::generate))
+        .route("/v1/keys/rotate", post(keys::rotate))
+        .route("/v1/keys/rollback", post(keys::roll_back))
+        .route("/v1/keys/schedule", get(keys::schedule))
+        .route("/v1/keys/import", post(keys::import))
+        .route("/v1/keys/{kid}", get(keys::show))
+        .route("/v1/keys/{kid}/activate", post(keys::activate))
+        .route("/v1/keys/{kid}/retire", post(keys::retire))
+        .route("/v1/keys/{kid}/destroy", post(keys::destroy))
+        .route("/v1/keys/{kid}/compromise", post(keys::compromise))
+        .route("/v1/keys/{kid}/dangerous-export", post(keys::dangerous_export))
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/head", get(audit::head))
         .route("/v1/subjects/{subject}", get(subjects::export).delete(subjects::erase))
@@ -169,7 +179,9 @@ pub(crate) fn operations_router(app: &App) -> Router {
         oauth::token, oauth::revoke, oauth::introspect, wellknown::metadata, wellknown::jwks,
         sessions::open, sessions::list, sessions::show, sessions::amend, sessions::end,
         effect::end_sessions,
-        operate::revoke, operate::revocations, operate::keys, operate::rotate, audit::list, audit::head,
+        operate::revoke, operate::revocations, audit::list, audit::head,
+        keys::list, keys::show, keys::generate, keys::rotate, keys::roll_back, keys::schedule, keys::import,
+        keys::activate, keys::retire, keys::destroy, keys::compromise, keys::dangerous_export,
         subjects::export, subjects::erase, webhook::test,
         clients::list, clients::show, clients::disable, clients::enable, clients::rotate_secret, clients::drop_secret,
         feed::tail, feed::page,

@@ -1,4 +1,4 @@
-//! `/v1/revocations` and `/v1/keys` for operators.
+//! `/v1/revocations` for operators.
 
 use axum::{
     Json,
@@ -11,15 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     App,
     answers::{ApiErrors, Conflict, NotFound},
-    caller::{ApiCall, JsonBody, OptionalJson, Query},
+    caller::{ApiCall, JsonBody, Query},
     effect::{EffectBody, ImpactBody},
     error::ApiError,
     page_size,
 };
 use crate::{
-    keyring::KeyInfo,
     model::{
-        Kid, Subject, SubjectRef, Timestamp,
+        Subject, SubjectRef, Timestamp,
         denial::{Ends, Entry, Target},
         feed::Epoch,
         ids::IdError,
@@ -220,94 +219,4 @@ pub(super) async fn revocations(
     let page = app.service.revocations(&ctx, query.after.unwrap_or(0), page_size(query.limit)?.min(PAGE)).await?;
     let revocations = page.entries.into_iter().map(|e| entry_body(page.epoch, e)).collect();
     Ok(Json(EntriesBody { epoch: Epoch(page.epoch.to_be_bytes()).to_string(), head: page.head, revocations }))
-}
-
-/// A signing key.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct KeyBody {
-    #[schema(value_type = String)]
-    kid: Kid,
-    /// `pending`, `active`, `retiring` or `retired`.
-    state: &'static str,
-    alg: &'static str,
-    /// RFC 3339, as all below.
-    created_at: String,
-    published_at: String,
-    activated_at: Option<String>,
-    retiring_since: Option<String>,
-    verifies_until: Option<String>,
-    retired_at: Option<String>,
-}
-
-impl From<KeyInfo> for KeyBody {
-    fn from(key: KeyInfo) -> Self {
-        let text = |t: Option<Timestamp>| t.map(Timestamp::to_rfc3339);
-        Self {
-            kid: key.kid,
-            state: key.state.name(),
-            alg: key.algorithm.name(),
-            created_at: key.created.to_rfc3339(),
-            published_at: key.published.to_rfc3339(),
-            activated_at: text(key.activated),
-            retiring_since: text(key.retiring_since),
-            verifies_until: text(key.verifies_until),
-            retired_at: text(key.retired),
-        }
-    }
-}
-
-/// All signing keys.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct KeysBody {
-    keys: Vec<KeyBody>,
-    /// The first instant at which a rotation is safe (RFC 3339).
-    rotation_possible_from: String,
-}
-
-/// The signing keys with their states.
-#[utoipa::path(
-    get, path = "/v1/keys", tag = "keys", security(("client" = [])),
-    responses((status = 200, body = KeysBody), ApiErrors)
-)]
-pub(super) async fn keys(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<KeysBody>, ApiError> {
-    let keys = app.service.keys(&ctx)?.into_iter().map(Into::into).collect();
-    let rotation_possible_from = app.service.keyring.earliest_rotation().to_rfc3339();
-    Ok(Json(KeysBody { keys, rotation_possible_from }))
-}
-
-/// How to rotate.
-#[derive(Deserialize, Default, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RotateBody {
-    /// Rotate although the standby has not been published long enough. Verifiers that cache the JWKS will refuse
-    /// valid tokens until they fetch it again.
-    dangerous_before_published: Option<bool>,
-}
-
-/// What a rotation did.
-#[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct RotatedBody {
-    /// Signs from now on.
-    #[schema(value_type = String)]
-    active: Kid,
-    /// Signed until now; still verifies.
-    #[schema(value_type = String)]
-    retiring: Kid,
-    /// The new standby, published from now on.
-    #[schema(value_type = String)]
-    pending: Kid,
-}
-
-/// Makes the standby sign.
-#[utoipa::path(
-    post, path = "/v1/keys/rotate", tag = "keys", request_body = Option<RotateBody>, security(("client" = [])),
-    responses((status = 200, body = RotatedBody), ApiErrors, Conflict)
-)]
-pub(super) async fn rotate(
-    State(app): State<App>,
-    ApiCall(ctx): ApiCall,
-    OptionalJson(body): OptionalJson<RotateBody>,
-) -> Result<Json<RotatedBody>, ApiError> {
-    let done = app.service.rotate(&ctx, body.dangerous_before_published.unwrap_or(false)).await?;
-    Ok(Json(RotatedBody { active: done.active, retiring: done.retiring, pending: done.pending }))
 }

@@ -86,7 +86,7 @@ pub(super) async fn metadata_of_path(state: State<App>, Path(path): Path<String>
     ))]
 pub(super) async fn jwks(State(app): State<App>, headers: HeaderMap) -> Response {
     let published = app.service.keyring.jwks();
-    let cache = format!("public, max-age={}", published.max_age.as_secs());
+    let cache = format!("public, max-age={}", app.service.keyring.jwks_max_age().as_secs());
     let caching = [
         (header::ETAG, HeaderValue::from_str(&published.etag).expect("a quoted hash is a header value")),
         (header::CACHE_CONTROL, HeaderValue::from_str(&cache).expect("digits are a header value")),

@@ -2,8 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::schedule::{Timing, TooEarly};
-use crate::model::time::format_duration;
+use super::{rule::StepError, schedule::TimingError};
 
 /// Why the keyring cannot be opened or changed. Nothing has changed when one of these is returned, but for
 /// [`KeyringError::Io`] from the very last sync, after which either state is sound.
@@ -60,10 +59,9 @@ pub enum KeyringError {
         /// The file.
         path: PathBuf,
     },
-    /// A schedule under which a key could sign before anyone has seen it.
-    #[error("publish_ahead ({}) must not be shorter than jwks_max_age ({}): verifiers would meet signatures of a key \
-        that their cached JWKS does not have", format_duration(.0.publish_ahead), format_duration(.0.jwks_max_age))]
-    Unsound(Timing),
+    /// A schedule that cannot be kept.
+    #[error(transparent)]
+    Unsound(#[from] TimingError),
 }
 
 impl KeyringError {
@@ -72,14 +70,20 @@ impl KeyringError {
     }
 }
 
-/// Why the keys were not rotated. The key that signed before still signs.
+/// Why nothing was done to a key. The key that signed before still signs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RotateError {
-    /// The standby has not been published long enough.
+pub enum ChangeError {
+    /// The rule does not allow it, or not yet.
     #[error(transparent)]
-    TooEarly(#[from] TooEarly),
+    Refused(#[from] StepError),
+    /// What was to be imported is no key. Says why, and nothing of its content.
+    #[error("{0}")]
+    NotAKey(&'static str),
+    /// The private half is not here: it has been given up, or lives elsewhere.
+    #[error("the private half of this key is not here")]
+    NotHere,
     /// It could not be made durable.
-    #[error("the keys were not rotated")]
+    #[error("the keys were not changed")]
     Failed(#[from] KeyringError),
 }

@@ -2,16 +2,15 @@
 
 use std::fmt;
 
-use super::{secret::SecretBytes, signing::ActiveKey};
+use super::{secret::SecretBytes, signing::LocalKey};
 use crate::model::{Algorithm, Jwk, Kid};
 
 /// Signs the feed, and never a token: no token verifier is ever given its public half.
-pub struct FeedKey(ActiveKey);
+pub struct FeedKey(LocalKey);
 
 impl FeedKey {
     pub(super) fn new(seed: &SecretBytes) -> Self {
-        // Only our own verifiers read the feed, and they know this name: a switch would help nobody.
-        Self(ActiveKey::new(seed, Algorithm::EdDSA))
+        Self(LocalKey::new(seed))
     }
     /// Its name: `kid`.
     #[must_use]
@@ -21,7 +20,8 @@ impl FeedKey {
     /// The `alg` of what it signs.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
-        self.0.algorithm()
+        // Only our own verifiers read the feed, and they know this name: a switch would help nobody.
+        Algorithm::EdDSA
     }
     /// What its signatures are verified with.
     #[must_use]

@@ -11,7 +11,7 @@ use super::{
     error::KeyringError,
     manifest,
     pem::{self, PemError},
-    schedule::{KeyInfo, KeyState, Ring},
+    ring::{KeyInfo, Ring},
     secret::Passphrase,
     secrets::{self, Stored},
     signing::ActiveKey,
@@ -39,7 +39,7 @@ pub(super) struct Disk {
 /// What a directory held.
 pub(super) struct Loaded {
     pub(super) ring: Ring,
-    /// The private halves of the active and the pending keys.
+    /// The private halves of the published keys: the one that signs, those that stand by, those to go back to.
     pub(super) private: Vec<ActiveKey>,
     pub(super) secrets: Stored,
 }
@@ -112,7 +112,7 @@ impl Disk {
     pub(super) fn begin(
         &self,
         ring: &Ring,
-        keys: &[&ActiveKey],
+        keys: &[ActiveKey],
         secrets: &Stored,
         random: &dyn Random,
     ) -> Result<(), KeyringError> {
@@ -144,15 +144,7 @@ impl Disk {
         Err(KeyringError::Missing { path: self.dir.path_of(manifest::NAME), mend })
     }
     fn read_keys(&self, ring: &Ring, random: &dyn Random) -> Result<Vec<ActiveKey>, KeyringError> {
-        let mut private = Vec::new();
-        for info in ring.keys().iter().filter(|k| k.is_published()) {
-            let key = self.read_key(info, random)?;
-            // A retiring key is checked like the others, and dropped: it will not sign again.
-            if info.state != KeyState::Retiring {
-                private.push(key);
-            }
-        }
-        Ok(private)
+        ring.keys().iter().filter(|k| k.is_published()).map(|info| self.read_key(info, random)).collect()
     }
     fn read_key(&self, info: &KeyInfo, random: &dyn Random) -> Result<ActiveKey, KeyringError> {
         let (key, encrypted) = self.open_key(info)?;
@@ -181,7 +173,8 @@ impl Disk {
         Ok((key, read.encrypted))
     }
     fn write_key(&self, key: &ActiveKey, random: &dyn Random) -> Result<(), KeyringError> {
-        let pem = pem::encode(&key.seed(), self.passphrase.as_ref(), random);
+        let Some(seed) = key.seed() else { return Ok(()) };
+        let pem = pem::encode(&seed, self.passphrase.as_ref(), random);
         self.dir.replace(&file_of(key.kid()), pem.as_bytes())
     }
     /// The secrets, and whether their file is encrypted.
@@ -200,7 +193,7 @@ impl Disk {
         Ok(stored)
     }
     fn remove_leftovers(&self, ring: &Ring) -> Result<(), KeyringError> {
-        let needed: Vec<String> = ring.keys().iter().filter(|k| k.is_published()).map(|k| file_of(&k.kid)).collect();
+        let needed: Vec<String> = ring.keys().iter().filter(|k| k.state.is_kept()).map(|k| file_of(&k.kid)).collect();
         self.dir.remove(FIRST_START)?;
         self.remove_unnamed(|name| needed.iter().any(|n| n == name))
     }

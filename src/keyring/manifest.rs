@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{
     error::KeyringError,
-    schedule::{KeyInfo, KeyState, Ring},
+    ring::{KeyInfo, KeyState, Ring},
 };
 use crate::model::{
     Algorithm, Kid, PublicKey, Timestamp,
@@ -14,7 +14,9 @@ use crate::model::{
 };
 
 pub(super) const NAME: &str = "keyring.json";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Before a key could be compromised or rolled back to.
+const BEFORE: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,9 +35,15 @@ struct Row {
     created: Instant,
     published: Instant,
     activated: Option<Instant>,
+    #[serde(default)]
+    rolled_back: Option<Instant>,
     retiring_since: Option<Instant>,
     verifies_until: Option<Instant>,
     retired: Option<Instant>,
+    #[serde(default)]
+    destroyed: Option<Instant>,
+    #[serde(default)]
+    compromised: Option<Instant>,
     longest_token_life: String,
 }
 
@@ -65,7 +73,7 @@ pub(super) fn encode(ring: &Ring) -> Vec<u8> {
 pub(super) fn decode(path: &Path, json: &[u8]) -> Result<Ring, KeyringError> {
     let garbled = |what: String| KeyringError::garbled(path.to_owned(), what);
     let manifest: Manifest = serde_json::from_slice(json).map_err(|e| garbled(format!("not a key manifest: {e}")))?;
-    if manifest.version != VERSION {
+    if ![BEFORE, VERSION].contains(&manifest.version) {
         return Err(garbled(format!("version {} is not {VERSION}, the one this program knows", manifest.version)));
     }
     let keys = manifest.keys.into_iter().map(key_of).collect::<Result<_, _>>().map_err(garbled)?;
@@ -81,9 +89,12 @@ fn row(key: &KeyInfo) -> Row {
         created: Instant(key.created),
         published: Instant(key.published),
         activated: key.activated.map(Instant),
+        rolled_back: key.rolled_back.map(Instant),
         retiring_since: key.retiring_since.map(Instant),
         verifies_until: key.verifies_until.map(Instant),
         retired: key.retired.map(Instant),
+        destroyed: key.destroyed.map(Instant),
+        compromised: key.compromised.map(Instant),
         longest_token_life: format_duration(key.longest_token_life),
     }
 }
@@ -98,8 +109,11 @@ fn key_of(row: Row) -> Result<KeyInfo, String> {
         created: row.created.0,
         published: row.published.0,
         activated: row.activated.map(|t| t.0),
+        rolled_back: row.rolled_back.map(|t| t.0),
         retiring_since: row.retiring_since.map(|t| t.0),
         verifies_until: row.verifies_until.map(|t| t.0),
         retired: row.retired.map(|t| t.0),
+        destroyed: row.destroyed.map(|t| t.0),
+        compromised: row.compromised.map(|t| t.0),
     })
 }

@@ -1,17 +1,23 @@
 //! The keys: who signs, who is published, and the secrets that refresh tokens and sealed records are made with.
 //!
-//! [`schedule`] holds the rule, [`Keyring`] applies it to keys on disk. Readers take what they need from a snapshot and
-//! never wait for a writer; changes are made one after the other and are durable before anyone hears of them.
+//! [`rule`] says what is legal, [`ring`] applies it to what is public about keys, [`schedule`] says when what happens by
+//! itself, and [`Keyring`] does it with keys on disk. Readers take what they need from a snapshot and never wait for a
+//! writer; changes are made one after the other and are durable before anyone hears of them.
 
 mod audit_key;
+mod change;
 mod derivation;
 mod disk;
+mod elapsed;
 mod error;
+mod exchange;
 mod feed_key;
 mod home;
 mod manifest;
 mod pem;
 mod published;
+pub mod ring;
+pub mod rule;
 pub mod schedule;
 mod sealer;
 mod secret;
@@ -22,24 +28,29 @@ use std::{
     fmt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 
 pub use self::{
     audit_key::AuditKey,
+    change::{Change, Moved, Order, Rotated},
     derivation::{DerivationKey, SubjectRefKey},
-    error::{KeyringError, RotateError},
+    error::{ChangeError, KeyringError},
     feed_key::FeedKey,
     published::PublishedSet,
-    schedule::{KeyInfo, KeyState, Timing, TooEarly},
+    ring::{KeyInfo, KeyState},
+    rule::{Step, StepError, TooEarly},
+    schedule::{Planned, Timing, TimingError},
     sealer::{SealError, Sealer},
     secret::{EmptyPassphrase, Passphrase},
-    signing::ActiveKey,
+    signing::{ActiveKey, Signer, SignerError},
 };
 use self::{
+    elapsed::Elapsed,
     home::{Disk, Home},
-    schedule::Ring,
+    ring::Ring,
     secrets::{Secrets, Stored},
 };
 use crate::{
@@ -54,17 +65,6 @@ pub struct Settings {
     pub algorithm: Algorithm,
     /// The schedule.
     pub timing: Timing,
-}
-
-/// The outcome of a rotation.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rotated {
-    /// Signed until now; still verifies.
-    pub retiring: Kid,
-    /// Signs from now on.
-    pub active: Kid,
-    /// Generated for the next rotation.
-    pub pending: Kid,
 }
 
 /// All keys of the service, shared by its threads.
@@ -87,8 +87,13 @@ struct Snapshot {
 
 struct Writer {
     home: Home,
-    /// The private halves of the pending keys of the current ring.
-    standbys: Vec<Arc<ActiveKey>>,
+    /// The private halves of the published keys of the current ring.
+    private: Vec<Arc<ActiveKey>>,
+    elapsed: Elapsed,
+    /// Keys whose private halves are not needed, and could not be removed yet.
+    owed: Vec<Kid>,
+    /// When the schedule is tried again after the disk refused, by [`Clock::boottime`].
+    try_again: Duration,
 }
 
 impl Keyring {
@@ -108,16 +113,27 @@ impl Keyring {
         let disk = Disk::at(dir, passphrase)?;
         let Some(loaded) = disk.load(&*random)? else {
             let first = First::generate(&settings, &*clock, &*random);
-            disk.begin(&first.ring, &[&first.active, &first.standby], &first.secrets, &*random)?;
+            disk.begin(&first.ring, &first.private, &first.secrets, &*random)?;
             return Ok(first.into_keyring(Home::Disk(disk), settings, clock, random));
         };
         let home = Home::Disk(disk);
-        let ring = loaded.ring.signing_for(settings.timing.token_life);
+        let mut private = loaded.private;
+        // A directory of before two keys stood by gets the second one.
+        let ring = loaded.ring.signing_for(settings.timing.token_life).completed(clock.now(), || {
+            let key = ActiveKey::generate(settings.algorithm, &*random);
+            let public = (key.public_key(), key.algorithm());
+            private.push(key);
+            public
+        });
         if ring != loaded.ring {
+            for key in private.iter().filter(|key| loaded.ring.find(key.kid()).is_none()) {
+                home.keep(key, &*random)?;
+            }
             home.commit(&ring)?;
             home.sync()?;
         }
-        Ok(Self::assemble(home, ring, loaded.private, loaded.secrets, settings, clock, random))
+        let elapsed = Elapsed::found(&ring, clock.boottime());
+        Ok(Self::assemble(home, ring, private, loaded.secrets, elapsed, settings, clock, random))
     }
     /// Whether the keys in `dir` are all there and open with this passphrase; false if there are none yet. Changes
     /// nothing, and may be asked while a service uses them.
@@ -136,21 +152,20 @@ impl Keyring {
         let first = First::generate(&settings, &*clock, &*random);
         Ok(first.into_keyring(Home::Memory, settings, clock, random))
     }
+    #[expect(clippy::too_many_arguments, reason = "the parts of one value, put together in two places")]
     fn assemble(
         home: Home,
         ring: Ring,
         private: Vec<ActiveKey>,
         secrets: Stored,
+        elapsed: Elapsed,
         settings: Settings,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
         let private: Vec<_> = private.into_iter().map(Arc::new).collect();
-        let (active, standbys): (Vec<_>, Vec<_>) = private.into_iter().partition(|k| *k.kid() == ring.active().kid);
-        let signer =
-            active.into_iter().next().expect("the home hands over the private half of every key that may sign");
-        let current = ArcSwap::from_pointee(Snapshot::new(ring, signer, &settings.timing));
-        let writer = Mutex::new(Writer { home, standbys });
+        let current = ArcSwap::from_pointee(Snapshot::new(ring, &private));
+        let writer = Mutex::new(Writer { home, private, elapsed, owed: Vec::new(), try_again: Duration::ZERO });
         Self { current, secrets: secrets.into_use(), settings, writer, clock, random }
     }
 
@@ -169,10 +184,25 @@ impl Keyring {
     pub fn list(&self) -> Vec<KeyInfo> {
         self.current.load().ring.keys().to_vec()
     }
+    /// What is known of the key that signs.
+    #[must_use]
+    pub fn active(&self) -> KeyInfo {
+        self.current.load().ring.active().clone()
+    }
     /// Where the key of that name is in its life; `None` for a key that is not ours or is forgotten.
     #[must_use]
     pub fn state_of(&self, kid: &Kid) -> Option<KeyState> {
         self.current.load().ring.find(kid).map(|k| k.state)
+    }
+    /// For how long the JWKS may be cached that is fetched now.
+    #[must_use]
+    pub fn jwks_max_age(&self) -> Duration {
+        self.current.load().ring.cacheable_for(&self.settings.timing, self.clock.now())
+    }
+    /// What will happen by itself, in the order of its time.
+    #[must_use]
+    pub fn plan(&self) -> Vec<Planned> {
+        self.current.load().ring.plan(&self.settings.timing)
     }
     /// From when on [`Keyring::rotate`] needs no force.
     #[must_use]
@@ -240,85 +270,6 @@ impl Keyring {
         Arc::clone(&self.secrets.subject_refs)
     }
 
-    /// The standby signs, the active key retires, a new standby is published: in one step, durable before this
-    /// returns. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`RotateError::TooEarly`] unless the standby has been published long enough. `force` lets it sign all the same:
-    /// verifiers with a cached JWKS then refuse its tokens until they fetch it again.
-    pub fn rotate(&self, force: bool) -> Result<Rotated, RotateError> {
-        let mut writer = self.writer();
-        let (before, now) = (self.current.load_full(), self.clock.now());
-        let fresh = ActiveKey::generate(self.settings.algorithm, &*self.random);
-        let public = (fresh.public_key(), fresh.algorithm());
-        let ring = before.ring.rotate(public, now, &self.settings.timing, force)?;
-        writer.home.keep(&fresh, &*self.random)?;
-        writer.home.commit(&ring)?;
-        let rotated = Rotated {
-            retiring: before.ring.active().kid.clone(),
-            active: ring.active().kid.clone(),
-            pending: fresh.kid().clone(),
-        };
-        let synced = writer.home.sync();
-        // Taken up even if that sync failed. A crash then leaves the old manifest or the new one, and in both the key
-        // that signs from here on is published; going back would let the old key sign on past its `verifies_until`.
-        writer.standbys.push(Arc::new(fresh));
-        self.take_up(&mut writer, ring);
-        synced?;
-        Ok(rotated)
-    }
-    /// Retires the keys whose last token has expired, and destroys their private halves. Cheap when there are none;
-    /// to be called every minute or so. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`KeyringError`]: the keys stay published and are retired the next time.
-    pub fn sweep(&self) -> Result<Vec<Kid>, KeyringError> {
-        self.sweep_until(self.clock.now())
-    }
-    /// As [`Keyring::sweep`], for a caller who knows better what has expired than our clock, which may have leapt.
-    ///
-    /// # Errors
-    /// [`KeyringError`].
-    pub fn sweep_until(&self, expired_by: Timestamp) -> Result<Vec<Kid>, KeyringError> {
-        let mut writer = self.writer();
-        let ring = self.current.load().ring.sweep(expired_by);
-        self.retire_all(&mut writer, ring)
-    }
-    /// A key that has been denied leaves the JWKS, whatever its schedule was; its private half is destroyed. Nothing
-    /// changes unless it is retiring. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`KeyringError`]: it stays published.
-    pub fn retire(&self, kid: &Kid) -> Result<Vec<Kid>, KeyringError> {
-        let mut writer = self.writer();
-        let ring = self.current.load().ring.retire(kid, self.clock.now());
-        self.retire_all(&mut writer, ring)
-    }
-    fn retire_all(&self, writer: &mut Writer, ring: Ring) -> Result<Vec<Kid>, KeyringError> {
-        let before = self.current.load_full();
-        let gone = |k: &&KeyInfo| k.is_published() && ring.find(&k.kid).is_none_or(|now| !now.is_published());
-        let retired: Vec<Kid> = before.ring.keys().iter().filter(gone).map(|k| k.kid.clone()).collect();
-        if retired.is_empty() {
-            return Ok(retired);
-        }
-        writer.home.commit(&ring)?;
-        let synced = writer.home.sync();
-        self.take_up(writer, ring);
-        synced?;
-        // Only after the manifest that does without them is durable: a crash must not leave it asking for them.
-        for kid in &retired {
-            writer.home.forget(kid)?;
-        }
-        writer.home.sync()?;
-        Ok(retired)
-    }
-    fn take_up(&self, writer: &mut Writer, ring: Ring) {
-        let signer = match writer.standbys.iter().position(|k| *k.kid() == ring.active().kid) {
-            Some(at) => writer.standbys.remove(at),
-            None => self.signer(),
-        };
-        self.current.store(Arc::new(Snapshot::new(ring, signer, &self.settings.timing)));
-    }
     fn writer(&self) -> MutexGuard<'_, Writer> {
         // A panic under the lock leaves the writer as it was: it is changed only after the disk has been.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
@@ -332,9 +283,10 @@ impl fmt::Debug for Keyring {
 }
 
 impl Snapshot {
-    fn new(ring: Ring, signer: Arc<ActiveKey>, timing: &Timing) -> Self {
-        debug_assert_eq!(ring.active().kid, *signer.kid());
-        let published = Arc::new(PublishedSet::new(&ring, timing.jwks_max_age));
+    fn new(ring: Ring, private: &[Arc<ActiveKey>]) -> Self {
+        let signer = private.iter().find(|key| *key.kid() == ring.active().kid);
+        let signer = signer.expect("the private half of every key that may sign is held").clone();
+        let published = Arc::new(PublishedSet::new(&ring));
         Self { ring, signer, published }
     }
 }
@@ -342,24 +294,30 @@ impl Snapshot {
 /// What a first start makes.
 struct First {
     ring: Ring,
-    active: ActiveKey,
-    standby: ActiveKey,
+    private: Vec<ActiveKey>,
     secrets: Stored,
 }
 
 impl First {
     fn generate(settings: &Settings, clock: &dyn Clock, random: &dyn Random) -> Self {
-        let key = || ActiveKey::generate(settings.algorithm, random);
-        let (active, standby) = (key(), key());
-        let (a, s) = (active.public_key(), standby.public_key());
-        let ring = Ring::first(a, s, settings.algorithm, clock.now(), &settings.timing);
-        Self { ring, active, standby, secrets: Stored::generate(random) }
+        let mut private = Vec::new();
+        let fresh = || {
+            let key = ActiveKey::generate(settings.algorithm, random);
+            let public = (key.public_key(), key.algorithm());
+            private.push(key);
+            public
+        };
+        let ring = Ring::first(fresh, clock.now(), &settings.timing);
+        Self { ring, private, secrets: Stored::generate(random) }
     }
     fn into_keyring(self, home: Home, settings: Settings, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Keyring {
-        Keyring::assemble(home, self.ring, vec![self.active, self.standby], self.secrets, settings, clock, random)
+        let mut elapsed = Elapsed::default();
+        elapsed.changed(&self.ring, clock.boottime());
+        Keyring::assemble(home, self.ring, self.private, self.secrets, elapsed, settings, clock, random)
     }
 }
 
 fn sound(settings: Settings) -> Result<Settings, KeyringError> {
-    if settings.timing.is_sound() { Ok(settings) } else { Err(KeyringError::Unsound(settings.timing)) }
+    settings.timing.check()?;
+    Ok(settings)
 }

@@ -1,10 +1,10 @@
 //! The JWKS as it goes over the wire, rendered once per change of the keys.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::schedule::{KeyInfo, Ring};
+use super::ring::{KeyInfo, Ring};
 use crate::model::{Jwk, JwkSet, feed::KeysVersion};
 
 /// The published keys: pending, active and retiring, oldest first.
@@ -18,19 +18,17 @@ pub struct PublishedSet {
     pub etag: String,
     /// The same hash, as the feed names it.
     pub version: KeysVersion,
-    /// How long it may be cached.
-    pub max_age: Duration,
 }
 
 impl PublishedSet {
-    pub(super) fn new(ring: &Ring, max_age: Duration) -> Self {
+    pub(super) fn new(ring: &Ring) -> Self {
         let published = ring.keys().iter().filter(|k| k.is_published());
         let jwk = |k: &KeyInfo| Jwk { kid: k.kid.clone(), algorithm: k.algorithm, key: k.key };
         let set = JwkSet { keys: published.map(jwk).collect() };
         let json = serde_json::to_vec(&set).expect("strings serialise");
         let version = KeysVersion(Sha256::digest(&json).into());
         let etag = format!("\"{version}\"");
-        Self { set, json, etag, version, max_age }
+        Self { set, json, etag, version }
     }
 }
 

@@ -55,6 +55,18 @@ pub enum Event {
     ClientSecretRotated,
     /// A secret of a client was dropped.
     ClientSecretDropped,
+    /// A further key stands by.
+    KeyGenerated,
+    /// A key was brought in and stands by.
+    KeyImported,
+    /// A key that had signed before signs again.
+    KeyRolledBack,
+    /// The private half of a key was given up.
+    KeyDestroyed,
+    /// A key was said to be compromised: whatever it signed is refused, for ever.
+    KeyCompromised,
+    /// The private half of a key was handed out, encrypted.
+    KeyExported,
 }
 
 /// How it ended.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::{
     denylist::DenyError,
     families::{OpenError, RefreshError},
-    keyring::RotateError,
+    issuer::MintError,
+    keyring::{ChangeError, StepError},
     model::{Timestamp, family::Doubt},
     service::Permission,
     store::StoreError,
@@ -182,17 +183,56 @@ impl From<DenyError> for Error {
     }
 }
 
-impl From<RotateError> for Error {
-    fn from(e: RotateError) -> Self {
+impl From<StepError> for Error {
+    fn from(e: StepError) -> Self {
+        let hint = e.to_string();
+        let conflict = |code| Self::Conflict { code, hint, earliest: None };
         match e {
-            RotateError::TooEarly(early) => Self::Conflict {
-                code: "too_early",
-                hint: format!("{early}; verifiers that have not seen the standby would refuse its tokens"),
-                earliest: Some(early.earliest),
+            StepError::Unknown => Self::NotFound("no key of this kid is known here"),
+            StepError::TooEarly(early) => {
+                Self::Conflict { code: "too_early", hint: early.to_string(), earliest: Some(early.earliest) }
+            }
+            StepError::Illegal { .. } => conflict("key_state"),
+            StepError::NothingRetiring => conflict("nothing_retiring"),
+            StepError::TooManyPending(_) => conflict("too_many_pending"),
+            StepError::Known => conflict("key_known"),
+        }
+    }
+}
+
+impl From<ChangeError> for Error {
+    fn from(e: ChangeError) -> Self {
+        match e {
+            ChangeError::Refused(e) => e.into(),
+            ChangeError::NotAKey(what) => Self::request("key", what),
+            ChangeError::NotHere => Self::Conflict {
+                code: "key_not_here",
+                hint: "the private half of this key is not here".into(),
+                earliest: None,
             },
-            RotateError::Failed(e) => {
-                tracing::error!(error = %e, "the keys could not be rotated");
-                Self::unavailable("keys_unavailable", "the keys could not be rotated; the old one still signs", 5)
+            ChangeError::Failed(e) => {
+                tracing::error!(error = %e, "the keys could not be changed");
+                Self::unavailable(
+                    "keys_unavailable",
+                    "the keys could not be changed; the one that signed still signs",
+                    5,
+                )
+            }
+        }
+    }
+}
+
+impl From<MintError> for Error {
+    fn from(e: MintError) -> Self {
+        match e {
+            MintError::TooLong => Self::request("claims", "the access token would be longer than 8 KiB"),
+            MintError::Signer(e) => {
+                tracing::error!(error = %e, "no signature");
+                Self::unavailable(
+                    "signer_unavailable",
+                    "the signing key does not answer; your token still works afterwards",
+                    2,
+                )
             }
         }
     }

@@ -59,6 +59,9 @@ pub struct Metrics {
     queue: Gauge,
     store_bytes: Gauge,
     last_backup: Gauge<f64, AtomicU64>,
+    key_age: Gauge<f64, AtomicU64>,
+    key_next_step: Gauge<f64, AtomicU64>,
+    key_overdue: Gauge<f64, AtomicU64>,
     feed_followers: Gauge,
     feed_answers: Family<Kind, Counter>,
     feed_entries: Counter,
@@ -84,6 +87,9 @@ impl Default for Metrics {
             queue: Gauge::default(),
             store_bytes: Gauge::default(),
             last_backup: Gauge::default(),
+            key_age: Gauge::default(),
+            key_next_step: Gauge::default(),
+            key_overdue: Gauge::default(),
             feed_followers: Gauge::default(),
             feed_answers: Family::default(),
             feed_entries: Counter::default(),
@@ -109,6 +115,17 @@ impl Default for Metrics {
             "store_last_backup_timestamp_seconds",
             "The instant that the last backup shows; 0 if there was none",
             new.last_backup.clone(),
+        );
+        registry.register("key_age_seconds", "Since when the active key has signed", new.key_age.clone());
+        registry.register(
+            "key_next_step_seconds",
+            "Until the next step of the schedule of keys; +Inf if there is none",
+            new.key_next_step.clone(),
+        );
+        registry.register(
+            "key_overdue_seconds",
+            "By how much the next step of the schedule of keys is late; 0 if it is not",
+            new.key_overdue.clone(),
         );
         registry.register("feed_followers", "Followers of the feed that wait for news", new.feed_followers.clone());
         registry.register("feed_answers", "Answers to followers, by kind", new.feed_answers.clone());
@@ -168,6 +185,13 @@ impl Metrics {
 
     pub(crate) fn backed_up(&self, at: Option<Timestamp>) {
         self.last_backup.set(at.map_or(0.0, |at| at.millis() as f64 / 1000.0));
+    }
+
+    /// Seconds each.
+    pub(crate) fn keys(&self, age: f64, next_step: f64, overdue: f64) {
+        self.key_age.set(age);
+        self.key_next_step.set(next_step);
+        self.key_overdue.set(overdue);
     }
 
     pub(crate) fn followers(&self, waiting: usize) {

@@ -1,7 +1,10 @@
 //! What a node does: opens sessions, exchanges, revokes, introspects, rotates. HTTP and command line are two faces of
 //! it; each method is one thing that a caller may ask for, checked against what that caller may do.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, Mutex, atomic::AtomicBool},
+};
 
 use crate::{
     clock::{Clock, Random},
@@ -11,12 +14,12 @@ use crate::{
     issuer::{AccessToken, Issuer, Order},
     keyring::Keyring,
     model::{
-        ClientId,
+        ClientId, Kid,
         audit::{Draft, Origin},
         family::{Lifetimes, Standing},
         session::SessionCap,
     },
-    store::{Backend, DenyStore, EvidenceStore, FamilyStore},
+    store::{Backend, EvidenceStore, FamilyStore},
     verifier::{Checker, MAX_LEEWAY, Verifier},
 };
 
@@ -31,6 +34,7 @@ mod feed;
 mod grants;
 mod impact;
 mod introspect;
+mod keys;
 mod metrics;
 mod notary;
 mod operate;
@@ -51,6 +55,7 @@ pub use error::Error;
 pub use grants::Tokens;
 pub use impact::{EXAMINED, Effect, Impact};
 pub use introspect::Introspection;
+pub use keys::{Compromise, Compromised};
 pub use metrics::Metrics;
 pub use notary::read_statement;
 pub use operate::{Revocation, RevocationPage};
@@ -89,6 +94,10 @@ pub struct Service {
     pub(crate) random: Arc<dyn Random>,
     alerts: alerts::Alerts,
     webhook: Option<webhook::Webhook>,
+    /// Compromised keys that are known to be denied.
+    denied_keys: Mutex<HashSet<Kid>>,
+    /// Whether it has been said that a step of their schedule is late.
+    keys_late: AtomicBool,
     /// One backup at a time.
     backups: Arc<tokio::sync::Semaphore>,
     /// For introspection: to the second.
@@ -158,6 +167,8 @@ impl Service {
             denylist: Denylist::new(store.clone(), keyring.clone()),
             feed: Feed::new(&settings.issuer, store.clone(), keyring.clone(), clock.clone()),
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
+            denied_keys: Mutex::default(),
+            keys_late: AtomicBool::new(false),
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             random,
             alerts: alerts::Alerts::default(),
@@ -253,18 +264,9 @@ impl Service {
         self.store.epoch()
     }
 
-    /// Done every second or so: retires keys whose last token has expired.
-    pub async fn housekeep(&self) {
-        let (keyring, expired_by) = (self.keyring.clone(), self.store.expired_by());
-        // It may write to disk, which must not hold up requests.
-        match tokio::task::spawn_blocking(move || keyring.sweep_until(expired_by)).await {
-            Ok(Ok(retired)) if retired.is_empty() => {}
-            Ok(Ok(retired)) => self.keys_retired(&retired).await,
-            Ok(Err(error)) => tracing::error!(%error, "keys could not be retired; they verify a little longer"),
-            Err(error) => tracing::error!(%error, "housekeeping broke off"),
-        }
-        // Whatever became of the one who changed the keys: the node's own verifiers are never far behind.
-        self.follow_keys();
+    /// Done every second or so: what the schedule of keys asks for, and what is owed to the log.
+    pub async fn housekeep(self: &Arc<Self>) {
+        self.tend_keys().await;
         self.write_alerts().await;
         if let Ok(signed) = self.store.audit_head().await {
             self.metrics.evidence.audit(signed.head.kept(), self.store.audit_broken());
@@ -276,10 +278,11 @@ impl Service {
         self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
         self.metrics.followers(self.feed.followers());
         self.metrics.backed_up(self.store.last_backup_at());
+        self.measure_keys();
     }
 
     /// Mints, or says what made the token too long.
     fn mint(&self, order: Order) -> Result<AccessToken, Error> {
-        self.issuer.mint(order).ok_or_else(|| Error::request("claims", "the access token would be longer than 8 KiB"))
+        Ok(self.issuer.mint(order)?)
     }
 }

@@ -1,17 +1,14 @@
-//! What operators do: revoke, rotate, look back.
+//! What operators do: revoke, look back.
 
 use std::sync::Arc;
 
 use super::{Context, Error, Permission, Service, alerts::Often};
 use crate::{
-    keyring::{KeyInfo, RotateError, Rotated},
     model::{
-        Kid, Subject, Timestamp,
-        audit::{Draft, Event, Outcome},
+        Subject, Timestamp,
         denial::{Ends, Entry, Target},
-        family::Standing,
     },
-    store::{AuditPage, AuditQuery, AuditStore, Denial, EvidenceStore, FamilyStore, Page, SignedHead, StoreError},
+    store::{AuditPage, AuditQuery, AuditStore, Denial, EvidenceStore, Page, SignedHead},
 };
 
 /// A revocation that is asked for.
@@ -27,11 +24,6 @@ pub struct Revocation {
     pub before: Option<Timestamp>,
     /// Why, in the operator's words.
     pub reason: Option<Box<str>>,
-}
-
-fn broke_off(e: tokio::task::JoinError) -> Error {
-    let retry_after = std::time::Duration::from_secs(5);
-    Error::Unavailable { code: "keys_unavailable", why: format!("the work on the keys broke off: {e}"), retry_after }
 }
 
 /// A part of the denylist.
@@ -57,8 +49,7 @@ impl Service {
                 let key = if let Target::Key(kid) = &target { Some(kid.clone()) } else { None };
                 let entry = self.denylist.deny(Denial { target, ends, before, expires: None, reason, audit }).await?;
                 if let Some(kid) = key {
-                    let service = self.clone();
-                    tokio::spawn(async move { service.retire_denied(kid).await }).await.map_err(broke_off)??;
+                    self.give_up_denied(kid, ctx.draft()).await?;
                 }
                 entry
             }
@@ -97,66 +88,6 @@ impl Service {
     pub async fn revocations(&self, ctx: &Context, after: u64, limit: usize) -> Result<RevocationPage, Error> {
         ctx.require(Permission::RevocationsRead)?;
         Ok(self.denylist.entries(after, limit).await?)
-    }
-
-    /// The signing keys, their states and times.
-    ///
-    /// # Errors
-    /// The caller may not.
-    pub fn keys(&self, ctx: &Context) -> Result<Vec<KeyInfo>, Error> {
-        ctx.require(Permission::KeysRead)?;
-        Ok(self.keyring.list())
-    }
-
-    /// Makes the standby sign. Refused before it has been published long enough, unless forced.
-    ///
-    /// # Errors
-    /// 409 with the earliest instant, 503.
-    pub async fn rotate(self: &Arc<Self>, ctx: &Context, force: bool) -> Result<Rotated, Error> {
-        ctx.require(Permission::KeysRotate)?;
-        if self.store.standing() != Standing::Whole {
-            return Err(StoreError::NotWhole.into());
-        }
-        // On a task of its own: a caller that hangs up must not leave a rotation without its record.
-        let (service, draft) = (self.clone(), ctx.draft());
-        tokio::spawn(async move { service.rotate_and_tell(force, draft).await }).await.map_err(broke_off)?
-    }
-
-    async fn rotate_and_tell(&self, force: bool, draft: Draft) -> Result<Rotated, Error> {
-        let keyring = self.keyring.clone();
-        let rotated = tokio::task::spawn_blocking(move || keyring.rotate(force)).await.map_err(broke_off)?;
-        self.follow_keys();
-        let rotated = rotated?;
-        self.metrics.key_rotated();
-        let forced = if force { ", forced" } else { "" };
-        let cause = format!("{} signs, {} retires{forced}", rotated.active, rotated.retiring);
-        tracing::info!(active = %rotated.active, retiring = %rotated.retiring, force, "signing key rotated");
-        self.note_key_event(Event::KeyRotated, cause, draft).await;
-        Ok(rotated)
-    }
-
-    /// A denied key also leaves the keyring, so that it stays out even if the store should lose the entry.
-    async fn retire_denied(&self, kid: Kid) -> Result<(), Error> {
-        let keyring = self.keyring.clone();
-        let retired = tokio::task::spawn_blocking(move || keyring.retire(&kid)).await.map_err(broke_off)?;
-        let retired = retired.map_err(RotateError::Failed)?;
-        self.keys_retired(&retired).await;
-        Ok(())
-    }
-
-    pub(super) async fn keys_retired(&self, retired: &[Kid]) {
-        self.follow_keys();
-        for kid in retired {
-            tracing::info!(%kid, "signing key retired");
-            self.note_key_event(Event::KeyRetired, kid.to_string(), Draft::default()).await;
-        }
-    }
-
-    /// What happened to the key stands whether or not the log can be written; the program's own log tells of it then.
-    async fn note_key_event(&self, event: Event, cause: String, draft: Draft) {
-        if let Err(error) = self.store.record(event, Outcome::Done, Some(cause.into()), draft).await {
-            tracing::error!(%error, ?event, "a key event is not in the audit log");
-        }
     }
 
     /// The audit log.

@@ -83,6 +83,7 @@ pub struct Setup {
     pub clients: Vec<Client>,
     pub edge: edge::Settings,
     pub sessions: Option<SessionCap>,
+    pub rotate_every: Option<Duration>,
     pub listen: std::net::IpAddr,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
@@ -108,6 +109,7 @@ impl Default for Setup {
             clients: Vec::new(),
             edge: edge::Settings::default(),
             sessions: None,
+            rotate_every: None,
             listen: std::net::Ipv4Addr::LOCALHOST.into(),
             issuer: None,
         }
@@ -147,6 +149,8 @@ impl Harness {
             jwks_max_age: Duration::from_secs(300),
             token_life: setup.lives.access,
             leeway: Duration::from_secs(60),
+            rotate_every: setup.rotate_every,
+            ..Timing::default()
         };
         let key_settings = KeySettings { algorithm: Algorithm::EdDSA, timing };
         let path = directory.as_ref().map(|d| d.path().to_owned());

@@ -58,7 +58,7 @@ async fn each_kind_is_told_in_the_order_of_the_log_and_the_rest_is_not() {
     harness.post("/v1/revocations", APP, &json!({"kind": "subject", "id": "bob"})).await;
     harness.post("/v1/revocations", APP, &json!({"kind": "client", "id": OTHER, "reason": "its secret leaked"})).await;
     harness.post("/v1/revocations", APP, &json!({"kind": "all"})).await;
-    let (_, rotated) = harness.post("/v1/keys/rotate", APP, &json!({"dangerous_before_published": true})).await;
+    let (_, rotated) = harness.post("/v1/keys/rotate", APP, &json!({"dangerous_without_waiting": true})).await;
     let key = json!({"kind": "key", "id": rotated["retiring"], "reason": "leaked"});
     assert_eq!(harness.post("/v1/revocations", APP, &key).await.0, 201);
     let kinds: Vec<_> = receiver.wait(7).await.iter().map(|m| m.kind().to_owned()).collect();
@@ -69,7 +69,7 @@ async fn each_kind_is_told_in_the_order_of_the_log_and_the_rest_is_not() {
         "revocation.mass",
         "key.rotated",
         "key.revoked",
-        "key.retired",
+        "key.compromised",
     ];
     assert_eq!(kinds, expected);
 }

@@ -36,7 +36,7 @@ def live_body(path, opened):
         "/v1/sessions/{session_id}": {"claims": {}, "acr": "urn:example:two", "scope": "read"},
         "/v1/sessions/{session_id}/revoke": {"others": chance.random() < 0.5, "dry_run": chance.random() < 0.5},
         "/v1/revocations": {"kind": "session", "id": sid, "reason": "a fuzzed one"},
-        "/v1/keys/rotate": {"dangerous_before_published": True},
+        "/v1/keys/rotate": {"dangerous_without_waiting": True},
     }.get(path)
 
 

@@ -13,7 +13,8 @@ use super::{
     layers::{Origin, Problem, Tree},
 };
 use crate::{
-    model::{ClientId, Jwk, time::format_duration},
+    keyring::TimingError,
+    model::{ClientId, Jwk},
     service::{MAX_PROOFS, Permission, client_keys},
 };
 
@@ -79,13 +80,13 @@ impl Config {
             findings.note(&[idle, absolute, access], between(idle, lives.idle, lives.access, lives.absolute));
         }
         findings.note(&[window], between(window, lives.retry_window, Duration::ZERO, MAX_RETRY_WINDOW));
-        if !timing.is_sound() {
-            let [ahead, age] = [timing.publish_ahead, timing.jwks_max_age].map(format_duration);
-            findings.note(&["keys.publish_ahead", "keys.jwks_max_age"], Err(format!(
-                "keys.publish_ahead is {ahead}, shorter than keys.jwks_max_age ({age}): verifiers would meet signatures \
-                 of a key that their cached key set does not have; lengthen the one or shorten the other"
-            )));
-        }
+        let concerned = match timing.check() {
+            Err(TimingError::RetireAfter { .. }) => "keys.retire_after",
+            Err(TimingError::RotateEvery { .. } | TimingError::TooMany { .. }) => "keys.rotate_every",
+            _ => "keys.publish_ahead",
+        };
+        let settings = [concerned, "keys.publish_ahead", "keys.client_cache", "keys.jwks_max_age", access];
+        findings.note(&settings, timing.check().map_err(|e| format!("keys: {e}")));
     }
 
     fn check_limits(&self, findings: &mut Findings<'_>) {

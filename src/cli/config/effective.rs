@@ -26,6 +26,10 @@ impl Config {
         let timing = Timing {
             publish_ahead: self.keys.publish_ahead.0,
             jwks_max_age: self.keys.jwks_max_age.0,
+            client_cache: self.keys.client_cache.0,
+            rotate_every: self.keys.rotate_every.as_ref().map(|w| w.0),
+            retire_after: self.keys.retire_after.as_ref().map(|w| w.0),
+            destroy_after: self.keys.destroy_after.0,
             token_life: self.lives().access,
             ..Timing::default()
         };

@@ -57,10 +57,19 @@ settings! {
         pub(crate) passphrase: Option<Source> = secret("keys are not encrypted", "\"passphrase\"");
         /// The `alg` of new keys. EdDSA is what verifiers know; Ed25519 is its successor (RFC 9864).
         pub(crate) algorithm: Written<Algorithm> = default("\"EdDSA\"");
-        /// How long a key is published before it may sign: not shorter than `jwks_max_age`.
+        /// How long a key is published before it may sign: at least twice the longer of `jwks_max_age` and `client_cache`.
         pub(crate) publish_ahead: Written<Duration> = default("\"20m\"");
-        /// How long the key set may be cached.
+        /// How long the key set may be cached, as its Cache-Control says.
         pub(crate) jwks_max_age: Written<Duration> = default("\"5m\"");
+        /// How long the most patient of your verifiers caches the key set by its own settings: PyJWT 5m, jose 10m.
+        pub(crate) client_cache: Written<Duration> = default("\"10m\"");
+        /// How long a key signs before the next one does by itself: not shorter than `publish_ahead`.
+        pub(crate) rotate_every: Option<Written<Duration>> = unset("keys rotate by an operator's word alone", "\"90d\"");
+        /// How long a key verifies after it has signed last: not shorter than `lifetimes.access`, a minute of leeway and
+        /// `jwks_max_age` together.
+        pub(crate) retire_after: Option<Written<Duration>> = unset("as short as that", "\"1h\"");
+        /// How long the private half of a key is kept after that, of no use to anyone.
+        pub(crate) destroy_after: Written<Duration> = default("\"0\"");
     }
 }
 

@@ -103,6 +103,7 @@ fn blueprint(place: &std::path::Path, login_secret: &str) -> Blueprint {
     let timing = Timing {
         publish_ahead: PUBLISH_AHEAD,
         jwks_max_age: Duration::from_secs(1),
+        client_cache: Duration::from_secs(1),
         token_life: LIVES.access,
         ..Timing::default()
     };

@@ -61,8 +61,14 @@ permissions! {
     ClientCredentials = "client_credentials",
     /// Look at the signing keys.
     KeysRead = "keys:read",
-    /// Rotate the signing keys.
+    /// Move signing keys on by the schedule's rules: generate, activate, roll back, retire, destroy.
     KeysRotate = "keys:rotate",
+    /// Say that a key is compromised.
+    KeysCompromise = "keys:compromise",
+    /// Bring signing keys in: whoever may do so can sign tokens of any content.
+    KeysImport = "keys:import",
+    /// Take private signing keys out, encrypted: whoever may do so can sign tokens of any content.
+    KeysExport = "keys:export",
     /// Look at the clients.
     ClientsRead = "clients:read",
     /// Disable and enable clients, replace their secrets: those of clients with more permissions, too.
@@ -116,6 +122,7 @@ impl Permission {
                 Self::RevokeKey,
                 Self::RevokeAll,
             ],
+            Self::KeysRead => &[Self::KeysRotate, Self::KeysCompromise, Self::KeysImport, Self::KeysExport],
             Self::StoreRead => &[Self::Backup, Self::StoreRestore],
             _ => &[],
         }

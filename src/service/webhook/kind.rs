@@ -49,8 +49,12 @@ kinds! {
     KeyRotated = "key.rotated",
     /// A key was retired.
     KeyRetired = "key.retired",
-    /// A key was denied, as a compromised one is.
+    /// A key was denied.
     KeyRevoked = "key.revoked",
+    /// A key was said to be compromised: it signs no more, and whatever it signed is refused.
+    KeyCompromised = "key.compromised",
+    /// A key was generated, brought in, rolled back to, destroyed, or handed out.
+    KeyChanged = "key.changed",
     /// A client was disabled, enabled, or got another secret.
     ClientChanged = "client.changed",
     /// An operator accepted what the store has lost, or declared that it was put back.
@@ -78,6 +82,12 @@ impl Kind {
             },
             Event::KeyRotated => Self::KeyRotated,
             Event::KeyRetired => Self::KeyRetired,
+            Event::KeyCompromised => Self::KeyCompromised,
+            Event::KeyGenerated
+            | Event::KeyImported
+            | Event::KeyRolledBack
+            | Event::KeyDestroyed
+            | Event::KeyExported => Self::KeyChanged,
             Event::StoreAccepted => Self::StoreAccepted,
             Event::AuditBroken => Self::AuditBroken,
             Event::Alert => Self::Alert,

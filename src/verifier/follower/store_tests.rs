@@ -55,8 +55,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(1_795_374_805)));
-        let timing =
-            Timing { publish_ahead: secs(1200), jwks_max_age: secs(300), token_life: secs(300), leeway: secs(60) };
+        let timing = Timing::default();
         let settings = Settings { algorithm: Algorithm::EdDSA, timing };
         let keyring = Arc::new(Keyring::ephemeral(settings, clock.clone(), Arc::new(SystemRandom)).unwrap());
         let options = Options::new(Retention { access: secs(300), session: secs(7200) });

@@ -20,10 +20,16 @@ use base64::{
 };
 use rescind::{
     clock::{Clock, ManualClock, Random, SystemRandom},
-    keyring::{KeyState, Keyring, KeyringError, Passphrase, RotateError, Settings, Timing},
-    model::{Algorithm, PublicKey, SessionId, Timestamp},
+    keyring::{
+        Change, ChangeError, KeyState, Keyring, KeyringError, Order, Passphrase, Settings, StepError, Timing,
+        TimingError,
+    },
+    model::{Algorithm, Kid, PublicKey, SessionId, Timestamp},
 };
 use tempfile::TempDir;
+
+mod orders;
+mod schedule;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -58,6 +64,12 @@ impl Home {
     fn pem_of(&self, kid: impl std::fmt::Display) -> PathBuf {
         self.file(&format!("{kid}.pem"))
     }
+    fn files_but(&self, name: &str) -> Vec<String> {
+        let names = fs::read_dir(self.keys()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|n| n != name).collect();
+        names.sort();
+        names
+    }
     fn files(&self) -> Files {
         let read = |e: fs::DirEntry| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap());
         fs::read_dir(self.keys()).unwrap().map(|e| read(e.unwrap())).collect()
@@ -90,15 +102,20 @@ fn states(ring: &Keyring) -> Vec<KeyState> {
     ring.list().iter().map(|k| k.state).collect()
 }
 
+/// The keys whose life is over since.
+fn ended(change: Change) -> Vec<Kid> {
+    change.now(KeyState::Destroyed).cloned().collect()
+}
+
 /// Exactly one key signs, its signature verifies under the published set, and a standby is there.
 fn assert_serves(ring: &Keyring) {
     let count = |s| states(ring).iter().filter(|x| **x == s).count();
     assert_eq!(count(KeyState::Active), 1);
-    assert!(count(KeyState::Pending) >= 1);
+    assert!(count(KeyState::Pending) >= 2, "one that is known also right after a rotation");
     let (signer, jwks) = (ring.signer(), ring.jwks());
     let jwk = jwks.set.keys.iter().find(|k| k.kid == *signer.kid()).expect("the signing key is published");
     assert_eq!(jwk.algorithm, signer.algorithm());
-    assert!(jwk.key.verifies(b"message", &signer.sign(b"message")));
+    assert!(jwk.key.verifies(b"message", &signer.sign(b"message").unwrap()));
 }
 
 // --- the life of keys
@@ -108,10 +125,10 @@ fn first_start_makes_everything_for_the_owner_alone() {
     let home = Home::new();
     let ring = home.open().unwrap();
     assert_serves(&ring);
-    assert_eq!(states(&ring), [KeyState::Active, KeyState::Pending]);
+    assert_eq!(states(&ring), [KeyState::Active, KeyState::Pending, KeyState::Pending]);
     assert_eq!(mode(&home.keys()), 0o700);
     let files = home.files();
-    assert_eq!(files.len(), 4, "{:?}", files.keys());
+    assert_eq!(files.len(), 5, "{:?}", files.keys());
     for name in files.keys() {
         assert_eq!(mode(&home.file(name)), 0o600, "{name}");
     }
@@ -172,26 +189,32 @@ fn a_key_goes_through_its_life_and_is_gone_at_the_end() {
     let ring = home.open().unwrap();
     let first = ring.signer().kid().clone();
     let before = ring.jwks();
-    let Err(RotateError::TooEarly(early)) = ring.rotate(false) else { panic!("the standby is new") };
+    let Err(ChangeError::Refused(StepError::TooEarly(early))) = ring.rotate(false) else {
+        panic!("the standby is new")
+    };
     assert_eq!(early.earliest, home.clock.now().plus(20 * MINUTE));
     assert_eq!(ring.jwks(), before);
 
     home.clock.advance(20 * MINUTE);
     let rotated = ring.rotate(false).unwrap();
     assert_eq!((&rotated.retiring, &rotated.active), (&first, ring.signer().kid()));
-    assert_eq!(states(&ring), [KeyState::Retiring, KeyState::Active, KeyState::Pending]);
-    assert_eq!(published(&ring), [first.to_string(), rotated.active.to_string(), rotated.pending.to_string()]);
+    assert_eq!(states(&ring), [KeyState::Retiring, KeyState::Active, KeyState::Pending, KeyState::Pending]);
+    assert_eq!(published(&ring).len(), 4);
+    assert_eq!(
+        (published(&ring)[0].clone(), published(&ring)[3].clone()),
+        (first.to_string(), rotated.pending.to_string())
+    );
     assert_ne!(ring.jwks().etag, before.etag);
     assert_serves(&ring);
 
     home.clock.advance(11 * MINUTE - Duration::from_millis(1));
-    assert_eq!(ring.sweep().unwrap(), []);
+    assert!(ring.sweep().unwrap().is_empty());
     assert!(home.pem_of(&first).exists());
     home.clock.advance(Duration::from_millis(1));
-    assert_eq!(ring.sweep().unwrap(), std::slice::from_ref(&first));
-    assert_eq!(ring.state_of(&first), Some(KeyState::Retired), "the record stays");
+    assert_eq!(ended(ring.sweep().unwrap()), std::slice::from_ref(&first));
+    assert_eq!(ring.state_of(&first), Some(KeyState::Destroyed), "the record stays");
     assert!(!home.pem_of(&first).exists(), "the private key does not");
-    assert_eq!(published(&ring), [rotated.active.to_string(), rotated.pending.to_string()]);
+    assert!(!published(&ring).contains(&first.to_string()) && published(&ring).len() == 3);
     let again = home.open().unwrap();
     assert_eq!((again.list(), again.jwks()), (ring.list(), ring.jwks()));
     assert_eq!(again.signer().kid(), &rotated.active);
@@ -214,7 +237,7 @@ fn a_rotation_is_on_disk_when_it_returns() {
 fn the_published_set_says_what_it_is() {
     let ring = Home::new().open().unwrap();
     let jwks = ring.jwks();
-    assert_eq!(jwks.max_age, 5 * MINUTE);
+    assert_eq!(ring.jwks_max_age(), 5 * MINUTE);
     assert!(jwks.etag.starts_with('"') && jwks.etag.ends_with('"') && jwks.etag.len() == 45);
     let json: serde_json::Value = serde_json::from_slice(&jwks.json).unwrap();
     let signer = ring.signer();
@@ -249,9 +272,9 @@ fn tokens_of_a_longer_life_are_remembered_across_a_restart() {
     let ring = living(1);
     let old = ring.rotate(true).unwrap().retiring;
     home.clock.advance(65 * MINUTE);
-    assert_eq!(ring.sweep().unwrap(), [], "a token of the hour could still be good");
+    assert!(ring.sweep().unwrap().is_empty(), "a token of the hour could still be good");
     home.clock.advance(MINUTE);
-    assert_eq!(ring.sweep().unwrap(), [old]);
+    assert_eq!(ended(ring.sweep().unwrap()), [old]);
 }
 
 #[test]
@@ -269,7 +292,7 @@ fn ephemeral_keys_do_all_but_last() {
     clock.advance(20 * MINUTE);
     ring.rotate(false).unwrap();
     clock.advance(11 * MINUTE);
-    assert_eq!(ring.sweep().unwrap().len(), 1);
+    assert_eq!(ended(ring.sweep().unwrap()).len(), 1);
     assert_serves(&ring);
 }
 
@@ -413,13 +436,35 @@ fn a_manifest_that_breaks_the_rule_is_refused() {
     let home = Home::new();
     drop(home.open().unwrap());
     let good = fs::read_to_string(home.file("keyring.json")).unwrap();
-    let version = ("\"version\": 1", "\"version\": 2");
+    let version = ("\"version\": 2", "\"version\": 3");
     for (from, to) in [("\"active\"", "\"pending\""), ("\"pending\"", "\"active\""), version] {
         let bad = good.replacen(from, to, 1);
         assert_ne!(bad, good);
         fs::write(home.file("keyring.json"), bad).unwrap();
         assert!(matches!(home.open(), Err(KeyringError::Garbled { .. })), "{from} -> {to}");
     }
+}
+
+#[test]
+fn a_directory_of_before_two_keys_stood_by_gets_the_second_at_its_next_start() {
+    let home = Home::new();
+    drop(home.open().unwrap());
+    // As the version before wrote it: other members were not there yet, nor was a second standby.
+    let mut manifest: serde_json::Value = serde_json::from_slice(&home.files()["keyring.json"]).unwrap();
+    manifest["version"] = 1.into();
+    let gone = manifest["keys"].as_array_mut().unwrap().pop().unwrap();
+    for key in manifest["keys"].as_array_mut().unwrap() {
+        for name in ["rolled_back", "destroyed", "compromised"] {
+            key.as_object_mut().unwrap().remove(name).unwrap();
+        }
+    }
+    fs::write(home.file("keyring.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    fs::remove_file(home.pem_of(gone["kid"].as_str().unwrap())).unwrap();
+    home.clock.advance(20 * MINUTE);
+    let ring = home.open().unwrap();
+    assert_serves(&ring);
+    assert_eq!(ring.signer().kid().as_str(), manifest["keys"][0]["kid"].as_str().unwrap());
+    assert_eq!(home.open().unwrap().list(), ring.list());
 }
 
 // --- crashes: every prefix of the steps that a change takes, laid out on disk
@@ -477,7 +522,7 @@ fn a_sweep_cut_off_before_the_key_is_gone_is_finished_by_the_next_start() {
     let pem = format!("{old}.pem");
     home.lay_out(&with(&after, &[(&pem, &before[&pem])]));
     let ring = home.open().unwrap();
-    assert_eq!(ring.state_of(&old), Some(KeyState::Retired));
+    assert_eq!(ring.state_of(&old), Some(KeyState::Destroyed));
     assert_eq!(home.files(), after);
 }
 
@@ -495,7 +540,7 @@ fn a_first_start_cut_off_at_any_step_is_repeated() {
         home.lay_out(&files);
         let ring = home.open().unwrap();
         assert_serves(&ring);
-        assert_eq!(home.files().len(), 4, "{:?}", home.files().keys());
+        assert_eq!(home.files().len(), 5, "{:?}", home.files().keys());
         assert_eq!(home.open().unwrap().list(), ring.list());
     }
     home.lay_out(&with(&files, &[("keyring.json", &whole["keyring.json"])]));
@@ -515,15 +560,13 @@ fn when_the_disk_refuses_the_old_key_still_signs() {
     let obstacle = home.file(".keyring.json.tmp");
     fs::create_dir(&obstacle).unwrap();
     let refused = ring.rotate(false).unwrap_err();
-    assert!(matches!(refused, RotateError::Failed(KeyringError::Io { .. })), "{refused:?}");
+    assert!(matches!(refused, ChangeError::Failed(KeyringError::Io { .. })), "{refused:?}");
     assert_eq!((ring.list(), ring.jwks(), ring.signer().kid()), (list.clone(), jwks, &kid));
     assert_serves(&ring);
 
     fs::remove_dir(&obstacle).unwrap();
-    let kept = home.files().keys().filter(|n| n.ends_with(".pem")).count();
-    assert_eq!(kept, 3, "a key is on disk before the manifest names it");
-    assert_eq!(home.open().unwrap().list(), list, "nor has anything changed on disk");
     assert_eq!(home.files(), files, "and the key that never was is gone");
+    assert_eq!(home.open().unwrap().list(), list, "nor has anything changed on disk");
     assert_ne!(ring.rotate(false).unwrap().active, kid, "it goes on when the disk does");
     assert_eq!(home.open().unwrap().list(), ring.list());
 }
@@ -546,9 +589,9 @@ fn a_first_start_that_the_disk_refuses_is_repeated() {
     let refused = Keyring::open(&home.keys(), None, Settings::default(), home.clock.clone(), random).unwrap_err();
     assert!(matches!(refused, KeyringError::Io { .. }), "{refused}");
     fs::remove_dir(&obstacle).unwrap();
-    assert_eq!(home.files().len(), 4, "keys and secrets come before the manifest, and the mark of a start before them");
+    assert_eq!(home.files().len(), 5, "keys and secrets come before the manifest, and the mark of a start before them");
     assert_serves(&home.open().unwrap());
-    assert!(home.files().contains_key("keyring.json") && home.files().len() == 4);
+    assert!(home.files().contains_key("keyring.json") && home.files().len() == 5);
 }
 
 #[test]
@@ -563,7 +606,7 @@ fn a_sweep_that_the_disk_refuses_is_made_up_for() {
     assert_eq!(ring.state_of(&old), Some(KeyState::Retiring));
     assert!(home.pem_of(&old).exists() && published(&ring).contains(&old.to_string()));
     fs::remove_dir(&obstacle).unwrap();
-    assert_eq!(ring.sweep().unwrap(), [old]);
+    assert_eq!(ended(ring.sweep().unwrap()), [old]);
 }
 
 #[test]
@@ -637,8 +680,8 @@ fn rotations_at_once_rotate_once() {
         all.into_iter().map(|t| t.join().unwrap()).collect()
     });
     assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
-    assert!(outcomes.iter().all(|o| matches!(o, Ok(_) | Err(RotateError::TooEarly(_)))));
-    assert_eq!(states(&ring), [KeyState::Retiring, KeyState::Active, KeyState::Pending]);
+    assert!(outcomes.iter().all(|o| matches!(o, Ok(_) | Err(ChangeError::Refused(StepError::TooEarly(_))))));
+    assert_eq!(states(&ring), [KeyState::Retiring, KeyState::Active, KeyState::Pending, KeyState::Pending]);
 }
 
 #[test]
@@ -697,7 +740,7 @@ fn secrets_of(home: &Home) -> Vec<Vec<u8>> {
             secrets.extend(all.map(|k| BASE64_URL_SAFE_NO_PAD.decode(k["key"].as_str().unwrap()).unwrap()));
         }
     }
-    assert!(secrets.len() == 6 && secrets.iter().all(|s| s.len() == 32));
+    assert!(secrets.len() == 7 && secrets.iter().all(|s| s.len() == 32));
     secrets
 }
 
@@ -745,7 +788,7 @@ fn openssl_reads_our_keys_and_verifies_our_signatures() {
 
         let (message, signature) = (home.dir.path().join("m"), home.dir.path().join("s"));
         fs::write(&message, b"header.payload").unwrap();
-        fs::write(&signature, ring.signer().sign(b"header.payload")).unwrap();
+        fs::write(&signature, ring.signer().sign(b"header.payload").unwrap()).unwrap();
         let files = ["-inkey", text(&pem), "-in", text(&message), "-sigfile", text(&signature)];
         openssl(&[&["pkeyutl", "-verify", "-rawin"], &files[..], pass].concat());
     }
