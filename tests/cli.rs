@@ -21,5 +21,6 @@ mod cli {
     pub mod token;
     pub mod transcripts;
     pub mod verifier;
+    pub mod verifiers;
     pub mod walk;
 }

@@ -51,6 +51,7 @@ mod store;
 mod subject;
 mod token;
 mod verifier;
+mod verifiers;
 mod webhook;
 
 use exit::{Exit, Failure, OrExit};
@@ -83,6 +84,8 @@ enum Command {
     #[command(subcommand)]
     Feed(feed::Command),
     Verifier(verifier::Args),
+    #[command(subcommand)]
+    Verifiers(verifiers::Command),
     Probe(probe::Args),
     #[command(subcommand)]
     Session(session::Command),
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),
+        Command::Verifiers(verifiers::Command::List(args)) => on_runtime(verifiers::list(args)),
         Command::Probe(args) => on_runtime(probe::run(args)),
         Command::Session(command) => on_runtime(session::run(command)),
         Command::Revoke(args) => on_runtime(revoke::run(args)),

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::anyhow;
-use form_urlencoded::byte_serialize;
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -142,9 +141,8 @@ impl Remote {
     /// A request to the path that these segments make.
     pub(super) fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         let url = at(&self.base, path);
-        // RFC 6749 §2.3.1: both are form-encoded first.
-        let [id, secret] = [&self.id, &*self.secret].map(|s| Zeroizing::new(encoded(s)));
-        let request = self.client.request(method, url).basic_auth(&*id, Some(&*secret));
+        let request =
+            self.client.request(method, url).header(header::AUTHORIZATION, http::basic(&self.id, &self.secret));
         request.header(header::USER_AGENT, concat!("rescind/", env!("CARGO_PKG_VERSION")))
     }
 
@@ -185,10 +183,6 @@ pub(super) fn at(base: &Url, path: &[&str]) -> Url {
         segments.pop_if_empty().extend(path);
     }
     url
-}
-
-fn encoded(text: &str) -> String {
-    byte_serialize(text.as_bytes()).collect()
 }
 
 /// What it was, and what usually is the matter.

@@ -216,11 +216,11 @@ async fn read_body(parts: &Parts, body: axum::body::Body, app: &App) -> Result<B
     }
 }
 
-fn visit(parts: &Parts) -> Visit {
+pub(super) fn visit(parts: &Parts) -> Visit {
     *parts.extensions.get().expect("the gate puts it there")
 }
 
-fn origin(parts: &Parts) -> Origin {
+pub(super) fn origin(parts: &Parts) -> Origin {
     let ip = Some(visit(parts).address.to_string().into());
     let agent = parts.headers.get(header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let user_agent = agent.map(|a| a.chars().filter(|c| !c.is_control()).take(256).collect::<String>().into());

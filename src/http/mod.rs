@@ -41,6 +41,7 @@ mod sessions;
 mod store;
 mod subjects;
 mod trace;
+mod verifiers;
 mod webhook;
 mod wellknown;
 
@@ -144,6 +145,7 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/store/restored", post(store::restored))
         .route(FEED, get(feed::tail))
         .route("/v1/feed/{epoch}/{page}", get(feed::page))
+        .route("/v1/verifiers", get(verifiers::list))
         .route("/openapi.json", get(openapi));
     let no_route = || async { error::bare_problem(StatusCode::NOT_FOUND, "no_such_path", "see /openapi.json") };
     let no_method = || async {
@@ -184,7 +186,7 @@ pub(crate) fn operations_router(app: &App) -> Router {
         keys::activate, keys::retire, keys::destroy, keys::compromise, keys::dangerous_export,
         subjects::export, subjects::erase, webhook::test,
         clients::list, clients::show, clients::disable, clients::enable, clients::rotate_secret, clients::drop_secret,
-        feed::tail, feed::page,
+        feed::tail, feed::page, verifiers::list,
         store::backup, store::store, store::restored,
     ),
     components(schemas(error::Problem, error::OAuthErrorBody)),

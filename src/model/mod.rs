@@ -12,12 +12,13 @@ pub mod feed;
 pub mod ids;
 pub mod jwk;
 mod prepared;
+pub mod report;
 pub mod scope;
 #[cfg(feature = "server")]
 pub mod session;
 pub mod time;
 
-pub use ids::{Audience, ClientId, Kid, SessionId, Subject, SubjectRef, TokenId};
+pub use ids::{Audience, ClientId, Kid, SessionId, Subject, SubjectRef, TokenId, VerifierName};
 pub use jwk::{Algorithm, Jwk, JwkSet, PublicKey};
 pub use prepared::PreparedKey;
 pub use scope::Scope;

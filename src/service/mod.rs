@@ -41,6 +41,7 @@ mod operate;
 mod sessions;
 mod store;
 mod subjects;
+mod verifiers;
 mod webhook;
 
 pub use alerts::AlertSettings;
@@ -62,6 +63,7 @@ pub use operate::{Revocation, RevocationPage};
 pub use sessions::{Amendment, NewSession, SessionPage};
 pub use store::Backup;
 pub use subjects::{Dossier, Erasure};
+pub use verifiers::{Applied, Report, VerifierPage, VerifierQuery, VerifierState, VerifierStates, VerifierView};
 pub use webhook::{
     Attempt, Kind, WebhookSecret, WebhookSecretError, WebhookSettings, WebhookUrlError, check_webhook_url,
 };
@@ -93,6 +95,7 @@ pub struct Service {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     alerts: alerts::Alerts,
+    verifiers: verifiers::Verifiers,
     webhook: Option<webhook::Webhook>,
     /// Compromised keys that are known to be denied.
     denied_keys: Mutex<HashSet<Kid>>,
@@ -172,6 +175,7 @@ impl Service {
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             random,
             alerts: alerts::Alerts::default(),
+            verifiers: verifiers::Verifiers::default(),
             webhook: None,
             settings,
             clients: ClientBook::open(clients, &*store, &keyring),
@@ -274,11 +278,12 @@ impl Service {
     }
 
     /// Takes the measurements that stand for an instant.
-    pub(crate) fn measure(&self) {
+    pub(crate) async fn measure(&self) {
         self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
         self.metrics.followers(self.feed.followers());
         self.metrics.backed_up(self.store.last_backup_at());
         self.measure_keys();
+        self.measure_verifiers().await;
     }
 
     /// Mints, or says what made the token too long.

@@ -43,7 +43,7 @@ fn help() {
         );
         text.push('\n');
     }
-    for shown in ["keys list", "keys rotate", "doctor", "completions", "man"] {
+    for shown in ["keys list", "keys rotate", "verifiers list", "doctor", "completions", "man"] {
         let shown = format!("{shown} --help");
         text += &transcript(&shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
@@ -72,6 +72,8 @@ fn usage() {
         "verifier --issuer issuer.example --audience api --listen 127.0.0.1:0",
         "verifier --issuer https://a.example --issuer https://a.example --audience api --listen 127.0.0.1:0",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --max-staleness 6m",
+        "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --name shop-1",
+        "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --name shop-1 --client-id shop",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --leeway 61s",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --scope a,\"b\"",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --acr \"",

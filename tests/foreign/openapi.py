@@ -47,6 +47,7 @@ EXPECTED = {
     ("delete", "/v1/clients/{}/secrets/{}"),
     ("get", "/v1/feed"),
     ("get", "/v1/feed/{}/{}"),
+    ("get", "/v1/verifiers"),
 }
 
 

@@ -14,8 +14,14 @@ use super::{
 const PREFIX: &str = "RESCIND_";
 
 /// Variables of the commands, which are no settings.
-const OTHERS: [&str; 5] =
-    ["RESCIND_CONFIG", "RESCIND_SERVER", "RESCIND_CLIENT_ID", "RESCIND_CLIENT_SECRET", "RESCIND_CLIENT_SECRET_FILE"];
+const OTHERS: [&str; 6] = [
+    "RESCIND_CONFIG",
+    "RESCIND_SERVER",
+    "RESCIND_CLIENT_ID",
+    "RESCIND_CLIENT_SECRET",
+    "RESCIND_CLIENT_SECRET_FILE",
+    "RESCIND_VERIFIER_NAME",
+];
 
 /// The variable of a setting: `RESCIND_LIMITS__BODY`.
 pub(crate) fn variable(section: &str, key: &str) -> String {

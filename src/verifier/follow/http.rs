@@ -2,9 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use reqwest::{Client, Response, Url, redirect::Policy};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use form_urlencoded::byte_serialize;
+use reqwest::{Client, Response, Url, header::HeaderValue, redirect::Policy};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_platform_verifier::BuilderVerifierExt;
+use zeroize::Zeroizing;
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 const WHOLE_TIME: Duration = Duration::from_secs(15);
@@ -85,6 +88,18 @@ pub(crate) fn check_transport(url: &Url) -> Result<bool, FetchError> {
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// HTTP Basic (RFC 7617); id and secret are form-encoded first (RFC 6749 §2.3.1). Whoever prints it prints no secret.
+pub(crate) fn basic(id: &str, secret: &str) -> HeaderValue {
+    let mut pair = Zeroizing::new(String::new());
+    pair.extend(byte_serialize(id.as_bytes()));
+    pair.push(':');
+    pair.extend(byte_serialize(secret.as_bytes()));
+    let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*pair)));
+    let mut value = HeaderValue::from_str(&value).expect("base64 is visible ASCII");
+    value.set_sensitive(true);
+    value
 }
 
 /// The body of an answer, up to a limit.
