@@ -10,6 +10,7 @@ mod cli {
     pub mod dev;
     pub mod doctor;
     pub mod feed;
+    pub mod keys;
     pub mod mask;
     pub mod operate;
     pub mod refused;

@@ -27,7 +27,11 @@ use crate::{
     clock::SystemRandom,
     http::Limits,
     keyring::{self, Timing},
-    model::{ClientId, family::Lifetimes, time::parse_duration},
+    model::{
+        ClientId,
+        family::Lifetimes,
+        time::{format_duration, parse_duration},
+    },
     service::{Client, Permission, SecretHash},
 };
 
@@ -41,7 +45,8 @@ const PUBLIC_CLIENT: &str = "dev-public";
 /// Listens on loopback only, allows every scope, and prints a client id and its secret that may do everything.
 /// Without --store everything is gone when it stops; with --store embedded:PATH the keys lie in PATH.keys/, the client
 /// and its secret in PATH.client.json, and both are the same after a restart. The issuer is the address, so name one
-/// with --listen if access tokens are to be good after a restart as well.
+/// with --listen if access tokens are to be good after a restart as well. Signing keys move on in seconds: --rotate-every 30s
+/// for a schedule, and `rescind keys` for all else.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to serve; port 0 takes a free one.
@@ -118,7 +123,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     if args.json {
         say(serde_json::to_string(&announcement)?);
     } else {
-        say(banner(&announcement));
+        say(banner(&announcement, args.publish_ahead));
     }
     node.run(stop, Notify::default()).await?;
     Ok(Exit::Yes)
@@ -237,7 +242,8 @@ fn keep(path: &Path, secret: &str) -> anyhow::Result<()> {
 }
 
 /// What a person sees: where things are, and lines to paste into a shell.
-fn banner(a: &Announcement<'_>) -> String {
+fn banner(a: &Announcement<'_>, ahead: Duration) -> String {
+    let ahead = format_duration(ahead);
     let Announcement { issuer, token_endpoint, jwks_uri, operations, client_id, client_secret, public_client_id } = a;
     format!(
         r#"rescind dev: for development only; any scope, audience `{AUDIENCE}`, no rate limits
@@ -271,6 +277,15 @@ As a service would, offline and with the revocation feed; and a sidecar for a pr
 
   echo $ACCESS_TOKEN | rescind token verify --issuer $ISSUER --audience {AUDIENCE}
   rescind verifier --issuer $ISSUER --audience {AUDIENCE} --listen 127.0.0.1:8081
+
+As an operator: rotate the signing keys, go back, and give up a key that has leaked. Nobody is logged out by it. Between
+two rotations lie {ahead}; with --rotate-every they come by themselves (docs/keys.md):
+
+  export RESCIND_SERVER=$ISSUER RESCIND_CLIENT_ID=$ID RESCIND_CLIENT_SECRET=$SECRET
+  rescind keys list; rescind keys schedule
+  rescind keys rotate --yes
+  rescind keys rollback --yes
+  rescind keys compromise $(rescind keys list | awk '$2 == "active" {{ print $1 }}') --yes
 "#
     )
 }

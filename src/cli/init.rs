@@ -13,7 +13,7 @@ use std::{
 use super::{
     Exit, Failure, OrExit,
     config::{Config, secret::Source, template},
-    owner, say, secret, tell,
+    owner, prompt, say, secret, tell,
 };
 use crate::{
     clock::{SystemClock, SystemRandom},
@@ -27,7 +27,8 @@ const PASSPHRASE: &str = "RESCIND_KEYS__PASSPHRASE";
 /// Write a configuration to begin with, generate keys, and make a client for the operator.
 ///
 /// Prints the operator's client id and secret on stdout, once; only a hash of the secret is kept. Overwrites nothing.
-/// With a passphrase in the environment variable RESCIND_KEYS__PASSPHRASE, or in a file, the keys are encrypted.
+/// With a passphrase in the environment variable RESCIND_KEYS__PASSPHRASE, in a file, or from the terminal, the keys are
+/// encrypted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to write; made if it is not there.
@@ -51,6 +52,9 @@ pub(super) struct Args {
     /// A file with a passphrase for the keys, which only its owner can read; the configuration will name it.
     #[arg(long, value_name = "FILE", env = "RESCIND_KEYS__PASSPHRASE_FILE")]
     keys_passphrase_file: Option<PathBuf>,
+    /// Ask on the terminal for a passphrase for the keys. `rescind serve` asks for it again, at each start.
+    #[arg(long, conflicts_with = "keys_passphrase_file")]
+    ask_passphrase: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
@@ -98,8 +102,16 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     written.or_exit(Exit::Usage, format!("cannot write {}", path.display()))
 }
 
-/// From the file that the configuration names, else from the environment, as `serve` will have it.
+/// From the terminal if that is asked for; from the file that the configuration names, else from the environment, as
+/// `serve` will have it.
 fn passphrase(args: &Args, config: &Config) -> Result<Option<Passphrase>, Failure> {
+    if args.ask_passphrase {
+        if !prompt::is_possible() {
+            return Err(Failure::usage("--ask-passphrase: there is no terminal to ask on; name a file instead"));
+        }
+        let typed = prompt::ask_for_new("New passphrase for the keys")?;
+        return Passphrase::new((*typed).clone()).map(Some).or_exit(Exit::Usage, "the passphrase");
+    }
     if args.keys_passphrase_file.is_some() || env::var_os(PASSPHRASE).is_none() {
         return config.passphrase();
     }

@@ -30,6 +30,7 @@ mod feed;
 mod init;
 mod keys;
 mod logs;
+mod new_file;
 mod node;
 mod notify;
 #[cfg(feature = "otlp")]
@@ -38,6 +39,7 @@ mod output;
 mod owner;
 mod probe;
 mod progress;
+mod prompt;
 #[cfg(test)]
 pub(crate) mod reference;
 mod reload;

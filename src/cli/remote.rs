@@ -225,7 +225,7 @@ async fn refusal(answer: Response, client: &str) -> Failure {
         (_, _, Some(moved)) => format!("the service answered {status} and points to {moved}; is that the --server?"),
         _ => format!("the service answered {status}; is --server a Rescind service?"),
     };
-    if let Some(earliest) = member("earliest") {
+    if let Some(earliest) = member("earliest").filter(|earliest| !text.contains(earliest)) {
         text += &format!("; not before {earliest}");
     }
     if let Some(seconds) = wait {

@@ -33,8 +33,8 @@ pub(super) struct Args {
     /// Everything of a client.
     #[arg(long, value_name = "CLIENT_ID", group = "what")]
     client: Option<String>,
-    /// Everything that a key has signed, by its `kid`; for ever. The key that signs must be rotated first.
-    #[arg(long, value_name = "KID", group = "what")]
+    /// Everything that a key has signed, by its `kid`; for ever. For one that signs or stands by: rescind keys compromise.
+    #[arg(long, value_name = "KID", group = "what", allow_hyphen_values = true)]
     key: Option<String>,
     /// Everything of everyone.
     #[arg(long, group = "what")]

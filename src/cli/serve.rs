@@ -10,6 +10,7 @@ use super::{
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
     notify::Notify,
+    prompt,
     reload::Reload,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
 /// SIGHUP has it read clients and certificates again. Where NOTIFY_SOCKET is set, as systemd sets it, it says when it
 /// serves and stops, and feeds the watchdog. Logs go to stderr as JSON; RUST_LOG says how much. The passphrase of the
 /// keys may be in a file, in the environment variable RESCIND_KEYS__PASSPHRASE, or in a systemd credential named
-/// keys.passphrase.
+/// keys.passphrase; on a terminal it is asked for.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -58,7 +59,10 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let _logs = logs::start("info", true)?;
     let loaded = args.chosen.load().map_err(|problems| failure(&problems))?;
     let config = &loaded.config;
-    let passphrase = config.passphrase()?;
+    let passphrase = match config.passphrase()? {
+        None => prompt::for_keys(&config.keys.dir)?,
+        given => given,
+    };
     // Caught from here on: unhandled, either would end the process at once.
     let (stop, hangup) = (stop_signal()?, signal(SignalKind::hangup())?);
     let bound = Bound::at(config.top.listen.0, config.top.operations_listen.as_ref().map(|at| at.0)).await?;

@@ -67,13 +67,14 @@ async fn identify(parts: &Parts, app: &App) -> Result<Caller, Reported> {
     if matches!(credentials, Credentials::Assertion { .. }) {
         return Err(Reported::Unauthenticated);
     }
-    let failed = match app.service.authenticate(&credentials, &origin(parts)).await {
-        Ok(caller) => return Ok(caller),
-        Err(error) => app.edge.admit(visit(parts), Err(error), &*app.service.clock),
+    let admit = |who: Result<&Caller, &Error>| match who {
+        Ok(_) => Ok(()),
+        Err(_) => app.edge.admit(visit(parts), who, &*app.service.clock),
     };
-    match failed {
+    match app.service.authenticate(&credentials, &origin(parts), admit).await {
+        Ok(caller) => Ok(caller),
         Err(Error::Client) => Err(Reported::Unauthenticated),
-        _ => Err(Reported::Later),
+        Err(_) => Err(Reported::Later),
     }
 }
 

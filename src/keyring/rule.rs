@@ -127,7 +127,7 @@ pub enum StepError {
     #[error("no key of this kid is known here")]
     Unknown,
     /// Not in this state, ever.
-    #[error("a key that is {state} cannot {step}: {}", why_not(*.step, *.state))]
+    #[error("cannot {step} a key that is {state}: {}", why_not(*.step, *.state))]
     Illegal {
         /// What was asked.
         step: Step,

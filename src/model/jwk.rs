@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use curve25519_dalek::EdwardsPoint;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -60,6 +63,9 @@ pub enum JwkError {
     Algorithm,
 }
 
+/// SubjectPublicKeyInfo of Ed25519 up to the key itself (RFC 8410 §4).
+const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
 /// An Ed25519 public key that is known to be canonical and of large order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
@@ -99,6 +105,12 @@ impl PublicKey {
     #[must_use]
     pub fn to_bytes(self) -> [u8; 32] {
         self.0.to_bytes()
+    }
+    /// SubjectPublicKeyInfo (RFC 8410 §4) in PEM, as `openssl pkey -pubin` reads it.
+    #[must_use]
+    pub fn to_pem(self) -> String {
+        let document = BASE64_STANDARD.encode([&SPKI[..], &self.to_bytes()].concat());
+        format!("-----BEGIN PUBLIC KEY-----\n{document}\n-----END PUBLIC KEY-----")
     }
     /// The `x` of its JWK.
     #[must_use]
@@ -194,6 +206,13 @@ mod tests {
     fn thumbprint_is_that_of_rfc_8037_a3() {
         let key = PublicKey::from_x("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
         assert_eq!(key.thumbprint().as_str(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[test]
+    fn pem_is_that_of_rfc_8410_10_1() {
+        let key = PublicKey::from_x("Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE").unwrap();
+        let document = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
+        assert_eq!(key.to_pem(), format!("-----BEGIN PUBLIC KEY-----\n{document}\n-----END PUBLIC KEY-----"));
     }
 
     #[test]

@@ -98,6 +98,27 @@ fn the_lines_to_paste_do_what_they_say() {
 }
 
 #[test]
+fn the_lines_on_keys_do_what_they_say() {
+    let mut server = Server::start(rescind().args(["dev", "--publish-ahead", "0ms", "--jwks-max-age", "0ms"]));
+    let mut banner = String::new();
+    while !banner.contains("rescind keys compromise") {
+        let line = server.line();
+        assert!(!line.is_empty(), "it ended: {banner}");
+        banner.push_str(&line);
+    }
+    let who = banner.lines().find(|line| line.contains("ISSUER='")).unwrap();
+    let lines = &banner[banner.find("  export RESCIND_SERVER").unwrap()..];
+    let bin = Path::new(env!("CARGO_BIN_EXE_rescind")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    let shell = end_of(bash.args(["-euo", "pipefail", "-c", &format!("{who}\n{lines}")]).env("PATH", path), "");
+    assert_eq!(shell.code, 0, "{}", shell.stderr);
+    for done in ["signs from now on", "signs again from now on", "is refused for ever", "verifiers know it"] {
+        assert!(shell.stdout.contains(done), "{done}: {}", shell.stdout);
+    }
+}
+
+#[test]
 fn its_logs_hold_no_secret_however_much_is_asked_for() {
     let mut command = rescind();
     let mut server = Server::start(command.args(["dev", "--json"]).env("RUST_LOG", "trace"));

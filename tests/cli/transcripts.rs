@@ -43,7 +43,15 @@ fn help() {
         );
         text.push('\n');
     }
-    for shown in ["keys list", "keys rotate", "verifiers list", "doctor", "completions", "man"] {
+    for shown in ["keys", "keys list", "keys rotate", "keys compromise", "keys destroy", "keys import", "keys export"] {
+        text += &transcript(
+            &format!("{shown} --help"),
+            rescind().args(shown.split(' ')).arg("--help"),
+            Path::new("/nowhere"),
+        );
+        text.push('\n');
+    }
+    for shown in ["verifiers list", "doctor", "completions", "man"] {
         let shown = format!("{shown} --help");
         text += &transcript(&shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');

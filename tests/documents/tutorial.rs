@@ -65,7 +65,7 @@ fn script(steps: &[(Block, Option<String>)]) -> String {
 }
 
 /// What the script says on stdout; it must end well.
-fn paste(script: &str, place: &Path) -> String {
+pub fn paste(script: &str, place: &Path) -> String {
     let bin = Path::new(env!("CARGO_BIN_EXE_rescind")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
     let mut bash = Command::new("bash");

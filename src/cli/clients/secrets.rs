@@ -78,7 +78,7 @@ pub(super) async fn rotate(args: RotateArgs) -> Result<Exit, Failure> {
     let name = text(&made["secret_id"]);
     if let Some(file) = file {
         let lost = format!("secret {name} was made, but could not be written; drop it with drop-secret");
-        let path = file.keep(&secret, &lost)?;
+        let path = file.keep(&*secret, &lost)?;
         tell(format_args!("Secret {name} of client {} is in {}.", plain(&args.id), path.display()));
         made.as_object_mut().into_iter().for_each(|answer| drop(answer.remove("client_secret")));
         if args.json {
@@ -170,7 +170,7 @@ pub(super) fn generate(args: &GenerateArgs) -> Result<Exit, Failure> {
     let mut made = json!({"secret_sha256": hash});
     match args.file.create()? {
         Some(file) => {
-            file.keep(&secret, "the secret could not be written; make another")?;
+            file.keep(&*secret, "the secret could not be written; make another")?;
         }
         None => made["client_secret"] = secret.as_str().into(),
     }

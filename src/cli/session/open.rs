@@ -1,18 +1,13 @@
 //! `rescind session open`: for a person who lost the login page, a test, a job. Its tokens go where they are wanted
 //! and never to a terminal by chance.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 use super::super::{
     Exit, Failure, OrExit,
+    new_file::NewFile,
     output::{members, text},
     remote::Server,
     say,
@@ -65,10 +60,14 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let order = order(&args)?;
     let remote = args.server.connect()?;
     // Before the session exists: one whose tokens cannot be kept is of no use to anybody.
-    let file = args.tokens_file.as_deref().map(TokensFile::create).transpose()?;
+    let file = args.tokens_file.as_deref().map(|path| NewFile::create("--tokens-file", path)).transpose()?;
     let mut opened = remote.post(&["v1", "sessions"], &order).await?;
     if let Some(file) = file {
-        file.keep(&opened)?;
+        let session = text(&opened["session_id"]);
+        file.keep(
+            &opened,
+            &format!("the session {session} was opened, but its tokens could not be written; revoke it"),
+        )?;
         opened.as_object_mut().into_iter().for_each(|answer| TOKENS.iter().for_each(|name| drop(answer.remove(*name))));
     }
     if args.json {
@@ -106,39 +105,4 @@ fn order(args: &Args) -> Result<Value, Failure> {
         set("claims", claims.into());
     }
     Ok(order)
-}
-
-/// Taken away again unless it is kept.
-struct TokensFile<'a> {
-    path: &'a Path,
-    file: Option<fs::File>,
-}
-
-impl<'a> TokensFile<'a> {
-    fn create(path: &'a Path) -> Result<Self, Failure> {
-        let named = format!("--tokens-file {} (it must not be there yet)", path.display());
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        Ok(Self { path, file: Some(file.or_exit(Exit::Usage, named)?) })
-    }
-
-    fn keep(mut self, answer: &Value) -> Result<(), Failure> {
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        let written = writeln!(file, "{answer}").and_then(|()| file.sync_all());
-        written.or_exit(
-            Exit::CannotTell,
-            format!(
-                "--tokens-file {}: the session {} was opened, but its tokens could not be written; revoke it",
-                self.path.display(),
-                text(&answer["session_id"])
-            ),
-        )
-    }
-}
-
-impl Drop for TokensFile<'_> {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            let _ = fs::remove_file(self.path);
-        }
-    }
 }

@@ -1,0 +1,140 @@
+//! `rescind keys compromise`: a key is in other hands.
+
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        Exit, Failure,
+        consent::{Consent, DECLINED},
+        effect::effect,
+        output::{members, table, text, when},
+        remote::Server,
+        say,
+    },
+    foreign::{FOREIGN, Foreign},
+    kid::kid,
+    tell as told,
+};
+use crate::model::{Timestamp, time::format_duration};
+
+/// Give up a key that is in other hands: in one step the standby signs, and the key is refused for ever.
+///
+/// If the key signs, the standby signs from now on; the key leaves the key set, its private half is destroyed, a new
+/// standby is published, and the feed denies the key, for ever. Sessions go on with tokens of the key that signs then,
+/// unless --end-sessions. Says from when on whom the key cannot deceive any more. Whoever could read this key may have
+/// read the others in the directory: see docs/how-to/incident.md. Needs the permission keys:compromise; with
+/// --end-sessions revoke:all, too.
+///
+/// Exit codes: 0 done, 1 nobody agreed, 3 no such key, 4 not permitted, 5 cannot tell whether it was done: do it again,
+/// which is harmless and does the rest.
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Args {
+    /// The key, whatever its state.
+    #[arg(value_parser = kid, allow_hyphen_values = true)]
+    kid: String,
+    /// End all sessions, too: everyone logs in again. That cannot be undone.
+    #[arg(long)]
+    end_sessions: bool,
+    /// Why, for the audit log; up to 256 bytes.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Print the answer of POST /v1/keys/{kid}/compromise.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
+    args.consent.check(args.server.takes_stdin())?;
+    let remote = args.server.connect()?;
+    let path = ["v1", "keys", &args.kid, "compromise"];
+    let mut order = json!({"end_sessions": args.end_sessions, "reason": args.reason});
+    if args.consent.dry_run || args.consent.asks() {
+        order["dry_run"] = true.into();
+        let would = remote.post(&path, &order).await?;
+        let question = question(&would, args.end_sessions);
+        if args.consent.dry_run {
+            if args.json {
+                say(would)
+            } else {
+                say(question)
+            }
+            return Ok(Exit::Yes);
+        }
+        if !args.consent.ask(&question)? {
+            return Ok(DECLINED);
+        }
+        order["dry_run"] = false.into();
+    }
+    let done = remote.post(&path, &order).await?;
+    if args.json {
+        say(done);
+        return Ok(Exit::Yes);
+    }
+    show(told::rows(&remote, &done).await, &done);
+    Ok(Exit::Yes)
+}
+
+fn question(would: &Value, end_sessions: bool) -> String {
+    format!(
+        "This would be done: {}. The key that signs then: {}. Sessions {}.",
+        told::sentence(would),
+        known(would),
+        sessions(end_sessions)
+    )
+}
+
+/// Whether verifiers have the key that signs then.
+fn known(change: &Value) -> &'static str {
+    if change["active_is_known"] == true {
+        "verifiers know it, so no good token of it is refused"
+    } else {
+        "verifiers that have not fetched the key set lately refuse its tokens until they do"
+    }
+}
+
+const fn sessions(end: bool) -> &'static str {
+    if end {
+        "end, all of them: everyone logs in again"
+    } else {
+        "go on: clients refresh, and have a token of the key that signs"
+    }
+}
+
+/// From when on the key deceives whom no more.
+fn show(keys: Vec<(&'static str, String)>, done: &Value) {
+    let [here, disconnected, _] = effect(&done["effect"]);
+    let told = [
+        ("signer", known(done).to_owned()),
+        ("sessions", sessions(!done["sessions"].is_null()).to_owned()),
+        ("reason", text(&done["entry"]["reason"])),
+        ("position", format!("{} in the feed", text(&done["entry"]["position"]))),
+        here,
+        disconnected,
+    ];
+    members(keys.into_iter().chain(told));
+    say("");
+    say("Verifiers without the feed accept what the key signs until they fetch the key set again:");
+    say("");
+    let at = done["effect"]["here_from"].as_str().and_then(Timestamp::from_rfc3339);
+    let mut heading = vec!["VERIFIER", "AT THE LATEST", "SET BY", "SOONER"];
+    let mut rows: Vec<_> = FOREIGN.iter().map(|kind| row(kind, at)).collect();
+    if done["active_is_known"] != true {
+        heading.push("THE KEY THAT SIGNS NOW");
+        rows.iter_mut().zip(FOREIGN).for_each(|(row, kind)| row.push(kind.unknown.into()));
+    }
+    table(&heading, 1, rows);
+}
+
+fn row(kind: &Foreign, at: Option<Timestamp>) -> Vec<String> {
+    let until = match (kind.holds, at) {
+        (Some(holds), Some(at)) => {
+            format!("{} ({})", when(&at.plus(holds).to_rfc3339().into()), format_duration(holds))
+        }
+        _ => "as configured".to_owned(),
+    };
+    vec![kind.name.into(), until, kind.setting.into(), kind.sooner.into()]
+}
