@@ -91,6 +91,9 @@ pub(super) struct HeadBody {
     digest: String,
     /// A compact JWS (`typ` `rescind-audit-head+jwt`) over `iss`, `iat`, `first`, `anchor`, `sequence` and `digest`.
     statement: Option<String>,
+    /// The record that tells that the service found another log than its own. Null: it did not, or an operator has
+    /// accepted a loss since.
+    broken: Option<u64>,
     /// What it is verified with. Pin its `kid`: who can change the store cannot sign.
     #[schema(value_type = Object)]
     key: Jwk,
@@ -109,6 +112,7 @@ pub(super) async fn head(State(app): State<App>, ApiCall(ctx): ApiCall) -> Resul
         sequence: head.sequence,
         digest: head.digest.to_string(),
         statement: signed.statement,
+        broken: signed.broken,
         key: app.service.keyring.audit_key().jwk(),
     }))
 }

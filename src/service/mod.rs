@@ -273,7 +273,7 @@ impl Service {
         self.tend_keys().await;
         self.write_alerts().await;
         if let Ok(signed) = self.store.audit_head().await {
-            self.metrics.evidence.audit(signed.head.kept(), self.store.audit_broken());
+            self.metrics.evidence.audit(signed.head.kept(), signed.broken.is_some());
         }
     }
 

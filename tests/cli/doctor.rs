@@ -34,7 +34,7 @@ fn a_healthy_service_has_nothing_that_fails() {
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
     let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(answer["ok"], true);
-    for name in ["reachable", "clock", "metadata", "keys", "feed", "client", "ready", "entropy"] {
+    for name in ["reachable", "clock", "metadata", "keys", "feed", "client", "audit", "ready", "entropy"] {
         assert_eq!(found(&answer, name).0, "ok", "{name}: {answer}");
     }
     assert!(found(&answer, "feed").1.contains("1 entries up to position 1"), "the feed was read: {answer}");

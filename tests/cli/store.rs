@@ -126,7 +126,9 @@ fn a_restore_ends_every_session_and_says_what_is_lost() {
     assert_eq!(place.refresh(&later).0, 400);
     assert_eq!(place.refresh(&place.open()).0, 200);
     let (_, log) = audit_of(&place);
-    assert!(log.iter().any(|r| r["event"] == "store_accepted"), "{log:?}");
+    let accepted = log.iter().find(|r| r["event"] == "store_accepted").unwrap();
+    let cause = accepted["cause"].as_str().unwrap();
+    assert!(cause.starts_with("sessions ended; of the audit log records ") && cause.ends_with(" are lost"), "{cause}");
     assert_eq!(server.end().code, 0);
 
     // The store that was put aside is another one by now, however far it had come.
@@ -250,6 +252,10 @@ fn a_store_put_back_by_other_means_serves_again_once_it_is_declared() {
     let (_, log) = audit_of(&place);
     let accepted = log.iter().find(|r| r["event"] == "store_accepted").unwrap();
     assert_eq!(accepted["actor"], "operator", "and who said so");
+    assert!(
+        accepted["cause"].as_str().unwrap().contains("; of the audit log records "),
+        "and what is lost: {accepted}"
+    );
     assert_eq!(server.end().code, 0);
     assert_eq!(place.start(&[], 200).end().code, 0, "said once is enough");
 }

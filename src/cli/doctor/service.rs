@@ -11,7 +11,7 @@ use super::{
         Failure, OrExit,
         client::client_for,
         exit::Exit,
-        remote::{Server, at, unreachable},
+        remote::{Remote, Server, at, unreachable},
     },
     Check,
 };
@@ -55,7 +55,13 @@ pub(super) async fn examine(
         checks.push(feed(issuer).await);
     }
     if let Some((id, secret)) = client {
-        checks.push(client_known(base, &id, secret).await);
+        match Server::known(base.clone(), &id, secret) {
+            Ok(remote) => {
+                checks.push(client_known(&remote, base, &id).await);
+                checks.extend(audit(&remote).await);
+            }
+            Err(failure) => checks.push(Check::fail("client", failure.error.to_string(), "mend --server")),
+        }
     }
     Ok(checks)
 }
@@ -153,11 +159,7 @@ async fn feed(issuer: &str) -> Check {
     )
 }
 
-async fn client_known(base: &Url, id: &str, secret: Zeroizing<String>) -> Check {
-    let remote = match Server::known(base.clone(), id, secret) {
-        Ok(remote) => remote,
-        Err(failure) => return Check::fail("client", failure.error.to_string(), "mend --server"),
-    };
+async fn client_known(remote: &Remote, base: &Url, id: &str) -> Check {
     // Also who may not look at the keys has been recognised by then.
     let answer = match remote.request(reqwest::Method::GET, &["v1", "keys"]).send().await {
         Ok(answer) => answer,
@@ -173,6 +175,19 @@ async fn client_known(base: &Url, id: &str, secret: Zeroizing<String>) -> Check 
         ),
         status => Check::warn("client", format!("the service answered {status}"), "try again later"),
     }
+}
+
+/// What the service has found of its own audit log. None where this client may not look.
+async fn audit(remote: &Remote) -> Option<Check> {
+    let head = remote.get(&["v1", "audit", "head"], &[]).await.ok()?;
+    Some(match head["broken"].as_u64() {
+        None => Check::ok("audit", "the service knows its log again; `rescind audit verify` looks at every record"),
+        Some(record) => Check::fail(
+            "audit",
+            format!("record {record} tells that the log was found to be another than the service's own"),
+            "somebody can write the store (docs/how-to/incident.md); `rescind audit verify` names the first broken place",
+        ),
+    })
 }
 
 /// By its operations listener.

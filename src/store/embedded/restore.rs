@@ -18,7 +18,7 @@ use super::{
     import::import,
     tables::{AUDIT, Character, LOG, META, decode},
     verbs::table,
-    witness::sync_directory_of,
+    witness::{Witness, sync_directory_of},
 };
 use crate::{
     clock::{Clock, Random},
@@ -122,8 +122,8 @@ pub fn restore(
     let file = fresh_file(&new)?;
     let (head, summary) = import(opened, file, &new, &options.on_sync_failure).map_err(bad)?;
     let lost = old.as_ref().and_then(|old| lost(old, &head));
-    if let Some(witness) = &new_witness {
-        remove(witness)?;
+    if let (Some(new), Some(old)) = (&new_witness, &options.witness) {
+        remember(old, new)?;
     }
     // Opened once with the operator's word: declared, with a witness of its own, and closed cleanly.
     let declaring = Options { witness: new_witness.clone(), ..options.clone() };
@@ -154,6 +154,16 @@ fn remove(path: &Path) -> Result<(), RestoreError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The new store is declared in view of what the old one's witness remembers, so that its log tells what it has lost.
+fn remember(old: &Path, new: &Path) -> Result<(), RestoreError> {
+    remove(new)?;
+    // One that is missing or cannot be read hinders no restore.
+    if Witness::new(old.into()).audit().is_ok_and(|audit| audit.is_some()) {
+        fs::copy(old, new).map_err(|source| RestoreError::File { path: new.into(), source })?;
+    }
+    Ok(())
 }
 
 /// What a broken-off restore left behind goes.

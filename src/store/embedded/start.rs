@@ -6,7 +6,7 @@ use redb::{Database, ReadableTable};
 
 use super::{
     Acceptance, OpenError, Options,
-    clerk::Clerk,
+    clerk::{BROKEN, Clerk},
     import::UNDECLARED,
     tables::{Character, Happened, META, Progress, SCHEMA, Step, decode, encode, failed},
     witness::Witness,
@@ -16,6 +16,7 @@ use crate::{
     model::{
         Timestamp,
         audit::{Draft, Event, Outcome},
+        chain::Head,
         denial::{Ends, Target},
         family::{Moment, Standing},
     },
@@ -111,8 +112,9 @@ pub(super) fn prepare(
             // count of commits would catch up with the witness's.
             return Ok(Start { character, progress, standing });
         }
-        let testified = witness.as_ref().filter(|_| !accept).map(|w| w.audit(character.id)).transpose();
-        let testified = testified.map_err(file)?.flatten();
+        let testified = witness.as_ref().map_or(Ok(None), Witness::audit).map_err(file)?;
+        // With an operator's word the log that is there is the one that counts from here on.
+        clerk.testified = testified.filter(|_| !accept);
         if let Some(witness) = witness.as_ref().filter(|_| !character.witnessed) {
             // From this commit on a missing witness is a contradiction, so there must be one before it. What it says is
             // true already.
@@ -128,12 +130,8 @@ pub(super) fn prepare(
             step.lay_open().map_err(damaged)?;
         }
         step.examine_chain().map_err(damaged)?;
-        // The witness remembers the log, too, and lies where who can write the store cannot.
-        if let Some(why) = testified.map_or(Ok(None), |head| step.lacks(&head)).map_err(damaged)? {
-            step.tell_broken(why).map_err(damaged)?;
-        }
         if accept {
-            accept_loss(&mut step, options, accepted_by).map_err(damaged)?;
+            accept_loss(&mut step, options, accepted_by, testified).map_err(damaged)?;
         }
         step.make_up_for_the_clock(now).map_err(damaged)?;
         step.meta.insert("schema", &encode(&SCHEMA)[..]).map_err(|e| redb_damaged(e.into()))?;
@@ -145,14 +143,19 @@ pub(super) fn prepare(
     // Durable: from here on the witness may say so.
     if let Some(witness) = witness {
         let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
-        witness.write(start.character.id, start.progress.commits, clerk.chain.as_ref()).map_err(file)?;
+        let audit = clerk.to_testify();
+        witness.write(start.character.id, start.progress.commits, audit).map_err(file)?;
+        clerk.testified = audit;
     }
     Ok(start)
 }
 
 /// An operator has accepted that acknowledged writes are gone. What they denied must not come alive.
-fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft) -> Result<(), StoreError> {
+fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft, testified: Option<Head>) -> Result<(), StoreError> {
+    let lost = step.lost_records(testified)?;
+    step.raise_alarm()?;
     step.meta.remove(UNDECLARED).map_err(failed)?;
+    step.meta.remove(BROKEN).map_err(failed)?;
     let keep = options.acceptance == Acceptance::DangerouslyKeepSessions;
     let denial = Denial {
         target: Target::All,
@@ -165,7 +168,7 @@ fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft) -> Result<(),
     step.deny(denial, options.retention)?;
     // Nor is it known any more which assertions have been used.
     step.forget_assertions_by(step.moment.now.plus(ASSERTION_LIFE))?;
-    let cause = if keep { "sessions kept" } else { "sessions ended" };
+    let cause = format!("{}{lost}", if keep { "sessions kept" } else { "sessions ended" });
     step.note(
         by.clone(),
         Happened {
