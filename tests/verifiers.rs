@@ -458,9 +458,12 @@ async fn after_a_restart_all_are_heard_of_again() {
     let _verifier = w.reporting("orders-7").await;
     w.only("it is current", |one| one["state"] == "current").await;
     w.relay.nowhere();
+    let asked = w.relay.asked(Kind::Tail);
     let node = w.node.restart(|_, _| {}).await;
-    w.relay.to(&node.base);
     let w = World { node, relay: w.relay, secret: w.secret };
+    eventually("it asks in vain", async || (w.relay.asked(Kind::Tail) > asked).then_some(())).await;
+    assert_eq!(w.list("").await["verifiers"], json!([]));
+    w.relay.to(&w.node.base);
     w.only("it is current again", |one| one["state"] == "current").await;
 }
 
