@@ -14,7 +14,7 @@ use super::{
 
 const WATCHER: &str = "rescind_cs_only-for-this-test";
 
-/// A node with an operator, and a client that may read the audit log and no more.
+/// A node with an operator, and a client that may read the audit log, open sessions for one audience, and no more.
 struct Node {
     temp: tempfile::TempDir,
     issuer: String,
@@ -32,8 +32,10 @@ impl Node {
         let mut said = made.stdout.lines().filter_map(|line| line.split_once('=')).map(|(_, value)| value.to_owned());
         let operator = Basic(said.next().unwrap(), said.next().unwrap());
         let hash: String = Sha256::digest(WATCHER).iter().map(|b| format!("{b:02x}")).collect();
-        let client =
-            format!("\n[[clients]]\nid = \"watcher\"\nsecret_sha256 = [\"{hash}\"]\npermissions = [\"audit:read\"]\n");
+        let client = format!(
+            "\n[[clients]]\nid = \"watcher\"\nsecret_sha256 = [\"{hash}\"]\naudience = [\"api\"]\n\
+             permissions = [\"audit:read\", \"sessions:open\"]\n"
+        );
         let file = dir.join("rescind.toml");
         fs::write(&file, fs::read_to_string(&file).unwrap() + &client).unwrap();
         let server = Server::start(rescind().args(["serve", "--config"]).arg(&file));
@@ -133,7 +135,11 @@ const CASES: &[(i32, &str)] = &[
     (2, "session open alice --audience api --tokens-file DIR/good @"),
     (2, "session open alice --audience api --tokens-file DIR/none/tokens @"),
     (2, "session open alice --audience api --scope \" --json @"),
-    (4, "session open alice --audience elsewhere --json @"),
+    (
+        4,
+        "session open alice --audience elsewhere --json --server SERVICE --client-id watcher --client-secret-file \
+         DIR/watcher",
+    ),
     (2, "session list alice --limit 0 @"),
     (1, "keys rotate --yes @"),
     (1, "keys rotate --dry-run --json @"),
