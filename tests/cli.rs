@@ -20,6 +20,7 @@ mod cli {
     pub mod tls;
     pub mod token;
     pub mod transcripts;
+    pub mod values;
     pub mod verifier;
     pub mod walk;
 }

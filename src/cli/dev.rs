@@ -27,7 +27,11 @@ use crate::{
     clock::SystemRandom,
     http::Limits,
     keyring::{self, Timing},
-    model::{ClientId, family::Lifetimes, time::parse_duration},
+    model::{
+        ClientId,
+        family::Lifetimes,
+        time::{format_duration, parse_duration},
+    },
     service::{Client, Permission, SecretHash},
 };
 
@@ -94,6 +98,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     for at in [args.listen, args.operations_listen] {
         check_loopback(at)?;
     }
+    check_timing(&args)?;
     let stop = stop_signal()?;
     let bound = Bound::at(args.listen, Some(args.operations_listen)).await?;
     let (issuer, operations) = (bound.public_url()?, bound.operations_url()?.unwrap_or_default());
@@ -119,6 +124,18 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     }
     node.run(stop, Notify::default()).await?;
     Ok(Exit::Yes)
+}
+
+/// A key that signs before verifiers fetch it again would have its tokens refused.
+fn check_timing(args: &Args) -> Result<(), Failure> {
+    if args.publish_ahead >= args.jwks_max_age {
+        return Ok(());
+    }
+    let [ahead, age] = [args.publish_ahead, args.jwks_max_age].map(format_duration);
+    Err(Failure::usage(format!(
+        "--publish-ahead is {ahead}, shorter than --jwks-max-age ({age}): verifiers would meet signatures of a key that \
+         their cached key set does not have; lengthen the one or shorten the other"
+    )))
 }
 
 fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Result<Node, Failure> {

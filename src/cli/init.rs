@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Exit, Failure, OrExit,
-    config::{Config, secret::Source, template},
+    config::{Config, layers::failure, secret::Source, template},
     owner, say, secret, tell,
 };
 use crate::{
@@ -101,9 +101,9 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
 /// From the file that the configuration names, else from the environment, as `serve` will have it.
 fn passphrase(args: &Args, config: &Config) -> Result<Option<Passphrase>, Failure> {
     if args.keys_passphrase_file.is_some() || env::var_os(PASSPHRASE).is_none() {
-        return config.passphrase();
+        return config.passphrase().map_err(|problem| failure(&[problem]));
     }
-    let secret = Source::Environment(PASSPHRASE.into()).read().map_err(Failure::usage)?;
+    let secret = Source::Environment(PASSPHRASE.into()).read().map_err(|problem| failure(&[problem]))?;
     Passphrase::new(secret.expose().to_owned()).map(Some).or_exit(Exit::Usage, PASSPHRASE)
 }
 

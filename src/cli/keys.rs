@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Exit, Failure,
-    consent::{Consent, DECLINED},
+    consent::{Consent, Foreseen},
     output::{members, plain, table, text, when},
     remote::{Remote, Server},
     say, tell,
@@ -83,24 +83,34 @@ pub(super) struct RotateArgs {
 }
 
 async fn rotate(args: RotateArgs) -> Result<Exit, Failure> {
-    args.consent.check(args.server.takes_stdin())?;
-    let remote = args.server.connect()?;
-    if args.consent.dry_run {
-        return dry_run(&remote, &args).await;
-    }
+    let foresee = async |remote: &Remote| {
+        // Who is asked can do without the keys, which needs another permission.
+        if args.consent.dry_run {
+            dry_run(remote, &args).await
+        } else {
+            Ok(Foreseen::new(Value::Null, question(&args)))
+        }
+    };
+    let order = async |remote: &Remote| {
+        let order = json!({"dangerous_before_published": args.dangerous_before_published});
+        show_rotated(&remote.post(&["v1", "keys", "rotate"], &order).await?, args.json);
+        Ok(Exit::Yes)
+    };
+    args.consent.carry_out(&args.server, args.json, foresee, order).await
+}
+
+fn question(args: &RotateArgs) -> String {
     let forced = if args.dangerous_before_published {
         " Where the standby is not known yet, valid tokens will be refused until verifiers fetch the key set again."
     } else {
         ""
     };
-    if !args.consent.ask(&format!("The standby will sign from now on; the key that signs now will retire.{forced}"))? {
-        return Ok(DECLINED);
-    }
-    let order = json!({"dangerous_before_published": args.dangerous_before_published});
-    let rotated = remote.post(&["v1", "keys", "rotate"], &order).await?;
-    if args.json {
-        say(rotated);
-        return Ok(Exit::Yes);
+    format!("The standby will sign from now on; the key that signs now will retire.{forced}")
+}
+
+fn show_rotated(rotated: &Value, json: bool) {
+    if json {
+        return say(rotated);
     }
     let name = |state: &str| text(&rotated[state]);
     members([
@@ -108,10 +118,9 @@ async fn rotate(args: RotateArgs) -> Result<Exit, Failure> {
         ("retiring", format!("{}  verifies until its last token has expired", name("retiring"))),
         ("pending", format!("{}  is published from now on and stands by", name("pending"))),
     ]);
-    Ok(Exit::Yes)
 }
 
-async fn dry_run(remote: &Remote, args: &RotateArgs) -> Result<Exit, Failure> {
+async fn dry_run(remote: &Remote, args: &RotateArgs) -> Result<Foreseen, Failure> {
     let answer = remote.get(&["v1", "keys"], &[]).await?;
     let keys = answer["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
     let kid = |state: &str| keys.iter().find(|key| key["state"] == state).map_or(Value::Null, |key| key["kid"].clone());
@@ -121,14 +130,12 @@ async fn dry_run(remote: &Remote, args: &RotateArgs) -> Result<Exit, Failure> {
     let is_time = earliest.is_some_and(|earliest| earliest <= SystemClock::default().now());
     let possible = is_time || args.dangerous_before_published;
     let (active, retiring) = (kid("pending"), kid("active"));
-    if args.json {
-        say(json!({
-            "dry_run": true, "active": active, "retiring": retiring, "possible": possible,
-            "rotation_possible_from": from,
-        }));
-    } else {
+    let words = {
         let [active, retiring] = [&active, &retiring].map(|kid| plain(kid.as_str().unwrap_or("(none)")));
-        say(format_args!("This would make {active} sign and {retiring} retire. It is safe from {} on.", when(&from)));
-    }
-    Ok(if possible { Exit::Yes } else { Exit::No })
+        format!("This would make {active} sign and {retiring} retire. It is safe from {} on.", when(&from))
+    };
+    let json = json!({
+        "dry_run": true, "active": active, "retiring": retiring, "possible": possible, "rotation_possible_from": from,
+    });
+    Ok(Foreseen { json, words, exit: if possible { Exit::Yes } else { Exit::No } })
 }

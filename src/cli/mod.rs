@@ -27,6 +27,7 @@ mod doctor;
 mod effect;
 mod exit;
 mod feed;
+mod fresh;
 mod init;
 mod keys;
 mod logs;
@@ -36,6 +37,7 @@ mod notify;
 mod otlp;
 mod output;
 mod owner;
+mod pair;
 mod probe;
 mod progress;
 #[cfg(test)]
@@ -143,7 +145,7 @@ pub fn main() -> ExitCode {
     };
     outcome
         .unwrap_or_else(|failure| {
-            tell(format_args!("rescind: {:#}", failure.error));
+            tell(format_args!("rescind: {failure}"));
             failure.exit
         })
         .into()

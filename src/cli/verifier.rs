@@ -2,14 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use reqwest::Url;
 use serde_json::json;
 
 use super::{
     Exit, Failure, OrExit,
     args::between,
-    client::check_transport,
-    logs,
+    client, logs,
     node::{Bound, stop_signal},
     notify::Notify,
     say,
@@ -112,13 +110,13 @@ fn sidecar(args: &Args) -> Result<Sidecar, Failure> {
     let requirement = requirement(args)?;
     let metrics = Metrics::default();
     let verifiers = args.issuer.iter().map(|issuer| verifier(args, issuer, &metrics)).collect::<Result<_, _>>()?;
-    Sidecar::new(verifiers, requirement, args.max_staleness, metrics).map_err(Failure::usage)
+    let sidecar = Sidecar::new(verifiers, requirement, args.max_staleness, metrics);
+    sidecar.map_err(|e| Failure::usage(format!("--issuer: {e}")))
 }
 
 fn verifier(args: &Args, issuer: &str, metrics: &Metrics) -> Result<Verifier, Failure> {
     // Asked here, where the message can say what is wrong with it.
-    let url = Url::parse(issuer).or_exit(Exit::Usage, format!("--issuer `{issuer}`"))?;
-    check_transport(&url).map_err(|e| Failure::new(Exit::Usage, e))?;
+    client::issuer(issuer)?;
     let builder = args.audience.iter().fold(Verifier::builder(issuer), |builder, one| builder.audience(one));
     let builder = builder.max_staleness(args.max_staleness).leeway(args.leeway).max_entries(args.max_entries as usize);
     builder.metrics(metrics.of(issuer)).follow().or_exit(Exit::Usage, format!("cannot verify tokens of {issuer}"))
