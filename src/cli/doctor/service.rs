@@ -204,7 +204,7 @@ async fn client_known(remote: &Remote, base: &Url, id: &str) -> Check {
 async fn audit(remote: &Remote) -> Option<Check> {
     let head = remote.get(&["v1", "audit", "head"], &[]).await.ok()?;
     Some(match head["broken"].as_u64() {
-        None => Check::ok("audit", "the service knows its log again; `rescind audit verify` looks at every record"),
+        None => Check::ok("audit", "the service recognises its log; `rescind audit verify` looks at every record"),
         Some(record) => Check::fail(
             "audit",
             format!("record {record} tells that the log was found to be another than the service's own"),
