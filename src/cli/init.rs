@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Exit, Failure, OrExit,
-    config::{Config, secret::Source, template},
+    config::{Config, layers::failure, secret::Source, template},
     owner, prompt, say, secret, tell,
 };
 use crate::{
@@ -113,9 +113,9 @@ fn passphrase(args: &Args, config: &Config) -> Result<Option<Passphrase>, Failur
         return Passphrase::new((*typed).clone()).map(Some).or_exit(Exit::Usage, "the passphrase");
     }
     if args.keys_passphrase_file.is_some() || env::var_os(PASSPHRASE).is_none() {
-        return config.passphrase();
+        return config.passphrase().map_err(|problem| failure(&[problem]));
     }
-    let secret = Source::Environment(PASSPHRASE.into()).read().map_err(Failure::usage)?;
+    let secret = Source::Environment(PASSPHRASE.into()).read().map_err(|problem| failure(&[problem]))?;
     Passphrase::new(secret.expose().to_owned()).map(Some).or_exit(Exit::Usage, PASSPHRASE)
 }
 

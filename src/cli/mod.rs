@@ -27,16 +27,17 @@ mod doctor;
 mod effect;
 mod exit;
 mod feed;
+mod fresh;
 mod init;
 mod keys;
 mod logs;
-mod new_file;
 mod node;
 mod notify;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod output;
 mod owner;
+mod pair;
 mod probe;
 mod progress;
 mod prompt;
@@ -149,7 +150,7 @@ pub fn main() -> ExitCode {
     };
     outcome
         .unwrap_or_else(|failure| {
-            tell(format_args!("rescind: {:#}", failure.error));
+            tell(format_args!("rescind: {failure}"));
             failure.exit
         })
         .into()

@@ -2,15 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use reqwest::Url;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
     Exit, Failure, OrExit,
     args::between,
-    client::check_transport,
-    logs,
+    client, logs,
     node::{Bound, stop_signal},
     notify::Notify,
     remote, say,
@@ -158,7 +156,8 @@ fn sidecar(args: &Args) -> Result<Sidecar, Failure> {
     let metrics = Metrics::default();
     let verifier = |issuer: &String| verifier(args, issuer, reporter.as_ref(), &metrics);
     let verifiers = args.issuer.iter().map(verifier).collect::<Result<_, _>>()?;
-    Sidecar::new(verifiers, requirement, args.max_staleness, metrics).map_err(Failure::usage)
+    let sidecar = Sidecar::new(verifiers, requirement, args.max_staleness, metrics);
+    sidecar.map_err(|e| Failure::usage(format!("--issuer: {e}")))
 }
 
 fn verifier(
@@ -168,8 +167,7 @@ fn verifier(
     metrics: &Metrics,
 ) -> Result<Verifier, Failure> {
     // Asked here, where the message can say what is wrong with it.
-    let url = Url::parse(issuer).or_exit(Exit::Usage, format!("--issuer `{issuer}`"))?;
-    check_transport(&url).map_err(|e| Failure::new(Exit::Usage, e))?;
+    client::issuer(issuer)?;
     let builder = args.audience.iter().fold(Verifier::builder(issuer), |builder, one| builder.audience(one));
     let builder = builder.max_staleness(args.max_staleness).leeway(args.leeway).max_entries(args.max_entries as usize);
     let builder = match reporter {

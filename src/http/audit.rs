@@ -8,10 +8,10 @@ use super::{
     answers::ApiErrors,
     caller::{ApiCall, Query},
     error::ApiError,
-    operate::instant,
+    values::{id_if_any, instant_if_any, page_size},
 };
 use crate::{
-    model::{Jwk, chain::Line, ids::IdError},
+    model::{Jwk, chain::Line},
     service::Error,
     store::AuditQuery,
 };
@@ -64,17 +64,13 @@ pub(super) async fn list(
     ApiCall(ctx): ApiCall,
     Query(query): Query<AuditParams>,
 ) -> Result<Json<AuditBody>, ApiError> {
-    let bad = |field| move |e: IdError| Error::request(field, e.to_string());
     let query = AuditQuery {
-        subject: query.subject.as_deref().map(str::parse).transpose().map_err(bad("subject"))?,
-        session: query.session.as_deref().map(str::parse).transpose().map_err(bad("session"))?,
-        since: query.since.as_deref().map(|t| instant("since", t)).transpose()?,
+        subject: id_if_any("subject", query.subject.as_deref())?,
+        session: id_if_any("session", query.session.as_deref())?,
+        since: instant_if_any("since", query.since.as_deref())?,
         after: query.after.unwrap_or(0),
         newest_first: query.order.as_deref().map_or(Ok(false), newest_first)?,
-        limit: match query.limit.unwrap_or(50) {
-            n @ 1..=PAGE => n,
-            _ => return Err(Error::request("limit", format!("1 to {PAGE}")).into()),
-        },
+        limit: page_size(query.limit, PAGE)?,
     };
     let page = app.service.audit(&ctx, query).await?;
     Ok(Json(AuditBody { records: page.records.iter().map(Line::from).collect(), next: page.next }))

@@ -16,9 +16,10 @@ use super::{
     edge::{Room, Visit},
     error::{ApiError, OAuthError},
     form::Form,
+    values::id,
 };
 use crate::{
-    model::{Kid, SessionId, audit::Origin, ids::IdError},
+    model::{Kid, SessionId, audit::Origin},
     service::{Caller, Context, Credentials, Error},
 };
 
@@ -168,8 +169,7 @@ impl FromRequestParts<App> for SessionPath {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
         let text = path.map_err(|e| Error::request("session_id", e.body_text()))?;
-        let id = text.parse().map_err(|e: IdError| Error::request("session_id", e.to_string()))?;
-        Ok(Self(id))
+        Ok(Self(id("session_id", &text)?))
     }
 }
 
@@ -182,8 +182,7 @@ impl FromRequestParts<App> for KidPath {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
         let text = path.map_err(|e| Error::request("kid", e.body_text()))?;
-        let id = text.parse().map_err(|e: IdError| Error::request("kid", e.to_string()))?;
-        Ok(Self(id))
+        Ok(Self(id("kid", &text)?))
     }
 }
 

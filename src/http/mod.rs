@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use utoipa::OpenApi;
 
 use self::edge::Edge;
-use crate::service::{Error, Service};
+use crate::service::Service;
 
 mod answers;
 mod audit;
@@ -41,6 +41,7 @@ mod sessions;
 mod store;
 mod subjects;
 mod trace;
+mod values;
 mod verifiers;
 mod webhook;
 mod wellknown;
@@ -93,14 +94,6 @@ pub(crate) struct App {
     pub(crate) edge: Arc<Edge>,
     /// True once the node is to stop: what has begun is finished, and nothing is waited for.
     pub(crate) stopped: watch::Receiver<bool>,
-}
-
-/// Entries of a list: 50 unless asked otherwise, 200 at most.
-fn page_size(asked: Option<usize>) -> Result<usize, Error> {
-    match asked.unwrap_or(50) {
-        n @ 1..=200 => Ok(n),
-        _ => Err(Error::request("limit", "1 to 200")),
-    }
 }
 
 /// Where verifiers wait for news.

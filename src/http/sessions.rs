@@ -8,6 +8,7 @@ use super::{
     answers::{ApiErrors, Conflict, NotFound},
     caller::{ApiCall, JsonBody, Query, SessionPath},
     error::ApiError,
+    values::{id_if_any, page_size},
 };
 use crate::{
     families::Session,
@@ -17,8 +18,11 @@ use crate::{
         family::{Closed, Refusal},
         session::Device,
     },
-    service::{Amendment, Error, NewSession, Tokens},
+    service::{Amendment, NewSession, Tokens},
 };
+
+/// Sessions that one page holds at most.
+const PAGE: usize = 200;
 
 /// A session to be opened.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -224,8 +228,8 @@ pub(super) async fn list(
     ApiCall(ctx): ApiCall,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<ListBody>, ApiError> {
-    let after = query.after.as_deref().map(after).transpose()?;
-    let page = app.service.sessions(&ctx, &query.subject, after, super::page_size(query.limit)?).await?;
+    let (after, limit) = (id_if_any("after", query.after.as_deref())?, page_size(query.limit, PAGE)?);
+    let page = app.service.sessions(&ctx, &query.subject, after, limit).await?;
     let sessions = page.sessions.into_iter().map(Into::into).collect();
     Ok(Json(ListBody { sessions, total: page.total, next: page.next }))
 }
@@ -301,8 +305,4 @@ pub(super) async fn end(
 ) -> Result<StatusCode, ApiError> {
     app.service.end_session(&ctx, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn after(text: &str) -> Result<SessionId, Error> {
-    text.parse().map_err(|e: crate::model::ids::IdError| Error::request("after", e.to_string()))
 }

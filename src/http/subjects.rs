@@ -10,9 +10,10 @@ use super::{
     error::ApiError,
     operate::{EntryBody, entry_body},
     sessions::SessionBody,
+    values::id,
 };
 use crate::{
-    model::{Subject, chain::Line, ids::IdError},
+    model::{Subject, chain::Line},
     service::Error,
 };
 
@@ -28,8 +29,7 @@ impl axum::extract::FromRequestParts<App> for SubjectPath {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
         let text = path.map_err(|e| Error::request("subject", e.body_text()))?;
-        let subject = text.parse().map_err(|e: IdError| Error::request("subject", e.to_string()))?;
-        Ok(Self(subject))
+        Ok(Self(id("subject", &text)?))
     }
 }
 

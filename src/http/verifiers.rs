@@ -14,7 +14,7 @@ use super::{
     caller::{ApiCall, Query, origin, visit},
     credentials,
     error::{ApiError, Problem},
-    page_size,
+    values::page_size,
 };
 use crate::{
     model::{
@@ -206,7 +206,7 @@ pub(super) async fn list(
     Query(query): Query<VerifiersQuery>,
 ) -> Result<Json<VerifiersBody>, ApiError> {
     let after = query.after.as_deref().map(after).transpose()?;
-    let query = VerifierQuery { after, limit: page_size(query.limit)?, position: query.position };
+    let query = VerifierQuery { after, limit: page_size(query.limit, 200)?, position: query.position };
     let VerifierPage { epoch, head, states, applied, verifiers, next } = app.service.verifiers(&ctx, query).await?;
     Ok(Json(VerifiersBody {
         epoch: epoch.to_string(),

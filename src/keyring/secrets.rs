@@ -18,7 +18,10 @@ use super::{
     sealer::{Sealer, open, seal},
     secret::{Passphrase, SecretBytes},
 };
-use crate::clock::{Random, random_bytes};
+use crate::{
+    clock::{Random, random_bytes},
+    model::Installation,
+};
 
 pub(super) const NAME: &str = "secrets.json";
 const VERSION: u32 = 1;
@@ -30,6 +33,7 @@ pub(super) struct Secrets {
     pub(super) derivation: Vec<Arc<DerivationKey>>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) subject_refs: Arc<SubjectRefKey>,
+    pub(super) installation: Installation,
     /// Newest last; never empty.
     pub(super) feed: Vec<Arc<FeedKey>>,
     /// One for each of the feed's, in the same order.
@@ -68,6 +72,18 @@ struct File {
     /// Not in files from before there was a feed.
     #[serde(default)]
     feed: Vec<Row>,
+}
+
+impl File {
+    fn read(json: &[u8]) -> Result<Self, String> {
+        // Only the place of the defect is told: the message itself could quote a secret.
+        let place = |e: serde_json::Error| format!("not a file of secrets (line {}, column {})", e.line(), e.column());
+        let file: Self = serde_json::from_slice(json).map_err(place)?;
+        if file.version == VERSION {
+            return Ok(file);
+        }
+        Err(format!("version {} is not {VERSION}, the one this program knows", file.version))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,6 +145,7 @@ impl Stored {
             derivation: self.derivation.iter().map(|n| Arc::new(DerivationKey::new(n.id, &n.key))).collect(),
             sealer: Arc::new(Sealer::new(self.sealing.iter().map(|n| (n.id, &n.key)))),
             subject_refs: Arc::new(SubjectRefKey::new(&self.subject_ref.key)),
+            installation: Installation(self.subject_ref.id),
             feed: self.feed.iter().map(|n| Arc::new(FeedKey::new(&n.key))).collect(),
             audit: self.feed.iter().map(|n| Arc::new(AuditKey::new(&n.key))).collect(),
         }
@@ -168,14 +185,14 @@ impl Stored {
             }
         })
     }
+    /// Whose secrets a file holds, which it tells without the passphrase. The key of subject references names them: it is
+    /// the one that is never replaced, because every record and every cut-off of a subject stands under it.
+    pub(super) fn installation(path: &Path, json: &[u8]) -> Result<Installation, KeyringError> {
+        let file = File::read(json).map_err(|what| KeyringError::garbled(path.to_owned(), what))?;
+        Ok(Installation(file.subject_ref.id))
+    }
     fn parse(json: &[u8], passphrase: Option<&Passphrase>) -> Result<(Self, bool), Refusal> {
-        // Only the place of the defect is told: the message itself could quote a secret.
-        let place = |e: serde_json::Error| format!("not a file of secrets (line {}, column {})", e.line(), e.column());
-        let file: File = serde_json::from_slice(json).map_err(|e| Refusal::Garbled(place(e)))?;
-        if file.version != VERSION {
-            let what = format!("version {} is not {VERSION}, the one this program knows", file.version);
-            return Err(Refusal::Garbled(what));
-        }
+        let file = File::read(json).map_err(Refusal::Garbled)?;
         let wrap = match &file.encryption {
             Some(scrypt) => Some(scrypt.key(passphrase.ok_or(Refusal::PassphraseNeeded)?)?),
             None => None,

@@ -33,6 +33,11 @@ impl Step<'_> {
         Ok(BookChanged::Done(entry.map(Box::new)))
     }
 
+    /// Nobody can read it any more.
+    pub(super) fn forget_book(&mut self) -> Result<(), StoreError> {
+        self.meta.remove(BOOK).map(drop).map_err(failed)
+    }
+
     fn use_assertion(&mut self, id: AssertionId, until: Timestamp, most: u64) -> Result<AssertionUse, StoreError> {
         if until <= self.assertions_forgotten_by()? {
             return Ok(AssertionUse::Unknown);

@@ -24,7 +24,7 @@ const ERASES: usize = 500;
 /// Audit records that one step looks at: it holds up everyone else for so long.
 const LOOKS: usize = 4000;
 
-/// Where they are in [`super::tables::META`].
+/// Where cursors are in [`super::tables::META`].
 const CURSORS: std::ops::Range<&str> = "cursor ".."cursor!";
 
 fn cursor_name(name: &str) -> String {

@@ -8,16 +8,16 @@ use super::{
     Acceptance, OpenError, Options,
     clerk::{BROKEN, Clerk},
     import::UNDECLARED,
-    tables::{Character, Happened, META, Progress, SCHEMA, Step, decode, encode, failed},
+    tables::{Character, Happened, INSTALLATION, META, Progress, SCHEMA, Step, decode, encode, failed},
     witness::Witness,
 };
 use crate::{
     clock::{Clock, Random, random_bytes},
     model::{
-        Timestamp,
+        Installation, Timestamp,
         audit::{Draft, Event, Outcome},
         chain::Head,
-        denial::{Ends, Target},
+        denial::{Ends, Retention, Target},
         family::{Moment, Standing},
     },
     store::{ASSERTION_LIFE, Denial, StoreError},
@@ -47,6 +47,9 @@ pub(super) fn prepare(
             |name: &str| meta.get(name).map(|v| v.map(|b| b.value().to_vec())).map_err(|e| redb_damaged(e.into()));
         let fresh = stored("character")?.is_none();
         let undeclared = stored(UNDECLARED)?.is_some();
+        let made_by = stored(INSTALLATION)?.map(|b| decode(&b, "installation")).transpose().map_err(damaged)?;
+        let taken_over = is_taken_over(made_by.map(Installation), options)?;
+        let acceptance = if taken_over { Acceptance::EndSessions } else { options.acceptance };
         let (mut before_feed, mut before_chain) = (fresh, false);
         if let Some(schema) = stored("schema")? {
             let found = decode(&schema, "schema").map_err(damaged)?;
@@ -96,7 +99,8 @@ pub(super) fn prepare(
         if undeclared {
             standing = Standing::NotWhole;
         }
-        let accept = (standing != Standing::Whole || options.declared) && options.acceptance != Acceptance::Wait;
+        let in_doubt = standing != Standing::Whole || options.declared || taken_over;
+        let accept = in_doubt && acceptance != Acceptance::Wait;
         if accept {
             // Another store from here on: the one that was lost, if it should turn up, is not taken for this one.
             character.id = u128::from_be_bytes(random_bytes(random));
@@ -131,7 +135,16 @@ pub(super) fn prepare(
         }
         step.examine_chain().map_err(damaged)?;
         if accept {
-            accept_loss(&mut step, options, accepted_by, testified).map_err(damaged)?;
+            // A client that gives it to a running service is named by the record itself.
+            let whose = options.accepted_by.as_deref().filter(|_| accepted_by.actor.is_none());
+            let word = Word { acceptance, taken_over, whose };
+            accept_loss(&mut step, &word, options.retention, accepted_by, testified).map_err(damaged)?;
+        }
+        if taken_over {
+            step.forget_book().map_err(damaged)?;
+        }
+        if let Some(Installation(keys)) = options.installation {
+            step.meta.insert(INSTALLATION, &encode(&keys)[..]).map_err(|e| redb_damaged(e.into()))?;
         }
         step.make_up_for_the_clock(now).map_err(damaged)?;
         step.meta.insert("schema", &encode(&SCHEMA)[..]).map_err(|e| redb_damaged(e.into()))?;
@@ -150,25 +163,39 @@ pub(super) fn prepare(
     Ok(start)
 }
 
+/// Whether keys that did not make the store take it over; refused unless somebody said that it is meant.
+fn is_taken_over(made_by: Option<Installation>, options: &Options) -> Result<bool, OpenError> {
+    match (made_by, options.installation) {
+        (Some(store), Some(keys)) if store != keys && !options.other_keys => Err(OpenError::OtherKeys { store, keys }),
+        (Some(store), Some(keys)) => Ok(store != keys),
+        _ => Ok(false),
+    }
+}
+
 /// An operator has accepted that acknowledged writes are gone. What they denied must not come alive.
-fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft, testified: Option<Head>) -> Result<(), StoreError> {
+fn accept_loss(
+    step: &mut Step<'_>,
+    word: &Word<'_>,
+    retention: Retention,
+    by: &Draft,
+    testified: Option<Head>,
+) -> Result<(), StoreError> {
     let lost = step.lost_records(testified)?;
     step.raise_alarm()?;
     step.meta.remove(UNDECLARED).map_err(failed)?;
     step.meta.remove(BROKEN).map_err(failed)?;
-    let keep = options.acceptance == Acceptance::DangerouslyKeepSessions;
+    let keep = word.acceptance == Acceptance::DangerouslyKeepSessions;
     let denial = Denial {
         target: Target::All,
         ends: if keep { Ends::Tokens } else { Ends::Sessions },
         before: None,
         expires: None,
-        reason: Some("the store came back without acknowledged writes".into()),
+        reason: Some(word.reason().into()),
         audit: by.clone(),
     };
-    step.deny(denial, options.retention)?;
+    step.deny(denial, retention)?;
     // Nor is it known any more which assertions have been used.
     step.forget_assertions_by(step.moment.now.plus(ASSERTION_LIFE))?;
-    let cause = format!("{}{lost}", if keep { "sessions kept" } else { "sessions ended" });
     step.note(
         by.clone(),
         Happened {
@@ -176,7 +203,34 @@ fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft, testified: Op
             outcome: Outcome::Done,
             session: None,
             generation: None,
-            cause: Some(cause.into()),
+            cause: Some(format!("{}{lost}", word.cause()).into()),
         },
     )
+}
+
+/// What somebody has said of a store that came back.
+struct Word<'o> {
+    acceptance: Acceptance,
+    taken_over: bool,
+    whose: Option<&'o str>,
+}
+
+impl Word<'_> {
+    fn reason(&self) -> &'static str {
+        if self.taken_over {
+            "the store was taken over by other keys"
+        } else {
+            "the store came back without acknowledged writes"
+        }
+    }
+
+    fn cause(&self) -> String {
+        let sessions = match self.acceptance {
+            Acceptance::DangerouslyKeepSessions => "sessions kept",
+            _ => "sessions ended",
+        };
+        let keys = if self.taken_over { ", taken over by other keys" } else { "" };
+        let whose = self.whose.map(|who| format!(", by {who} on the machine that serves")).unwrap_or_default();
+        format!("{sessions}{keys}{whose}")
+    }
 }

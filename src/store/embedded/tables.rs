@@ -21,6 +21,8 @@ pub(super) const SCHEMA: u32 = 3;
 
 pub(super) type Bytes = &'static [u8];
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
+/// Where [`META`] says whose keys the store was made with.
+pub(super) const INSTALLATION: &str = "installation";
 /// Session id to family row.
 pub(super) const FAMILIES: TableDefinition<'_, [u8; 16], Bytes> = TableDefinition::new("families");
 /// Subject reference and session id.

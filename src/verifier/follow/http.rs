@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 const WHOLE_TIME: Duration = Duration::from_secs(15);
 
+/// How layers of the HTTP client begin that have nothing to say of the cause beneath them.
+const WRAPPERS: [&str; 3] = ["error sending request", "client error (", "tcp connect error"];
+
 /// Why an issuer could not be asked, in words for people.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum FetchError {
@@ -21,8 +24,8 @@ pub(crate) enum FetchError {
     PlainHttp(Box<str>),
     #[error("TLS cannot be set up: {0}")]
     Tls(Box<str>),
-    #[error("{url}: {why}")]
-    Http { url: Box<str>, why: Box<str> },
+    #[error("{url}: {why}{}", .mend.map(|mend| format!("; {mend}")).unwrap_or_default())]
+    Http { url: Box<str>, why: Box<str>, mend: Option<&'static str> },
     #[error("{url} answered {status}")]
     Status { url: Box<str>, status: u16 },
     #[error("{url} answered with more than {limit} bytes")]
@@ -33,23 +36,56 @@ pub(crate) enum FetchError {
 
 impl FetchError {
     pub(crate) fn http(url: &Url, error: &reqwest::Error) -> Self {
-        // The message of the whole chain: the outermost says only that sending failed.
         let mut why = String::new();
         let mut next: Option<&dyn std::error::Error> = Some(error);
         while let Some(error) = next {
             let text = error.to_string();
             // The URL is said once, and without its query.
-            let text = text.split(" for url (").next().unwrap_or_default().to_owned();
-            if !why.ends_with(&text) {
-                why = if why.is_empty() { text } else { format!("{why}: {text}") };
-            }
+            let text = text.split(" for url (").next().unwrap_or_default();
             next = error.source();
+            // The outer ones say no more than that sending failed.
+            let says_nothing = next.is_some() && WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper));
+            if !says_nothing && !why.contains(text) {
+                why = if why.is_empty() { text.to_owned() } else { format!("{why}: {text}") };
+            }
         }
-        Self::Http { url: bare(url), why: why.into() }
+        let mend = mend(url, &why, error);
+        Self::Http { url: bare(url), why: why.into(), mend }
+    }
+    /// How it is usually mended, if that is known, and the rest of what there is to say.
+    pub(crate) fn apart(self) -> (String, Option<&'static str>) {
+        match self {
+            Self::Http { url, why, mend } => (format!("{url}: {why}"), mend),
+            other => (other.to_string(), None),
+        }
     }
     pub(crate) fn content(url: &Url, why: impl std::fmt::Display) -> Self {
         Self::Content { url: bare(url), why: why.to_string().into() }
     }
+}
+
+/// What usually is the matter when no answer comes. TLS tells its troubles in words alone.
+fn mend(url: &Url, why: &str, error: &reqwest::Error) -> Option<&'static str> {
+    let says = |word: &str| why.contains(word);
+    Some(match url.scheme() {
+        "https" if says("not valid for name") => {
+            "its certificate is for another name: ask by that name, or mend the certificate"
+        }
+        "https" if says("certificate expired") || says("certificate not valid yet") => {
+            "renew its certificate, or set this machine's clock"
+        }
+        "https" if says("certificate") => {
+            "its certificate is not trusted here: name the authority's file in SSL_CERT_FILE, or mend the certificate"
+        }
+        "https" if says("corrupt message") => {
+            "nobody speaks TLS there: is the port right, or is it http:// on this machine?"
+        }
+        "http" if says("invalid HTTP version") => "that port speaks TLS: write https://",
+        _ if says("dns error") => "is the host's name right?",
+        _ if error.is_timeout() => "is the address right, and does anything on the way hold it up?",
+        _ if error.is_connect() => "does the service run, and is the port right?",
+        _ => return None,
+    })
 }
 
 /// Without its query.
