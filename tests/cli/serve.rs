@@ -231,6 +231,9 @@ fn who_begins_anew_beside_an_old_store_says_so_once_and_everyone_logs_in_again()
     assert!(records.iter().any(|r| r["session_id"] == session["session_id"]), "the log goes on: {log}");
     let accepted = records.iter().find(|r| r["event"] == "store_accepted").unwrap();
     assert!(accepted["cause"].as_str().unwrap().contains("other keys"), "{accepted}");
+    assert!(!log.to_string().contains("audit_broken"), "what others signed is no alarm: {log}");
+    let verified = end_of(&mut place.ask(&["audit", "verify"]), "");
+    assert_eq!(verified.code, 0, "{}", verified.stdout);
     let phone = end_of(&mut place.ask(&["client", "show", "phone", "--json"]), "");
     assert!(phone.stdout.contains("\"enabled\""), "who was disabled cannot be read any more: {}", phone.stdout);
     assert_eq!(server.end().code, 0);

@@ -57,7 +57,7 @@ pub(super) async fn examine(
                 checks.push(client_known(&remote, base, &id).await);
                 checks.extend(audit(&remote).await);
             }
-            Err(failure) => checks.push(Check::fail("client", failure.error.to_string(), "mend --server")),
+            Err(failure) => checks.push(Check::fail("client", failure.to_string(), "mend --server")),
         }
     }
     Ok(checks)

@@ -237,6 +237,13 @@ impl Step<'_> {
         self.put_cursors_back(last)
     }
 
+    /// The log of other keys goes on as it stands: of what they signed nobody here can tell whether they did.
+    pub(super) fn disown_chain(&mut self) -> Result<(), StoreError> {
+        self.meta.remove(STATEMENT).map_err(failed)?;
+        self.chain.born = self.chain.head.sequence;
+        Ok(())
+    }
+
     /// Writes the chain, and the notary's word on it. Called once, before the commit.
     pub(super) fn seal_chain(&mut self) -> Result<(), StoreError> {
         let changed = stored_chain(&self.meta)? != self.chain;

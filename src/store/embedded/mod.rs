@@ -181,13 +181,16 @@ impl EmbeddedStore {
         Ok(Self { shared, retention, assertions, requests: Some(requests), writer: Some(writer), _lock: None })
     }
 
-    /// Whose word the head of the audit log has from here on. The first one stays.
+    /// Whose word the head of the audit log has from here on. The first one stays. Waits for the disk: what the opening
+    /// has recorded is signed when this returns, because until then the log would look broken.
     pub fn employ(&self, notary: Arc<dyn Notary>) {
         let _ = self.shared.desk.notary.set(notary);
-        // What the opening has recorded is signed now and not at the next beat: until then the log would look broken.
-        let nothing: Job = Box::new(|_| (false, Box::new(|_| true)));
-        // Where others wait, their steps do it.
-        let _ = self.send(Request::Step(nothing));
+        let (signed, wait) = sync_channel(1);
+        let nothing: Job = Box::new(move |_| (false, Box::new(move |_| signed.send(()).is_ok())));
+        // Where it cannot be written now, the next step that can does it.
+        if self.send(Request::Step(nothing)).is_ok() {
+            let _ = wait.recv();
+        }
     }
 
     /// Has the writer do something, or nothing at all.

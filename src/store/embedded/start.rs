@@ -137,11 +137,8 @@ pub(super) fn prepare(
         if accept {
             // A client that gives it to a running service is named by the record itself.
             let whose = options.accepted_by.as_deref().filter(|_| accepted_by.actor.is_none());
-            let word = Word { acceptance, taken_over, whose };
-            accept_loss(&mut step, &word, options.retention, accepted_by, testified).map_err(damaged)?;
-        }
-        if taken_over {
-            step.forget_book().map_err(damaged)?;
+            let word = Word { acceptance, taken_over, whose, testified };
+            accept_loss(&mut step, &word, options.retention, accepted_by).map_err(damaged)?;
         }
         if let Some(Installation(keys)) = options.installation {
             step.meta.insert(INSTALLATION, &encode(&keys)[..]).map_err(|e| redb_damaged(e.into()))?;
@@ -173,14 +170,12 @@ fn is_taken_over(made_by: Option<Installation>, options: &Options) -> Result<boo
 }
 
 /// An operator has accepted that acknowledged writes are gone. What they denied must not come alive.
-fn accept_loss(
-    step: &mut Step<'_>,
-    word: &Word<'_>,
-    retention: Retention,
-    by: &Draft,
-    testified: Option<Head>,
-) -> Result<(), StoreError> {
-    let lost = step.lost_records(testified)?;
+fn accept_loss(step: &mut Step<'_>, word: &Word<'_>, retention: Retention, by: &Draft) -> Result<(), StoreError> {
+    if word.taken_over {
+        step.forget_book()?;
+        step.disown_chain()?;
+    }
+    let cause = word.cause(&step.lost_records(word.testified)?);
     step.raise_alarm()?;
     step.meta.remove(UNDECLARED).map_err(failed)?;
     step.meta.remove(BROKEN).map_err(failed)?;
@@ -203,7 +198,7 @@ fn accept_loss(
             outcome: Outcome::Done,
             session: None,
             generation: None,
-            cause: Some(format!("{}{lost}", word.cause()).into()),
+            cause: Some(cause.into()),
         },
     )
 }
@@ -213,6 +208,8 @@ struct Word<'o> {
     acceptance: Acceptance,
     taken_over: bool,
     whose: Option<&'o str>,
+    /// How far the witness remembers the audit log.
+    testified: Option<Head>,
 }
 
 impl Word<'_> {
@@ -224,13 +221,13 @@ impl Word<'_> {
         }
     }
 
-    fn cause(&self) -> String {
+    fn cause(&self, lost: &str) -> String {
         let sessions = match self.acceptance {
             Acceptance::DangerouslyKeepSessions => "sessions kept",
             _ => "sessions ended",
         };
         let keys = if self.taken_over { ", taken over by other keys" } else { "" };
         let whose = self.whose.map(|who| format!(", by {who} on the machine that serves")).unwrap_or_default();
-        format!("{sessions}{keys}{whose}")
+        format!("{sessions}{keys}{whose}{lost}")
     }
 }
