@@ -64,6 +64,11 @@ fn foreign_node_verifiers_accept_our_tokens() {
 }
 
 #[test]
+fn foreign_verifiers_follow_a_change_of_the_algorithm_s_name_as_documented() {
+    Server::start("algorithm").passes("python", &["algorithm.py"], 60);
+}
+
+#[test]
 fn foreign_verifiers_accept_no_forgery_and_diverge_as_documented() {
     let vectors = output("hostile_vectors.json");
     let made = cargo()

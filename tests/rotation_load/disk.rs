@@ -42,7 +42,7 @@ async fn a_disk_that_takes_no_keys_is_503_and_the_old_key_signs_on(#[case] lie: 
         assert!(answer.status() == 503 && answer.headers().contains_key("retry-after"), "{path}: {answer:?}");
         assert!(answer.text().await.unwrap().contains("keys_unavailable"));
     }
-    says(&dev, &["store.redb.keys", why]).await;
+    says(&dev, &["the keys could not be changed", "store.redb.keys", why]).await;
     let (status, renewed) = remote.refresh(&held).await.unwrap();
     assert_eq!(status, 200, "{renewed}");
     held.take(&renewed);
