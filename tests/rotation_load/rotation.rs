@@ -14,7 +14,7 @@ use rescind::{
     clock::{Clock, SystemClock},
     verifier::Verifier,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -27,8 +27,7 @@ use crate::{
     trials,
 };
 
-/// How long a key is published before it signs, and how long the others keep a key set: half of that.
-const AHEAD: Duration = Duration::from_millis(1200);
+/// How long the others keep a key set. A key is to be published for twice that before it signs.
 const CACHE: Duration = Duration::from_millis(600);
 /// Verified when it is new, shortly before it expires, and shortly before it is refused by everybody's leeway.
 const LIFE: &str = "5s";
@@ -42,17 +41,19 @@ struct Verifiers {
 }
 
 impl Verifiers {
-    async fn follow(dev: &Dev) -> Self {
+    /// All of them have the key set when this returns.
+    async fn follow(dev: &Dev, token: &str, cache: Duration) -> Self {
         let follow = |_| Verifier::builder(dev.text("issuer")).audience("api").follow().unwrap();
         let ours: Vec<_> = (0..2).map(follow).collect();
         for verifier in &ours {
             verifier.ready().await;
         }
-        let others = vec![
-            Stream::start("PyJWT", "python", "stream.py", dev, CACHE),
-            Stream::start("jose", "node", "stream.mjs", dev, CACHE),
+        let others = [
+            Stream::start("PyJWT", "python", "stream.py", dev, cache),
+            Stream::start("jose", "node", "stream.mjs", dev, cache),
         ];
-        Self { ours, others, verdict: Verdict::of("ours") }
+        others.iter().for_each(|other| other.begin(token));
+        Self { ours, others: others.into(), verdict: Verdict::of("ours") }
     }
     fn show(&mut self, token: &str) {
         for verifier in &self.ours {
@@ -97,6 +98,7 @@ async fn show_all(
 
 /// What came of it.
 struct Outcome {
+    ahead: Duration,
     rotations: usize,
     tokens: usize,
     verdicts: Vec<Verdict>,
@@ -118,8 +120,12 @@ impl Outcome {
             self.verdicts.iter().map(|v| format!("{} {} of {}", v.who, v.refused.len(), v.all())).collect();
         println!("{} rotations {what}: {} tokens; refused: {}", self.rotations, self.tokens, by.join(", "));
         println!(
-            "  signed by a key that had not been published for {AHEAD:?}: {} of {}; the youngest signer was {:.0?} to {:.0?} old",
-            self.early, self.tokens, self.youngest.0, self.youngest.1
+            "  signed by a key that had not been published for {:?}: {} of {}; the youngest signer was {} to {} ms old",
+            self.ahead,
+            self.early,
+            self.tokens,
+            self.youngest.0.as_millis(),
+            self.youngest.1.as_millis()
         );
     }
     fn assert_nothing_lost(&self) {
@@ -131,11 +137,16 @@ impl Outcome {
 }
 
 /// Starts a node and everyone around it, and lets `rotate` do so.
-async fn under_load(store: &Path, arguments: &[&str], sessions: usize, rotate: impl AsyncFnOnce(&Remote)) -> Outcome {
+async fn under_load(
+    store: &Path,
+    arguments: &[&str],
+    (sessions, cache): (usize, Duration),
+    rotate: impl AsyncFnOnce(&Remote),
+) -> Outcome {
     let clock = Arc::new(SystemClock::default());
     let dev = Dev::start(store, &[&["--access-life", LIFE], arguments].concat());
     let remote = Remote::of(&dev);
-    let verifiers = Verifiers::follow(&dev).await;
+    let verifiers = Verifiers::follow(&dev, &remote.open().await.unwrap().access, cache).await;
     let first = remote.keys("active").await.unwrap();
     let (load, minted) = Load::start(&remote, &clock, sessions);
     let watch = Watch::start(&load);
@@ -149,11 +160,13 @@ async fn under_load(store: &Path, arguments: &[&str], sessions: usize, rotate: i
     let signers: HashSet<&str> = shown.iter().map(|token| &*token.kid).collect();
     // The first key of all signs at once: nobody can have cached anything before it.
     let later: VecDeque<_> = shown.iter().filter(|token| token.kid != first[0]).map(|t| published.age(t)).collect();
+    let ahead = 2 * cache;
     Outcome {
+        ahead,
         rotations: signers.len() - 1,
         tokens: shown.len(),
         verdicts,
-        early: later.iter().filter(|(_, most)| *most < AHEAD).count(),
+        early: later.iter().filter(|(_, most)| *most < ahead).count(),
         youngest: later.into_iter().min().unwrap_or_default(),
     }
 }
@@ -169,7 +182,9 @@ async fn order(remote: &Remote, rotations: usize) {
 
 async fn ordered(remote: &Remote) -> bool {
     let (status, answer) = remote.post("/v1/keys/rotate", &json!({})).await.unwrap();
-    assert!(status == 200 || answer["code"] == "too_early", "{status}: {answer}");
+    // In the long run as many keys retire as may: the rule has its pace.
+    let wait = ["too_early", "too_many_retiring"].map(Value::from).contains(&answer["code"]);
+    assert!(status == 200 || wait, "{status}: {answer}");
     status == 200
 }
 
@@ -179,13 +194,13 @@ const SOUND: [&str; 4] = ["--publish-ahead", "1200ms", "--jwks-max-age", "600ms"
 async fn rotations_under_load_lose_no_token_and_none_is_signed_too_early() {
     let (directory, rotations, over) = (tempfile::tempdir().unwrap(), trials(30, 1000), AtomicBool::new(false));
     let (one, another) = (directory.path().join("one.redb"), directory.path().join("another.redb"));
-    let ordered = under_load(&one, &SOUND, 3, async |remote: &Remote| {
+    let ordered = under_load(&one, &SOUND, (3, CACHE), async |remote: &Remote| {
         order(remote, rotations).await;
         over.store(true, Ordering::Relaxed);
     });
     // So often that sixteen keys retire at once, which is the most that a schedule may have.
     let scheduled = [&SOUND[..], &["--rotate-every", "4200ms"]].concat();
-    let scheduled = under_load(&another, &scheduled, 1, async |_: &Remote| {
+    let scheduled = under_load(&another, &scheduled, (1, CACHE), async |_: &Remote| {
         while !over.load(Ordering::Relaxed) {
             tokio::time::sleep(CACHE).await;
         }
@@ -202,11 +217,10 @@ async fn rotations_under_load_lose_no_token_and_none_is_signed_too_early() {
 /// The same with a key set that others keep for longer than they were said to: it is seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn rotations_under_load_that_come_before_caches_end_are_seen_to_lose_tokens() {
-    let directory = tempfile::tempdir().unwrap();
-    let hasty = ["--publish-ahead", "100ms", "--jwks-max-age", "50ms"];
-    let outcome =
-        under_load(&directory.path().join("store.redb"), &hasty, 3, async |remote: &Remote| order(remote, 20).await)
-            .await;
+    let (directory, hasty) = (tempfile::tempdir().unwrap(), ["--publish-ahead", "100ms", "--jwks-max-age", "50ms"]);
+    let store = directory.path().join("store.redb");
+    let rotate = async |remote: &Remote| order(remote, 6).await;
+    let outcome = under_load(&store, &hasty, (3, Duration::from_secs(10)), rotate).await;
     outcome.say("too early");
     assert!(outcome.early > 0, "signed too early, and not noticed");
     for verdict in outcome.verdicts.iter().filter(|verdict| verdict.who != "ours") {

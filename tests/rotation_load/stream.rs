@@ -15,6 +15,7 @@ pub struct Stream {
     tokens: mpsc::Sender<String>,
     writer: JoinHandle<usize>,
     reader: JoinHandle<Verdict>,
+    answers: mpsc::Receiver<()>,
 }
 
 impl Stream {
@@ -31,12 +32,21 @@ impl Stream {
         let writer = std::thread::spawn(move || {
             shown.into_iter().map(|token| writeln!(stdin, "{token}").expect("it reads until the end")).count()
         });
+        let (answer, answers) = mpsc::channel();
         let reader = std::thread::spawn(move || {
             let mut verdict = Verdict::of(name);
-            stdout.lines().for_each(|line| verdict.note(Some(line.unwrap()).filter(|line| line != "ok")));
+            for line in stdout.lines() {
+                verdict.note(Some(line.unwrap()).filter(|line| line != "ok"));
+                let _ = answer.send(());
+            }
             verdict
         });
-        Self { child, tokens, writer, reader }
+        Self { child, tokens, writer, reader, answers }
+    }
+    /// Returns once it has verified this one, and so has a key set.
+    pub fn begin(&self, token: &str) {
+        self.show(token);
+        self.answers.recv().expect("it says something of each token");
     }
     pub fn show(&self, token: &str) {
         self.tokens.send(token.to_owned()).unwrap();
