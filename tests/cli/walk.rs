@@ -48,6 +48,12 @@ fn key(dir: &Path) -> PathBuf {
     keys.find(|path| path.extension().is_some_and(|e| e == "pem")).unwrap()
 }
 
+/// Half of it is left.
+fn cut(path: &Path) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+}
+
 fn secret(dir: &Path, text: &str, bits: u32) -> PathBuf {
     let path = dir.join("passphrase");
     fs::write(&path, text).unwrap();
@@ -180,7 +186,7 @@ const LAYERS: [Mistake; 7] = [
     ),
 ];
 
-const DISK: [Mistake; 12] = [
+const DISK: [Mistake; 15] = [
     mistake("a store that is none", |d, _| fs::write(d.join("store"), "not a store").unwrap(), 5, &["store"]),
     mistake(
         "a store in no directory",
@@ -202,6 +208,9 @@ const DISK: [Mistake; 12] = [
     mistake("a key that others read", |d, _| mode(&key(d), 0o644), 2, &[".pem", "chmod 600"]),
     mistake("a key that is none", |d, _| fs::write(key(d), "no key").unwrap(), 2, &[".pem"]),
     mistake("a key that is gone", |d, _| fs::remove_file(key(d)).unwrap(), 2, &[".pem", "backup"]),
+    mistake("a key that is cut off", |d, _| cut(&key(d)), 2, &[".pem", "backup"]),
+    mistake("a list of keys that is cut off", |d, _| cut(&d.join("keys/keyring.json")), 2, &["keyring.json", "backup"]),
+    mistake("secrets that are cut off", |d, _| cut(&d.join("keys/secrets.json")), 2, &["secrets.json", "backup"]),
     mistake(
         "secrets that are gone",
         |d, _| fs::remove_file(d.join("keys/secrets.json")).unwrap(),
