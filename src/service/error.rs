@@ -195,6 +195,7 @@ impl From<StepError> for Error {
             StepError::Illegal { .. } => conflict("key_state"),
             StepError::NothingRetiring => conflict("nothing_retiring"),
             StepError::TooManyPending(_) => conflict("too_many_pending"),
+            StepError::TooManyRetiring(_) => conflict("too_many_retiring"),
             StepError::Known => conflict("key_known"),
         }
     }
@@ -211,7 +212,7 @@ impl From<ChangeError> for Error {
                 earliest: None,
             },
             ChangeError::Failed(e) => {
-                tracing::error!(error = %e, "the keys could not be changed");
+                tracing::error!(error = whole(&e), "the keys could not be changed");
                 Self::unavailable(
                     "keys_unavailable",
                     "the keys could not be changed; the one that signed still signs",
@@ -236,4 +237,10 @@ impl From<MintError> for Error {
             }
         }
     }
+}
+
+/// An error with its causes: the outermost says where, the innermost what the system said.
+pub(super) fn whole(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }

@@ -7,7 +7,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{Context, Error, Permission, Service};
+use super::{Context, Error, Permission, Service, error::whole};
 use crate::{
     keyring::{Change, ChangeError, KeyInfo, KeyState, Keyring, Order, Passphrase, Planned, Step},
     model::{
@@ -229,7 +229,9 @@ impl Service {
         // It may write to disk, which must not hold up requests.
         match tokio::task::spawn_blocking(move || keyring.sweep_until(expired_by)).await {
             Ok(Ok(change)) => self.tell_of_keys(&change, "", Draft::default()).await,
-            Ok(Err(error)) => tracing::error!(%error, "keys could not be retired; they verify a little longer"),
+            Ok(Err(error)) => {
+                tracing::error!(error = whole(&error), "keys could not be retired; they verify a little longer");
+            }
             Err(error) => tracing::error!(%error, "housekeeping broke off"),
         }
         if self.store.standing() == Standing::Whole {
@@ -237,7 +239,9 @@ impl Service {
             match tokio::task::spawn_blocking(move || keyring.rotate_if_due()).await {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(change))) => self.tell_of_keys(&change, ", by the schedule", Draft::default()).await,
-                Ok(Err(error)) => tracing::error!(%error, "the keys could not be rotated as scheduled; tried again"),
+                Ok(Err(error)) => {
+                    tracing::error!(error = whole(&error), "the keys could not be rotated as scheduled; tried again");
+                }
                 Err(error) => tracing::error!(%error, "housekeeping broke off"),
             }
             self.deny_what_is_owed().await;
