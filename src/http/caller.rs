@@ -97,6 +97,10 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
             return Err(Error::request("Content-Type", "must be application/json").into());
         }
         let body = read_body(&parts, body, app).await?;
+        // An array would be read as well, member by member in their order.
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(Error::request("body", "expected an object").into());
+        }
         let value = serde_json::from_slice(&body).map_err(|e| Error::request("body", json_hint(&e)))?;
         Ok(Self(value))
     }

@@ -65,7 +65,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     if let Some(file) = file {
         let session = text(&opened["session_id"]);
         let lost = format!("the session {session} was opened, but its tokens could not be written; revoke it");
-        file.keep(&opened.to_string(), &lost)?;
+        file.keep(&opened, &lost)?;
         opened.as_object_mut().into_iter().for_each(|answer| TOKENS.iter().for_each(|name| drop(answer.remove(*name))));
     }
     if args.json {

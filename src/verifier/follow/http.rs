@@ -53,6 +53,7 @@ impl FetchError {
         Self::Http { url: bare(url), why: why.into(), mend }
     }
     /// How it is usually mended, if that is known, and the rest of what there is to say.
+    #[cfg(feature = "server")]
     pub(crate) fn apart(self) -> (String, Option<&'static str>) {
         match self {
             Self::Http { url, why, mend } => (format!("{url}: {why}"), mend),
