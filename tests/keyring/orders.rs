@@ -114,6 +114,17 @@ fn a_preview_says_what_will_be_done_and_does_nothing() {
 }
 
 #[test]
+fn a_rotation_makes_no_key_where_more_stand_by_than_need_to() {
+    let home = Home::new();
+    let ring = home.open().unwrap();
+    let made = ring.change(&Order::Generate(None), false).unwrap();
+    let (count, newest) = (ring.list().len(), made.now(KeyState::Pending).next().unwrap().clone());
+    let rotated = ring.rotate(true).unwrap();
+    assert_eq!((ring.list().len(), rotated.pending), (count, newest));
+    same_after_a_restart(&home, &ring);
+}
+
+#[test]
 fn a_generated_key_is_of_the_algorithm_asked_for() {
     let home = Home::new();
     let ring = home.open().unwrap();
