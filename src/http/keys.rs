@@ -8,7 +8,6 @@ use super::{
     App,
     answers::{ApiErrors, Conflict, NotFound},
     caller::{ApiCall, JsonBody, KidPath, OptionalJson},
-    effect::EffectBody,
     error::ApiError,
     operate::{EntryBody, entry_body, reason},
 };
@@ -394,6 +393,16 @@ pub(super) struct CompromiseBody {
     dry_run: Option<bool>,
 }
 
+/// From when on a compromised key deceives whom no more. Whoever verifies without the feed does until it fetches the key
+/// set again: what a thief signs has the `exp` that he likes.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct RefusedBody {
+    /// Introspection refuses from here on (RFC 3339, as below); connected verifiers follow within moments.
+    here_from: String,
+    /// Verifiers that hear nothing refuse from here on at the latest, each by its own `max_staleness`.
+    disconnected_from: String,
+}
+
 /// What was done about a compromised key.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct CompromisedBody {
@@ -406,8 +415,8 @@ pub(super) struct CompromisedBody {
     entry: Option<EntryBody>,
     /// The cut-off that ends the sessions, if that was asked for.
     sessions: Option<EntryBody>,
-    /// From when on it holds, for whom; null in a dry run.
-    effect: Option<EffectBody>,
+    /// null in a dry run.
+    effect: Option<RefusedBody>,
 }
 
 /// Gives a key up that is in other hands, whatever its state: the standby signs if it did, it leaves the key set, its
@@ -434,15 +443,15 @@ pub(super) async fn compromise(
     let done = app.service.compromise_key(&ctx, order).await?;
     let active_is_known = is_known(&app, &done.change.active);
     let epoch = app.service.epoch();
-    // Of everyone at most: which tokens the key has signed is counted nowhere.
-    let last = done.entry.at.plus(app.service.settings().lives.access);
-    let effect = Effect::of(done.entry.at, Some(last));
+    let effect = Effect::of(done.entry.at, None);
+    let effect =
+        RefusedBody { here_from: effect.here.to_rfc3339(), disconnected_from: effect.disconnected.to_rfc3339() };
     Ok(Json(CompromisedBody {
         change: ChangeBody::of(done.change, false),
         active_is_known,
         entry: Some(entry_body(epoch, done.entry)),
         sessions: done.sessions.map(|entry| entry_body(epoch, entry)),
-        effect: Some(effect.into()),
+        effect: Some(effect),
     }))
 }
 
