@@ -27,7 +27,7 @@ pub enum DenyError {
     #[error("no key of this kid is known here")]
     UnknownKey,
     /// A cut-off for a later instant would deny what is still to come.
-    #[error("`before` lies in the future; leave it out to cut off at this instant")]
+    #[error("the instant lies in the future; leave it out to cut off at this one")]
     Future,
     /// We could not tell.
     #[error(transparent)]

@@ -44,6 +44,29 @@ pub struct Ask {
     pub wait: Duration,
 }
 
+/// A follower that has asked and is not answered yet, and the log as it was found then.
+#[derive(Debug)]
+pub struct Arrival {
+    ask: Ask,
+    came: Duration,
+    bell: watch::Receiver<Bell>,
+    heard: Bell,
+    tail: LogTail,
+}
+
+impl Arrival {
+    /// Which life of the log it says that it follows.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        self.ask.at.map(|(epoch, _)| epoch)
+    }
+
+    /// Up to where it says to have read, if that is a place of this log: it knows the digest of all before it.
+    pub(crate) fn position(&self) -> Option<u64> {
+        let here = |&(epoch, mark): &(Epoch, Mark)| epoch == self.tail.epoch && mark == self.tail.from;
+        self.ask.at.filter(here).map(|(_, mark)| mark.position)
+    }
+}
+
 /// An answer, signed.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -91,12 +114,35 @@ impl<S: DenyStore> Feed<S> {
     /// # Errors
     /// [`StoreError`]: "complete up to here, now" is said only with a store that is whole and can be read.
     pub async fn tail(&self, ask: Ask, cap: usize, stop: impl Future<Output = ()>) -> Result<Answer, StoreError> {
-        let arrived = self.clock.monotonic();
+        let arrival = self.receive(ask).await?;
+        self.answer(arrival, cap, stop).await
+    }
+
+    /// The first half of [`Feed::tail`]: who asks has come, and nothing has been waited for.
+    ///
+    /// # Errors
+    /// As [`Feed::tail`].
+    pub async fn receive(&self, ask: Ask) -> Result<Arrival, StoreError> {
+        let came = self.clock.monotonic();
         // Listened to from before the store is asked: what is appended after that look rings.
-        let mut bell = self.bell.subscribe();
+        let bell = self.bell.subscribe();
         let heard = *bell.borrow();
+        let tail = self.store.tail(ask.at, PAGE).await?;
+        Ok(Arrival { ask, came, bell, heard, tail })
+    }
+
+    /// The second half of [`Feed::tail`].
+    ///
+    /// # Errors
+    /// As [`Feed::tail`].
+    pub async fn answer(
+        &self,
+        arrival: Arrival,
+        cap: usize,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Answer, StoreError> {
+        let Arrival { ask, came, mut bell, heard, mut tail } = arrival;
         let keys = ask.keys.unwrap_or(heard.keys);
-        let mut tail = self.store.tail(ask.at, PAGE).await?;
         let (mut waited, mut pause) = (Duration::ZERO, None);
         if !ask.wait.is_zero() && stands_at_the_end(&ask, &tail) {
             match self.take_a_place(cap) {
@@ -111,7 +157,7 @@ impl<S: DenyStore> Feed<S> {
                         () = stop => {}
                     }
                     // Before the store is asked, not after: what is written while it answers may be missing.
-                    waited = self.clock.monotonic().saturating_sub(arrived);
+                    waited = self.clock.monotonic().saturating_sub(came);
                     tail = self.store.tail(ask.at, PAGE).await?;
                 }
             }

@@ -232,10 +232,7 @@ async fn only_those_who_may_fetch_it_and_one_at_a_time() {
     assert_eq!((status, &problem["code"]), (409, &"store_whole".into()));
 
     let service = harness.service.clone();
-    let credentials = rescind::service::Credentials::Secret(APP.into(), harness.secret.clone().into());
-    let origin = rescind::model::audit::Origin::default();
-    let caller = service.authenticate(&credentials, &origin).await.unwrap();
-    let ctx = rescind::service::Context { caller, origin };
+    let ctx = harness.let_in_by_secret(APP).await;
     let running = service.backup(&ctx).await.unwrap();
     let (status, problem) = answer(get("/v1/backup", APP)).await;
     assert_eq!((status, &problem["code"]), (409, &"backup_running".into()));

@@ -21,6 +21,8 @@ mod cli {
     pub mod tls;
     pub mod token;
     pub mod transcripts;
+    pub mod values;
     pub mod verifier;
+    pub mod verifiers;
     pub mod walk;
 }

@@ -10,6 +10,7 @@ mod harness;
 mod clients {
     pub(crate) mod assertions;
     pub(crate) mod permissions;
+    pub(crate) mod proofs;
     pub(crate) mod run_time;
     pub(crate) mod tampering;
 }

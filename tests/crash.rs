@@ -4,12 +4,14 @@
 
 #[path = "common/harness.rs"]
 mod harness;
+#[path = "crash/liar.rs"]
+mod liar;
 #[path = "common/process.rs"]
 mod process;
+#[path = "common/remote.rs"]
+mod remote;
 
 use std::{
-    path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,68 +19,10 @@ use std::{
     time::Duration,
 };
 
-use harness::{answer, client, text};
+use harness::{answer, text};
+use liar::liar;
 use process::Dev;
-use serde_json::{Value, json};
-
-/// One session as its client knows it: the newest refresh token that was acknowledged, and what was sent since.
-#[derive(Clone)]
-struct Held {
-    refresh: String,
-    access: String,
-    session: String,
-    ended: bool,
-}
-
-struct Remote {
-    http: reqwest::Client,
-    issuer: String,
-    id: String,
-    secret: String,
-}
-
-impl Remote {
-    fn of(dev: &Dev) -> Arc<Self> {
-        let own = |m: &str| dev.text(m).to_owned();
-        Arc::new(Self { http: client(), issuer: own("issuer"), id: own("client_id"), secret: own("client_secret") })
-    }
-
-    /// None: the connection broke, nobody knows.
-    async fn send(&self, request: reqwest::RequestBuilder) -> Option<(u16, Value)> {
-        let response = request.basic_auth(&self.id, Some(&self.secret)).send().await.ok()?;
-        let status = response.status().as_u16();
-        let text = response.text().await.ok()?;
-        Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
-    }
-
-    async fn open(&self) -> Option<Held> {
-        let body = json!({"subject": "alice", "audience": ["api"]});
-        let (status, body) = self.send(self.http.post(format!("{}/v1/sessions", self.issuer)).json(&body)).await?;
-        assert_eq!(status, 201, "{body}");
-        let own = |m: &str| text(&body, m).to_owned();
-        Some(Held {
-            refresh: own("refresh_token"),
-            access: own("access_token"),
-            session: own("session_id"),
-            ended: false,
-        })
-    }
-
-    async fn refresh(&self, held: &Held) -> Option<(u16, Value)> {
-        let form = [("grant_type", "refresh_token"), ("refresh_token", &held.refresh)];
-        self.send(self.http.post(format!("{}/oauth2/token", self.issuer)).form(&form)).await
-    }
-
-    async fn end(&self, held: &Held) -> Option<u16> {
-        let url = format!("{}/v1/sessions/{}", self.issuer, held.session);
-        Some(self.send(self.http.delete(url)).await?.0)
-    }
-
-    async fn active(&self, token: &str) -> bool {
-        let request = self.http.post(format!("{}/oauth2/introspect", self.issuer)).form(&[("token", token)]);
-        self.send(request).await.unwrap().1["active"] == true
-    }
-}
+use remote::{Held, Remote};
 
 /// Refreshes, opens and ends sessions until told to stop. Gives back what it holds by acknowledgement alone.
 async fn worker(
@@ -109,10 +53,7 @@ async fn worker(
         } else {
             let i = open[turn % open.len()];
             match remote.refresh(&held[i]).await {
-                Some((200, body)) => {
-                    held[i].refresh = text(&body, "refresh_token").to_owned();
-                    held[i].access = text(&body, "access_token").to_owned();
-                }
+                Some((200, body)) => held[i].take(&body),
                 Some((status, body)) => panic!("{status}: {body}"),
                 None => break,
             }
@@ -183,17 +124,6 @@ async fn crash_50_kills_under_load_lose_nothing_acknowledged() {
     let acknowledged = acknowledged.load(Ordering::Relaxed);
     assert!(acknowledged >= 1000, "{acknowledged}");
     println!("{kills} kills, {acknowledged} acknowledgements, 0 lost");
-}
-
-/// A library that makes the disk lie, put before the real one.
-fn liar(directory: &Path) -> PathBuf {
-    let source = directory.join("liar.c");
-    std::fs::write(&source, include_str!("crash/liar.c")).unwrap();
-    let library = directory.join("liar.so");
-    let built =
-        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
-    assert!(built.expect("a C compiler: tests/run installs one").success());
-    library
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,9 @@
 #![allow(clippy::print_stdout, reason = "what the scripts checked is worth reading")]
 #![cfg(feature = "server")]
 
+#[path = "foreign/interpreter.rs"]
+mod interpreter;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-const HINT: &str = "the foreign clients are not installed: run tests/run, or tests/foreign/setup alone";
+use interpreter::client;
+
 const POLL: Duration = Duration::from_millis(50);
 /// Short, because the reuse of a refresh token is told from a retry only after it.
 const RETRY_WINDOW: &str = "1";
@@ -57,6 +61,11 @@ fn foreign_python_verifiers_accept_our_tokens() {
 #[test]
 fn foreign_node_verifiers_accept_our_tokens() {
     Server::start("verify_mjs").passes("node", &["verify.mjs"], 60);
+}
+
+#[test]
+fn foreign_verifiers_follow_a_change_of_the_algorithm_s_name_as_documented() {
+    Server::start("algorithm").passes("python", &["algorithm.py"], 60);
 }
 
 #[test]
@@ -181,25 +190,8 @@ fn cargo() -> Command {
     command
 }
 
-fn foreign() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign")
-}
-
 fn output(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
-
-/// An interpreter of the clients' own environment, which must have been made: a skipped client would read as passed.
-fn client(interpreter: &str) -> Command {
-    let made = [".venv/made-from", "node_modules/made-from"].map(|mark| foreign().join(mark).exists());
-    assert!(made == [true; 2], "{HINT}");
-    let own = foreign().join(".venv/bin");
-    let inherited = std::env::var_os("PATH").unwrap_or_default();
-    let path =
-        std::env::join_paths([own].into_iter().chain(std::env::split_paths(&inherited))).expect("no colon in it");
-    let mut command = Command::new("/usr/bin/env");
-    command.arg(interpreter).current_dir(foreign()).env("PATH", path).env("PYTHONDONTWRITEBYTECODE", "1");
-    command
 }
 
 /// Runs to the end within a bound; shows what the client said when it fails.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use harness::{APP, Harness, OTHER, POWERLESS, text};
 use rescind::{
-    model::{audit::Origin, denial::Target},
-    service::{Context, Credentials, EXAMINED, Revocation},
+    model::denial::Target,
+    service::{EXAMINED, Revocation},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -210,9 +210,7 @@ async fn counting_is_bounded_and_says_so() {
     for n in 0..300 {
         harness.open(&format!("person-{n}")).await;
     }
-    let credentials = Credentials::Secret(APP.into(), harness.secret.clone().into());
-    let caller = harness.service.authenticate(&credentials, &Origin::default()).await.unwrap();
-    let ctx = Context { caller, origin: Origin::default() };
+    let ctx = harness.let_in_by_secret(APP).await;
     let everyone = Revocation { target: Target::All, subject: None, ends: None, before: None, reason: None };
     let all = harness.service.weigh(&ctx, &everyone, EXAMINED).await.unwrap();
     assert_eq!((all.sessions, all.subjects, all.capped), (300, 300, false));

@@ -11,6 +11,7 @@ mod markdown;
 #[allow(dead_code, reason = "a helper of several tests; each uses a part")]
 mod support;
 mod operator {
+    pub mod day;
     pub mod runbook;
     pub mod site;
     pub mod story;

@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use crate::model::time::{format_duration, parse_duration};
+use super::Failure;
+use crate::model::{
+    Timestamp,
+    ids::IdError,
+    time::{format_duration, parse_duration},
+};
 
 /// Where the store is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,4 +53,26 @@ pub(super) fn access_life(text: &str) -> Result<Duration, String> {
 pub(super) fn retry_window(text: &str) -> Result<Duration, String> {
     let window = parse_duration(text)?;
     between("the retry window", window, Duration::ZERO, MAX_RETRY_WINDOW).map(|()| window)
+}
+
+/// An instant, as it is sent.
+pub(super) fn instant(text: &str) -> Result<String, String> {
+    match Timestamp::from_rfc3339(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("expected an RFC 3339 instant, such as 2026-01-31T12:00:00Z".into()),
+    }
+}
+
+/// Operators' words for the audit log.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=256 if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        _ => Err("expected 1 to 256 bytes without control characters".into()),
+    }
+}
+
+/// An id that goes into a request. Read here and not by clap, which would repeat what is wrong: it may be a token that
+/// somebody pasted.
+pub(super) fn id<T: FromStr<Err = IdError>>(argument: &str, text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|e| Failure::usage(format!("{argument}: {e}")))
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Exit, Failure, remote::Server};
+use super::{Exit, Failure, args::instant, remote::Server};
+use crate::model::Subject;
 
 mod export;
 mod source;
@@ -54,14 +55,14 @@ pub(super) struct VerifyArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
     /// From this instant on (RFC 3339), and all that was written later, whatever the clock said.
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     since: Option<String>,
     /// Leave out what is stamped from this instant on (RFC 3339).
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
     until: Option<String>,
     /// About this subject alone.
     #[arg(long, value_name = "ID")]
-    subject: Option<String>,
+    subject: Option<Subject>,
     /// A file to write, or to continue; only its owner can read it.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until", "subject"])]
     output: Option<PathBuf>,

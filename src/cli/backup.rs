@@ -11,7 +11,10 @@ use reqwest::Method;
 use serde::Serialize;
 
 use super::{Exit, Failure, OrExit, progress::Progress, remote::Server, say, tell};
-use crate::store::embedded::{Head, Summary, check};
+use crate::{
+    model::Installation,
+    store::embedded::{Head, Summary, check},
+};
 
 /// A backup of any size may take its time, as long as it goes on.
 const WHOLE_TIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -42,6 +45,7 @@ pub(super) struct Args {
 struct Fetched<'a> {
     file: &'a Path,
     taken_at: String,
+    installation: Option<Installation>,
     schema: u32,
     rows: u64,
     bytes: u64,
@@ -51,12 +55,13 @@ struct Fetched<'a> {
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let to = &args.to;
     if !args.force && to.exists() {
-        return Err(Failure::usage(format!("{} is there already; --force replaces it", to.display())));
+        return Err(Failure::usage(format!("--to {} is there already; --force replaces it", to.display())));
     }
     let remote = args.server.connect()?;
     let dir = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Only its owner can read it from the first byte on.
-    let mut file = tempfile::NamedTempFile::new_in(dir).or_exit(Exit::Usage, format!("cannot write in {dir:?}"))?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)
+        .or_exit(Exit::Usage, format!("--to {}: cannot write in its directory", to.display()))?;
     let request = remote.request(Method::GET, &["v1", "backup"]).timeout(WHOLE_TIME);
     fetch(remote.send(request).await?, file.as_file_mut()).await?;
     file.as_file().sync_all()?;
@@ -87,13 +92,15 @@ fn tell_done(args: &Args, head: &Head, summary: &Summary) -> Result<(), Failure>
     let Summary { rows, bytes, sha256, .. } = summary;
     let taken_at = summary.taken_at.to_rfc3339();
     if args.json {
-        let fetched = Fetched { file: &args.to, taken_at, schema: head.schema, rows: *rows, bytes: *bytes, sha256 };
+        let Head { installation, schema, .. } = *head;
+        let fetched = Fetched { file: &args.to, taken_at, installation, schema, rows: *rows, bytes: *bytes, sha256 };
         say(serde_json::to_string(&fetched)?);
         return Ok(());
     }
     say(format_args!("{}: the store as of {taken_at}, {rows} rows, {}", args.to.display(), in_words(*bytes)));
     say(format_args!("sha256 {sha256}"));
-    tell("The keys are not in it: back up their directory apart from it.");
+    let whose = head.installation.map(|name| format!(", those of installation {name},")).unwrap_or_default();
+    tell(format_args!("The keys{whose} are not in it: back up their directory apart from it."));
     Ok(())
 }
 

@@ -45,9 +45,10 @@ pub(super) fn man(args: &ManArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Yes);
     };
     let named = || format!("cannot write man pages into {}", dir.display());
-    if !dir.is_dir() {
-        fs::create_dir_all(dir).or_exit(Exit::Usage, named())?;
+    if dir.is_file() {
+        return Err(Failure::usage(format!("{}: it is a file; name a directory", named())));
     }
+    fs::create_dir_all(dir).or_exit(Exit::Usage, named())?;
     clap_mangen::generate_to(without_help(Cli::command()), dir).or_exit(Exit::Usage, named())?;
     let written = fs::read_dir(dir).or_exit(Exit::Usage, named())?.count();
     tell(format_args!("{written} files in {}", dir.display()));

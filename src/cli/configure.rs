@@ -21,7 +21,8 @@ pub(super) enum Command {
 /// Tell what is wrong with a configuration, all of it at once.
 ///
 /// Looks at files, variables and options as `serve` would, and then at the disk: whether the keys and secrets are there,
-/// can be opened, and are nobody else's to read. Changes nothing, and may be asked while the service runs.
+/// can be opened, are nobody else's to read, and belong to the store; whether certificates fit their keys and are valid
+/// today. Changes nothing, and may be asked while the service runs.
 /// Exits with 0 if `serve` could start with it, else with 2.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {

@@ -102,6 +102,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     for at in [args.listen, args.operations_listen] {
         check_loopback(at)?;
     }
+    check_timing(&args)?;
     let stop = stop_signal()?;
     let bound = Bound::at(args.listen, Some(args.operations_listen)).await?;
     let (issuer, operations) = (bound.public_url()?, bound.operations_url()?.unwrap_or_default());
@@ -127,6 +128,18 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     }
     node.run(stop, Notify::default()).await?;
     Ok(Exit::Yes)
+}
+
+/// A key that signs before verifiers fetch it again would have its tokens refused.
+fn check_timing(args: &Args) -> Result<(), Failure> {
+    if args.publish_ahead >= args.jwks_max_age {
+        return Ok(());
+    }
+    let [ahead, age] = [args.publish_ahead, args.jwks_max_age].map(format_duration);
+    Err(Failure::usage(format!(
+        "--publish-ahead is {ahead}, shorter than --jwks-max-age ({age}): verifiers would meet signatures of a key that \
+         their cached key set does not have; lengthen the one or shorten the other"
+    )))
 }
 
 fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Result<Node, Failure> {

@@ -2,15 +2,7 @@
 
 use serde_json::Value;
 
-use super::{
-    output::{members, plain, text, when},
-    say,
-};
-
-/// What would be done, as an answer.
-pub(super) fn show_impact(impact: &Value, json: bool) {
-    if json { say(impact) } else { say(sentence(impact)) }
-}
+use super::output::{members, plain, text, when};
 
 /// `This would end 2 sessions of 1 subject; …`
 pub(super) fn sentence(impact: &Value) -> String {

@@ -1,6 +1,11 @@
 //! How a command ends: a number for scripts, a sentence for people.
 
-use std::{fmt::Display, process::ExitCode};
+use std::{
+    error::Error,
+    fmt::{self, Display},
+    io,
+    process::ExitCode,
+};
 
 /// The exit codes of every command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,13 +38,38 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// What the system does not permit is [`Exit::NotPermitted`], whatever was tried.
     pub(super) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
-        Self { exit, error: error.into() }
+        let error = error.into();
+        let is_refusal = |cause: &io::Error| {
+            matches!(cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        };
+        let refused = error.chain().filter_map(|cause| cause.downcast_ref()).any(is_refusal);
+        Self { exit: if refused { Exit::NotPermitted } else { exit }, error }
     }
     /// The command line or the configuration must be mended.
     pub(super) fn usage(what: impl Display) -> Self {
         Self::new(Exit::Usage, anyhow::anyhow!("{what}"))
     }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&said(self.error.as_ref()))
+    }
+}
+
+/// An error and its causes, from the outside in. Many errors name their cause themselves; nothing is said twice.
+pub(super) fn said(error: &dyn Error) -> String {
+    let (mut said, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        next = cause.source();
+    }
+    said
 }
 
 /// What nobody foresaw leaves the question open.

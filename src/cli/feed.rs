@@ -3,11 +3,10 @@
 use std::io::{self, Write};
 
 use clap::Subcommand;
-use reqwest::Url;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{Exit, Failure, OrExit, client::check_transport, node::stop_signal, tell};
+use super::{Exit, Failure, OrExit, client, node::stop_signal, tell};
 use crate::{
     model::{
         Timestamp,
@@ -46,8 +45,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn tail(args: Args) -> Result<Exit, Failure> {
-    let url = Url::parse(&args.issuer).or_exit(Exit::Usage, format!("--issuer `{}`", args.issuer))?;
-    check_transport(&url).map_err(|e| Failure::new(Exit::Usage, e))?;
+    client::issuer(&args.issuer)?;
     let stop = stop_signal()?;
     let (observer, mut observed) = mpsc::channel(1);
     // It judges no tokens.

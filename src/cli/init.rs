@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Exit, Failure, OrExit,
-    config::{Config, secret::Source, template},
+    config::{Config, layers::failure, secret::Source, template},
     owner, prompt, say, secret, tell,
 };
 use crate::{
@@ -113,9 +113,9 @@ fn passphrase(args: &Args, config: &Config) -> Result<Option<Passphrase>, Failur
         return Passphrase::new((*typed).clone()).map(Some).or_exit(Exit::Usage, "the passphrase");
     }
     if args.keys_passphrase_file.is_some() || env::var_os(PASSPHRASE).is_none() {
-        return config.passphrase();
+        return config.passphrase().map_err(|problem| failure(&[problem]));
     }
-    let secret = Source::Environment(PASSPHRASE.into()).read().map_err(Failure::usage)?;
+    let secret = Source::Environment(PASSPHRASE.into()).read().map_err(|problem| failure(&[problem]))?;
     Passphrase::new(secret.expose().to_owned()).map(Some).or_exit(Exit::Usage, PASSPHRASE)
 }
 
@@ -138,8 +138,8 @@ fn render(args: &Args, secret: &str) -> Result<String, Failure> {
     let client = [
         ("id", quoted(OPERATOR)),
         ("secret_sha256", format!("[\"{}\"]", SecretHash::of(secret).to_hex())),
+        // Not bounded by `scope` or an audience: it could not give a new secret to a client that is not.
         ("permissions", format!("[{permissions}\n]")),
-        ("audience", "[\"api\"]".to_owned()),
     ];
     Ok(template::render(&values, &client))
 }

@@ -27,16 +27,17 @@ mod doctor;
 mod effect;
 mod exit;
 mod feed;
+mod fresh;
 mod init;
 mod keys;
 mod logs;
-mod new_file;
 mod node;
 mod notify;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod output;
 mod owner;
+mod pair;
 mod probe;
 mod progress;
 mod prompt;
@@ -53,6 +54,7 @@ mod store;
 mod subject;
 mod token;
 mod verifier;
+mod verifiers;
 mod webhook;
 
 use exit::{Exit, Failure, OrExit};
@@ -85,6 +87,8 @@ enum Command {
     #[command(subcommand)]
     Feed(feed::Command),
     Verifier(verifier::Args),
+    #[command(subcommand)]
+    Verifiers(verifiers::Command),
     Probe(probe::Args),
     #[command(subcommand)]
     Session(session::Command),
@@ -128,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::run(command),
         Command::Feed(feed::Command::Tail(args)) => on_runtime(feed::tail(args)),
         Command::Verifier(args) => on_runtime(verifier::run(args)),
+        Command::Verifiers(verifiers::Command::List(args)) => on_runtime(verifiers::list(args)),
         Command::Probe(args) => on_runtime(probe::run(args)),
         Command::Session(command) => on_runtime(session::run(command)),
         Command::Revoke(args) => on_runtime(revoke::run(args)),
@@ -145,7 +150,7 @@ pub fn main() -> ExitCode {
     };
     outcome
         .unwrap_or_else(|failure| {
-            tell(format_args!("rescind: {:#}", failure.error));
+            tell(format_args!("rescind: {failure}"));
             failure.exit
         })
         .into()

@@ -1,6 +1,6 @@
 //! Puts a node together from its parts and runs it until it is told to stop.
 
-use std::{fs::DirBuilder, future::Future, net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
+use std::{future::Future, io::ErrorKind, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio::{
     net::TcpListener,
@@ -8,14 +8,14 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Exit, Failure, OrExit, args::StoreUrl, config::Evidence, notify::Notify};
+use super::{Exit, Failure, OrExit, args::StoreUrl, config::Evidence, notify::Notify, pair::Opening};
 use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
     http::{self, Limits, Listeners, edge::Settings as Edge},
-    keyring::{self, Keyring, Passphrase},
+    keyring::{self, Passphrase},
     model::{denial::Retention, family::Lifetimes, session::SessionCap},
     service::{Client, Clients, Service, Settings},
-    store::embedded::{EmbeddedStore, OpenError, Options},
+    store::embedded::Options,
 };
 
 /// Where the keys lie.
@@ -52,7 +52,7 @@ impl Bound {
     pub(super) async fn at(public: SocketAddr, operations: Option<SocketAddr>) -> Result<Self, Failure> {
         let public = bind(public, "listen").await?;
         let operations = match operations {
-            Some(at) => Some(bind(at, "operations listen").await?),
+            Some(at) => Some(bind(at, "operations_listen").await?),
             None => None,
         };
         Ok(Self { public, operations })
@@ -71,14 +71,24 @@ impl Bound {
     }
 }
 
+/// `name` is the setting. A port that is taken may be free the next time; an address that is not there will not be.
 async fn bind(at: SocketAddr, name: &str) -> Result<TcpListener, Failure> {
     TcpListener::bind(at).await.map_err(|e| {
-        let exit = match e.kind() {
-            std::io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-            _ => Exit::CannotTell,
+        let (exit, mend) = match e.kind() {
+            ErrorKind::AddrInUse => {
+                let mend = "is another process serving there? Choose another address, or port 0 for any free one";
+                (Exit::CannotTell, mend)
+            }
+            ErrorKind::AddrNotAvailable => (Exit::Usage, "this machine has no such address; choose one that it has"),
+            ErrorKind::PermissionDenied => {
+                let mend = "ports below 1024 are for those with CAP_NET_BIND_SERVICE; choose a higher one, or give it \
+                            that capability";
+                (Exit::NotPermitted, mend)
+            }
+            _ => (Exit::CannotTell, "choose another address"),
         };
-        let mend = "is another process serving there? Choose another address, or port 0 for any free one";
-        Failure::new(exit, anyhow::Error::new(e).context(format!("cannot {name} on {at} ({mend})")))
+        let said = format!("{name}: cannot listen on {at}: {e}; {mend}");
+        Failure::new(exit, anyhow::Error::new(e).context(said))
     })
 }
 
@@ -97,13 +107,12 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let issuer = blueprint.issuer.clone().map_or_else(|| bound.public_url(), Ok)?;
-        // The store first: its lock keeps a second process away from the keys, too.
-        let store = open_store(&blueprint, options, clock.clone(), &*random)?;
-        let keyring = match blueprint.keys {
-            Keys::Memory => Keyring::ephemeral(blueprint.key_settings, clock.clone(), random.clone()),
-            Keys::Dir(dir, pass) => Keyring::open(&dir, pass, blueprint.key_settings, clock.clone(), random.clone()),
+        let open = Opening { settings: blueprint.key_settings, options, clock: clock.clone(), random: random.clone() };
+        let (keyring, store) = match (blueprint.store, blueprint.keys) {
+            (StoreUrl::Embedded(store), Keys::Dir(dir, passphrase)) => open.both(&store, &dir, passphrase)?,
+            (store, keys) => (open.keys(keys)?, open.store(store)?),
         };
-        let keyring = Arc::new(keyring.or_exit(Exit::Usage, "cannot use the keys")?);
+        let keyring = Arc::new(keyring);
         let claims = blueprint.custom_claims.map(|names| names.into_iter().map(Into::into).collect());
         let settings = Settings {
             issuer: issuer.into(),
@@ -165,37 +174,9 @@ impl Node {
     }
 }
 
-fn open_store(
-    blueprint: &Blueprint,
-    options: Options,
-    clock: Arc<dyn Clock>,
-    random: &dyn Random,
-) -> Result<EmbeddedStore, Failure> {
-    // The store's witness lies beside the keys, from the first start on.
-    if let Keys::Dir(dir, _) = &blueprint.keys {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.or_exit(Exit::Usage, format!("cannot make {}", dir.display()))?;
-    }
-    let store = match &blueprint.store {
-        StoreUrl::Memory => EmbeddedStore::in_memory(options, clock, random),
-        StoreUrl::Embedded(path) => EmbeddedStore::open(path, options, clock, random),
-    };
-    store.map_err(|e| Failure::new(exit_of(&e), e))
-}
-
 /// Options of a store that must remember for as long as `lives` demand.
 pub(super) fn store_options(lives: &Lifetimes) -> Options {
     Options::new(Retention { access: lives.access, session: lives.absolute })
-}
-
-/// A lock or a disk may be free again the next time; what is written in the file will not change by itself.
-pub(super) fn exit_of(error: &OpenError) -> Exit {
-    match error {
-        OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-        OpenError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::Usage,
-        OpenError::Schema { .. } => Exit::Usage,
-        _ => Exit::CannotTell,
-    }
 }
 
 /// SIGTERM or SIGINT. Caught from this call on, so that none is missed between serving and waiting.

@@ -42,7 +42,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let sent = client_for(&args.url)?.get(args.url.clone()).timeout(args.timeout).send().await;
     let answer = sent
         .map_err(|e| FetchError::http(&args.url, &e))
-        .or_exit(Exit::CannotTell, "nothing answers; is operations_listen of the service set to this address?")?;
+        .or_exit(Exit::CannotTell, "nothing answers at the operations listener (operations_listen)")?;
     let status = answer.status();
     let text = body(answer).await.context("the answer broke off")?;
     let text = String::from_utf8_lossy(&text);

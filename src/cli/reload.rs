@@ -96,7 +96,7 @@ impl Reload {
         let chosen = self.chosen.clone();
         let read = spawn_blocking(move || {
             let loaded = chosen.load()?;
-            let clients = loaded.config.clients().map_err(|what| vec![Problem::of(what)])?;
+            let clients = loaded.config.clients().map_err(|problem| vec![problem])?;
             Ok((loaded, clients))
         });
         read.await.unwrap_or_else(|e| Err(vec![Problem::of(format!("reading it broke off: {e}"))]))

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::anyhow;
-use form_urlencoded::byte_serialize;
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -91,13 +90,20 @@ pub(super) fn secret(client: &str, file: Option<&Path>) -> Result<Zeroizing<Stri
         (None, Err(std::env::VarError::NotUnicode(_))) => return Err(Failure::usage(format!("{SECRET} is not UTF-8"))),
     };
     match (alone(&text), file) {
-        ("", Some(file)) => Err(Failure::usage(format!("--client-secret-file {}: is empty", file.display()))),
+        ("", Some(file)) => Err(Failure::usage(format!(
+            "{}: is empty; write the secret of client `{}` there, or name another file",
+            named(file),
+            plain(client)
+        ))),
         ("", None) => Err(Failure::usage(format!(
             "no secret for client `{}`: name a file with --client-secret-file, or set {SECRET}",
             plain(client)
         ))),
-        (secret, _) if secret.chars().any(char::is_control) => {
-            Err(Failure::usage("the client secret has more than one line; is it another file?"))
+        (secret, file) if secret.chars().any(char::is_control) => {
+            let place = file.map_or_else(|| SECRET.to_owned(), named);
+            Err(Failure::usage(format!(
+                "{place}: has more than one line, and no client_secret= in it; is it another file?"
+            )))
         }
         (secret, _) => Ok(Zeroizing::new(secret.to_owned())),
     }
@@ -108,21 +114,26 @@ fn alone(text: &str) -> &str {
     text.lines().find_map(|line| line.strip_prefix("client_secret=")).unwrap_or(text).trim()
 }
 
+fn named(path: &Path) -> String {
+    format!("--client-secret-file {}", path.display())
+}
+
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let named = || format!("--client-secret-file {}", path.display());
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
-        let file = fs::File::open(path).or_exit(Exit::Usage, named())?;
+        let file = fs::File::open(path).or_exit(Exit::Usage, named(path))?;
         check_mode(path, &file.metadata()?)?;
         Box::new(file)
     };
-    let mut text = Zeroizing::new(String::new());
-    source.take(MAX_SECRET + 1).read_to_string(&mut text).or_exit(Exit::Usage, named())?;
-    if text.len() as u64 > MAX_SECRET {
-        return Err(Failure::usage(format!("{}: longer than {MAX_SECRET} bytes; it is no client secret", named())));
+    let mut bytes = Zeroizing::new(Vec::new());
+    source.take(MAX_SECRET + 1).read_to_end(&mut bytes).or_exit(Exit::Usage, named(path))?;
+    let no_secret = |why: &str| Failure::usage(format!("{}: {why}; it is no client secret", named(path)));
+    if bytes.len() as u64 > MAX_SECRET {
+        return Err(no_secret(&format!("longer than {MAX_SECRET} bytes")));
     }
-    Ok(text)
+    let text = std::str::from_utf8(&bytes).map_err(|_| no_secret("holds no text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// A secret that everybody on the machine can read is none. A group may be one of its own.
@@ -131,10 +142,10 @@ fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), Failure> {
     if !metadata.is_file() || mode & 0o007 == 0 {
         return Ok(());
     }
-    let path = path.display();
     Err(Failure::usage(format!(
-        "--client-secret-file {path}: everyone on this machine can reach it (mode {mode:04o}); mend it with: chmod \
-         600 '{path}'"
+        "{}: everyone on this machine can reach it (mode {mode:04o}); mend it with: chmod 600 '{}'",
+        named(path),
+        path.display()
     )))
 }
 
@@ -142,9 +153,8 @@ impl Remote {
     /// A request to the path that these segments make.
     pub(super) fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         let url = at(&self.base, path);
-        // RFC 6749 §2.3.1: both are form-encoded first.
-        let [id, secret] = [&self.id, &*self.secret].map(|s| Zeroizing::new(encoded(s)));
-        let request = self.client.request(method, url).basic_auth(&*id, Some(&*secret));
+        let request =
+            self.client.request(method, url).header(header::AUTHORIZATION, http::basic(&self.id, &self.secret));
         request.header(header::USER_AGENT, concat!("rescind/", env!("CARGO_PKG_VERSION")))
     }
 
@@ -187,23 +197,9 @@ pub(super) fn at(base: &Url, path: &[&str]) -> Url {
     url
 }
 
-fn encoded(text: &str) -> String {
-    byte_serialize(text.as_bytes()).collect()
-}
-
 /// What it was, and what usually is the matter.
-pub(super) fn unreachable(base: &Url, error: &reqwest::Error) -> Failure {
-    let is_connect = error.is_connect();
-    let error = FetchError::http(base, error).to_string();
-    let hint = match () {
-        () if error.contains("certificate") => {
-            "; its certificate is not trusted here: name the authority's file in SSL_CERT_FILE, or mend the certificate"
-        }
-        () if error.contains("dns error") => "; is the host's name right?",
-        () if is_connect => "; does the service run, and is the port right?",
-        () => "",
-    };
-    Failure::new(Exit::CannotTell, anyhow!("{}{hint}", plain(&error)))
+fn unreachable(base: &Url, error: &reqwest::Error) -> Failure {
+    Failure::new(Exit::CannotTell, anyhow!(plain(&FetchError::http(base, error).to_string())))
 }
 
 async fn json(answer: Response) -> Result<Value, Failure> {
@@ -221,22 +217,16 @@ async fn refusal(answer: Response, client: &str) -> Failure {
     let (wait, moved) = (header(header::RETRY_AFTER), header(header::LOCATION));
     let body = http::body(answer, MAX_ANSWER).await.unwrap_or_default();
     let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let member = |name: &str| problem[name].as_str().map(plain);
-    let (code, client) = (member("code"), plain(client));
-    let mut text = match (&code, member("detail"), moved) {
-        (Some(code), ..) if code == "no_such_path" => {
-            format!("there is no such path below --server ({code}); is it the issuer's own URL, with its path?")
-        }
-        (Some(code), Some(detail), _) => format!("{detail} ({code})"),
-        (_, _, Some(moved)) => format!("the service answered {status} and points to {moved}; is that the --server?"),
-        _ => format!("the service answered {status}; is --server a Rescind service?"),
+    let code = problem["code"].as_str();
+    let mut text = match (said(&problem), moved) {
+        (Some(said), _) => said,
+        (None, Some(moved)) => format!("the service answered {status} and points to {moved}; is that the --server?"),
+        (None, None) => format!("the service answered {status}; is --server a Rescind service?"),
     };
-    if let Some(earliest) = member("earliest").filter(|earliest| !text.contains(earliest)) {
-        text += &format!("; not before {earliest}");
-    }
     if let Some(seconds) = wait {
         text += &format!("; try again in {seconds} s");
     }
+    let client = plain(client);
     let exit = match status {
         401 => {
             text = format!("client `{client}`: {text}; check its id and its secret");
@@ -247,11 +237,84 @@ async fn refusal(answer: Response, client: &str) -> Failure {
             Exit::NotPermitted
         }
         // What speaks no problems is not the service: nothing can be concluded from it.
-        _ if code.is_none() || code.as_deref() == Some("no_such_path") => Exit::CannotTell,
+        _ if code.is_none_or(|code| code == "no_such_path") => Exit::CannotTell,
         400 | 413 | 415 | 422 => Exit::Usage,
         404 | 410 => Exit::NotFound,
         409 | 412 => Exit::No,
         _ => Exit::CannotTell,
     };
     Failure::new(exit, anyhow!(text))
+}
+
+/// What a problem says, in the words of the command line; what it is of, by its code, which is in the reference.
+fn said(problem: &Value) -> Option<String> {
+    let member = |name: &str| problem[name].as_str().map(plain);
+    let (code, detail) = (member("code")?, member("detail"));
+    let detail = match in_our_words(&code) {
+        Some(ours) => ours.to_owned(),
+        None => detail?,
+    };
+    let field = member("field").unwrap_or_default();
+    match detail.strip_prefix(&format!("{field}: ")) {
+        // The code says no more than that something was wrong.
+        Some(rest) if !field.is_empty() => Some(format!("{}: {rest}", argument(&field))),
+        _ => Some(format!("{detail} ({code})")),
+    }
+}
+
+/// Where the service speaks of requests, and there is a command for it.
+fn in_our_words(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "no_such_path" => "there is no such path below --server; is it the issuer's own URL, with its path?",
+        "active_key" => "this key signs; make the standby sign first (rescind keys rotate), then revoke it",
+        "two_secrets" => {
+            "two secrets are live; drop one of them first (rescind client drop-secret), or all old ones with --drop-old"
+        }
+        "store_whole" => {
+            "nothing contradicts the store, so there is nothing to declare; if you know that it was put back all the \
+             same (with its witness), say --although-whole"
+        }
+        _ => return None,
+    })
+}
+
+/// What a member of a request is called here.
+fn argument(field: &str) -> String {
+    match field {
+        "client_id" => "--for-client".into(),
+        "claims" => "--claims-file".into(),
+        "body" | "query" | "id" | "session_id" | "subject" => field.replace('_', " "),
+        _ => format!("--{}", field.replace('_', "-")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_problem_is_told_in_the_words_of_the_command_line() {
+        for (problem, expected) in [
+            (
+                json!({"code": "invalid_request", "field": "drop_old_after", "detail": "drop_old_after: is too long"}),
+                "--drop-old-after: is too long",
+            ),
+            (
+                json!({"code": "invalid_request", "field": "claims", "detail": "claims: `sub` is set by the issuer"}),
+                "--claims-file: `sub` is set by the issuer",
+            ),
+            (json!({"code": "not_found", "detail": "no session of this id"}), "no session of this id (not_found)"),
+            (json!({"code": "own_client", "field": "", "detail": ": odd"}), ": odd (own_client)"),
+        ] {
+            assert_eq!(said(&problem).as_deref(), Some(expected));
+        }
+        assert!(
+            said(&json!({"code": "active_key", "detail": "POST /v1/keys/rotate"}))
+                .unwrap()
+                .contains("rescind keys rotate")
+        );
+        assert_eq!(said(&json!({"error": "invalid_request"})), None, "no problem of this service");
+    }
 }

@@ -1,25 +1,27 @@
 //! `rescind restore`: a backup in the place of a stopped service's store.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
-use super::{
-    Exit, Failure,
-    config::Config,
-    node::{exit_of, store_options},
-    owner, say, tell,
-};
+use super::{Exit, Failure, OrExit, config::Config, node::store_options, owner, pair::exit_of, say, tell};
 use crate::{
     clock::{Clock, SystemClock, SystemRandom},
+    keyring::Keyring,
+    model::Installation,
     store::embedded::{Acceptance, Lost, Order, RestoreError, Restored, restore},
 };
+
+const MEND_KEYS: &str = "put back the keys of its own installation first, or name their directory in keys.dir; \
+                         --dangerous-other-keys says that it is meant, and everyone logs in again";
 
 /// Put a backup in the place of a store. The service must be stopped.
 ///
 /// The backup is read to its end and checked before anything is changed, and the store that is there is put aside, not
 /// deleted. The backup knows nothing of what was revoked after it was made, so every session in it ends: everyone logs in
 /// again. From then on nothing is healed: a refresh token that is newer than the backup closes its session.
+///
+/// A backup names the installation whose keys it was made with; one of another installation is refused.
 ///
 /// Clients that were disabled and secrets that were replaced after the backup stay so, as long as `clients.sealed` is
 /// beside the keys: look at `rescind client list`. The directory of the keys must be there.
@@ -37,6 +39,10 @@ pub(super) struct Args {
     /// Let sessions go on. What was revoked or spent after the backup works again.
     #[arg(long)]
     dangerous_keep_sessions: bool,
+    /// Restore a backup of another installation, or one that does not say whose it is. Under other keys nobody can read
+    /// its sessions, nor which clients were disabled at run time.
+    #[arg(long, conflicts_with = "dangerous_keep_sessions")]
+    dangerous_other_keys: bool,
     /// Check the backup and say what it would replace; change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -50,6 +56,7 @@ pub(super) struct Args {
 struct Done {
     restored: bool,
     taken_at: String,
+    installation: Option<Installation>,
     schema: u32,
     rows: u64,
     sha256: String,
@@ -63,7 +70,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut options = config.store_options(store_options(&config.lives()));
     options.acceptance =
         if args.dangerous_keep_sessions { Acceptance::DangerouslyKeepSessions } else { Acceptance::EndSessions };
-    check_keys(&config)?;
+    options.accepted_by = Some(owner::whoever_runs_this().into());
+    options.installation = Some(installation(&config)?);
+    options.other_keys = args.dangerous_other_keys;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = &config.store.url.0;
     let order = Order { backup: &args.backup, store, replace: args.yes, dry_run: args.dry_run };
@@ -89,35 +98,32 @@ fn give_to_the_service(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Without its keys a backup is a list of records that nobody can open.
-fn check_keys(config: &Config) -> Result<(), Failure> {
+/// Whose keys are there. Without its keys a backup is a list of records that nobody can open.
+fn installation(config: &Config) -> Result<Installation, Failure> {
     let dir = &config.keys.dir;
-    if dir.join("secrets.json").is_file() {
-        return Ok(());
-    }
-    let what = "the keys are not there; put their own backup in this place first, a backup of the store is of no use \
-                without them";
-    Err(Failure::usage(format!("{}: {what}", dir.display())))
+    let there = Keyring::installation_of(dir).or_exit(Exit::Usage, "nothing was changed")?;
+    let what = "the keys are not there; put their own backup in this place first, or mend keys.dir: a backup of the \
+                store is of no use without them";
+    there.ok_or_else(|| Failure::usage(format!("{}: {what}", dir.display())))
 }
 
 fn failure(error: RestoreError) -> Failure {
-    let exit = match &error {
+    let (exit, mend) = match &error {
         RestoreError::Exists { lost, .. } => {
             let known = lost.map_or_else(
                 || "what exactly cannot be read from it".into(),
                 |lost| format!("{}; the backup does not know them", in_numbers(lost)),
             );
-            return Failure::usage(format!("{error}: {known}; --yes puts the store aside and goes on"));
+            (Exit::Usage, format!(": {known}; --yes puts the store aside and goes on"))
         }
-        RestoreError::Backup { .. } => Exit::Usage,
-        RestoreError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
-        RestoreError::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            Exit::NotPermitted
-        }
-        RestoreError::Open(error) => exit_of(error),
-        RestoreError::File { .. } => Exit::CannotTell,
+        RestoreError::OtherKeys { .. } => (Exit::Usage, format!("; {MEND_KEYS}")),
+        RestoreError::Backup { .. } => (Exit::Usage, String::new()),
+        RestoreError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => (Exit::Usage, String::new()),
+        RestoreError::File { .. } => (Exit::CannotTell, String::new()),
+        RestoreError::Open(error) => (exit_of(error), String::new()),
     };
-    Failure::new(exit, anyhow::Error::new(error).context("nothing was changed"))
+    let said = format!("nothing was changed: {error}{mend}");
+    Failure::new(exit, anyhow::Error::new(error).context(said))
 }
 
 fn in_numbers(lost: Lost) -> String {
@@ -129,6 +135,7 @@ fn done(args: &Args, restored: Restored) -> Done {
     Done {
         restored: !args.dry_run,
         taken_at: restored.summary.taken_at.to_rfc3339(),
+        installation: restored.head.installation,
         schema: restored.head.schema,
         rows: restored.summary.rows,
         sha256: restored.summary.sha256,

@@ -4,12 +4,16 @@ use serde_json::{Value, json};
 
 use super::{
     Exit, Failure,
-    consent::{Consent, DECLINED},
+    args::{id, instant, reason},
+    consent::{Consent, Foreseen},
     effect,
-    remote::Server,
+    remote::{Remote, Server},
     say,
 };
-use crate::{families::PREFIX, model::Timestamp};
+use crate::{
+    families::PREFIX,
+    model::{ClientId, Kid, SessionId, Subject, TokenId},
+};
 
 /// Revoke a token, a session, or by one record everything of a subject, a client, a key, or everyone.
 ///
@@ -29,13 +33,13 @@ pub(super) struct Args {
     session: Option<String>,
     /// Everything of a subject.
     #[arg(long, value_name = "SUB", group = "what")]
-    subject: Option<String>,
+    subject: Option<Subject>,
     /// Everything of a client.
     #[arg(long, value_name = "CLIENT_ID", group = "what")]
-    client: Option<String>,
+    client: Option<ClientId>,
     /// Everything that a key has signed, by its `kid`; for ever. For one that signs or stands by: rescind keys compromise.
     #[arg(long, value_name = "KID", group = "what", allow_hyphen_values = true)]
-    key: Option<String>,
+    key: Option<Kid>,
     /// Everything of everyone.
     #[arg(long, group = "what")]
     all: bool,
@@ -46,7 +50,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["token_id", "session", "key"])]
     tokens_only: bool,
     /// Why, for the audit log; up to 256 bytes.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
     /// Print the answer of POST /v1/revocations.
     #[arg(long)]
@@ -57,26 +61,24 @@ pub(super) struct Args {
     server: Server,
 }
 
-fn instant(text: &str) -> Result<String, String> {
-    match Timestamp::from_rfc3339(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("expected an RFC 3339 instant, such as 2026-01-31T12:00:00Z".into()),
-    }
-}
-
 impl Args {
-    fn order(&self) -> Value {
-        let named = [
-            ("token", &self.token_id),
-            ("session", &self.session),
-            ("subject", &self.subject),
-            ("client", &self.client),
-            ("key", &self.key),
-        ];
-        let target = named.into_iter().find_map(|(kind, id)| id.as_ref().map(|id| (kind, Some(id))));
-        let (kind, id) = target.unwrap_or(("all", None));
+    /// What is to be revoked: its kind, and its name unless it is everything.
+    fn target(&self) -> Result<(&'static str, Option<String>), Failure> {
+        let Self { token_id, session, subject, client, key, .. } = self;
+        Ok(match (token_id, session, subject, client, key) {
+            (Some(jti), ..) => ("token", Some(token(jti)?.to_string())),
+            (_, Some(sid), ..) => ("session", Some(id::<SessionId>("--session", sid)?.to_string())),
+            (_, _, Some(subject), ..) => ("subject", Some(subject.to_string())),
+            (_, _, _, Some(client), _) => ("client", Some(client.to_string())),
+            (_, _, _, _, Some(kid)) => ("key", Some(kid.to_string())),
+            _ => ("all", None),
+        })
+    }
+
+    fn order(&self) -> Result<Value, Failure> {
+        let (kind, id) = self.target()?;
         let ends = self.tokens_only.then_some("tokens");
-        json!({"kind": kind, "id": id, "ends": ends, "before": self.before, "reason": self.reason})
+        Ok(json!({"kind": kind, "id": id, "ends": ends, "before": self.before, "reason": self.reason}))
     }
 
     /// What will happen, for whoever is asked.
@@ -89,38 +91,35 @@ impl Args {
     }
 }
 
-pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    args.consent.check(args.server.takes_stdin())?;
-    if args.token_id.as_ref().is_some_and(|id| id.starts_with("eyJ") || id.starts_with(PREFIX)) {
+/// A token pasted where its id belongs is revoked as little as it is repeated.
+fn token(jti: &str) -> Result<TokenId, Failure> {
+    if jti.starts_with("eyJ") || jti.starts_with(PREFIX) {
         return Err(Failure::usage(
             "--token-id: this is a token, not its id, and by now others may have read it; `rescind token inspect` \
              reads it from stdin and shows its `jti`, and its session by which it can be revoked as well",
         ));
     }
-    let remote = args.server.connect()?;
+    id("--token-id", jti)
+}
+
+pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
+    let order = args.order()?;
     let path = ["v1", "revocations"];
-    let mut order = args.order();
-    if args.consent.dry_run || args.consent.asks() {
+    let foresee = async |remote: &Remote| {
+        let mut order = order.clone();
         order["dry_run"] = true.into();
         let impact = remote.post(&path, &order).await?;
-        if args.consent.dry_run {
-            if args.json {
-                say(impact)
-            } else {
-                say(args.question(&impact))
-            }
-            return Ok(Exit::Yes);
+        let words = args.question(&impact);
+        Ok(Foreseen::new(impact, words))
+    };
+    let carry_out = async |remote: &Remote| {
+        let done = remote.post(&path, &order).await?;
+        if args.json {
+            say(done);
+        } else {
+            effect::show_entry(&done, args.subject.as_ref().map(Subject::as_str));
         }
-        if !args.consent.ask(&args.question(&impact))? {
-            return Ok(DECLINED);
-        }
-        order["dry_run"] = false.into();
-    }
-    let done = remote.post(&path, &order).await?;
-    if args.json {
-        say(done);
-        return Ok(Exit::Yes);
-    }
-    effect::show_entry(&done, args.subject.as_deref());
-    Ok(Exit::Yes)
+        Ok(Exit::Yes)
+    };
+    args.consent.carry_out(&args.server, args.json, foresee, carry_out).await
 }

@@ -10,7 +10,7 @@ use super::{
     logs,
     node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
     notify::Notify,
-    prompt,
+    owner, prompt,
     reload::Reload,
 };
 use crate::{
@@ -34,6 +34,11 @@ pub(super) struct Args {
     /// Go on with a store that came back empty or older than what it had acknowledged.
     #[arg(long, value_name = "HOW")]
     accept_store_loss: Option<Loss>,
+    /// Go on with a store that was made with other keys than those in keys.dir; if none are there, make new ones. Nobody
+    /// can read what the others sealed: every session ends, clients that were disabled at run time are let in again, and
+    /// their configured secrets hold. Say it once, and not in a unit.
+    #[arg(long)]
+    dangerous_other_keys: bool,
 }
 
 /// What becomes of the sessions.
@@ -59,7 +64,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let _logs = logs::start("info", true)?;
     let loaded = args.chosen.load().map_err(|problems| failure(&problems))?;
     let config = &loaded.config;
-    let passphrase = match config.passphrase()? {
+    let passphrase = match config.passphrase().map_err(|problem| failure(&[problem]))? {
         None => prompt::for_keys(&config.keys.dir)?,
         given => given,
     };
@@ -68,7 +73,12 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let bound = Bound::at(config.top.listen.0, config.top.operations_listen.as_ref().map(|at| at.0)).await?;
     let mut options = config.store_options(store_options(&config.lives()));
     options.acceptance = args.accept_store_loss.into();
-    let edge = config.edge(SystemClock::default().now()).map_err(Failure::usage)?;
+    options.other_keys = args.dangerous_other_keys;
+    options.accepted_by = Some(owner::whoever_runs_this().into());
+    let edge = config.edge(SystemClock::default().now()).map_err(|problems| failure(&problems))?;
+    if let Some(doubt) = config.doubts(&edge) {
+        tracing::warn!("{doubt}");
+    }
     let url = |url: String, tls: bool| if tls { url.replacen("http:", "https:", 1) } else { url };
     let listen = url(bound.public_url()?, edge.tls.is_some());
     let operations = bound.operations_url()?.map(|at| url(at, edge.operations_tls.is_some()));
@@ -97,10 +107,10 @@ fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Res
         store: StoreUrl::Embedded(config.store.url.0.clone()),
         lives: config.lives(),
         custom_claims: config.top.custom_claims.clone(),
-        clients: config.clients().map_err(Failure::usage)?,
+        clients: config.clients().map_err(|problem| failure(&[problem]))?,
         limits: config.limits(),
         edge,
         sessions: config.session_cap(),
-        evidence: config.evidence().map_err(Failure::usage)?,
+        evidence: config.evidence().map_err(|problem| failure(&[problem]))?,
     })
 }

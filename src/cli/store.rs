@@ -1,15 +1,20 @@
 //! `rescind store`: what the store is like, and an operator's word when it has come back.
 
-use std::{
-    io::{self, BufRead, IsTerminal, Write},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Exit, Failure, backup, config::Config, node::exit_of, remote::Server, say, tell};
+use super::{
+    Exit, Failure, backup,
+    config::Config,
+    consent::{Consent, Foreseen},
+    output::plain,
+    pair::exit_of,
+    remote::{Remote, Server},
+    say, tell,
+};
 use crate::store::embedded::{Compacted, compact};
 
 /// Look after the store.
@@ -38,18 +43,17 @@ pub(super) struct Show {
 /// since what was revoked after the copy was made would come alive. The client needs the permission `store:restore`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RestoredArgs {
-    /// Do not ask.
-    #[arg(long)]
-    yes: bool,
     /// Let sessions go on. What was revoked or spent after the copy was made works again.
     #[arg(long)]
     dangerous_keep_sessions: bool,
     /// Declare it although nothing contradicts the store: its witness was put back with it.
     #[arg(long)]
     although_whole: bool,
-    /// Print the answer as it comes, as JSON.
+    /// Print the answer as it comes, as JSON; with --dry-run the store as it is.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     server: Server,
 }
@@ -80,30 +84,23 @@ async fn show(args: Show) -> Result<Exit, Failure> {
 }
 
 async fn restored(args: RestoredArgs) -> Result<Exit, Failure> {
-    let remote = args.server.connect()?;
-    let what = if args.dangerous_keep_sessions {
-        "What was revoked or spent after the copy was made will work again."
-    } else {
-        "Every session will end: everyone logs in again."
+    let foresee = async |remote: &Remote| {
+        let store = remote.get(&["v1", "store"], &[]).await?;
+        let standing = plain(store["standing"].as_str().unwrap_or("?"));
+        let then = if args.dangerous_keep_sessions {
+            "What was revoked or spent after the copy was made will work again."
+        } else {
+            "Every session will end: everyone logs in again."
+        };
+        Ok(Foreseen::new(store, format!("The store is {standing}. {then}")))
     };
-    if !args.yes && !agreed(what)? {
-        return Err(Failure::new(Exit::No, anyhow::anyhow!("nothing was declared")));
-    }
-    let order = json!({"dangerous_keep_sessions": args.dangerous_keep_sessions, "although_whole": args.although_whole});
-    let store = remote.post(&["v1", "store", "restored"], &order).await?;
-    print(&store, args.json);
-    Ok(Exit::Yes)
-}
-
-/// A person's yes. Nobody to ask is no yes.
-fn agreed(what: &str) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage(format!("{what} --yes says that this is meant; there is nobody to ask")));
-    }
-    let _ = write!(io::stderr(), "{what} Go on? [y/N] ");
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+    let order = async |remote: &Remote| {
+        let (keep, although) = (args.dangerous_keep_sessions, args.although_whole);
+        let order = json!({"dangerous_keep_sessions": keep, "although_whole": although});
+        print(&remote.post(&["v1", "store", "restored"], &order).await?, args.json);
+        Ok(Exit::Yes)
+    };
+    args.consent.carry_out(&args.server, args.json, foresee, order).await
 }
 
 fn print(store: &Value, json: bool) {

@@ -1,22 +1,19 @@
 //! `rescind subject export|erase`: what is kept about a person, handed out and removed.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    Exit, Failure, OrExit,
-    consent::{Consent, DECLINED},
+    Exit, Failure,
+    consent::{Consent, Foreseen},
+    fresh::Fresh,
     output::plain,
     remote::{Remote, Server},
     say, tell,
 };
+use crate::model::Subject;
 
 /// What is kept about a person.
 #[derive(Debug, Subcommand)]
@@ -33,7 +30,7 @@ pub(super) enum Command {
 pub(super) struct ExportArgs {
     /// The subject, as `sub` has it.
     #[arg(value_name = "ID")]
-    subject: String,
+    subject: Subject,
     /// A new file, which only its owner can read, instead of stdout.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -53,7 +50,7 @@ pub(super) struct ExportArgs {
 pub(super) struct EraseArgs {
     /// The subject, as `sub` has it.
     #[arg(value_name = "ID")]
-    subject: String,
+    subject: Subject,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -89,22 +86,12 @@ async fn dossier(remote: &Remote, subject: &str) -> Result<Value, Failure> {
 async fn export(args: ExportArgs) -> Result<Exit, Failure> {
     let remote = args.server.connect()?;
     // Before anything is asked for: what cannot be written need not be handed out.
-    let file = args.output.as_deref().map(fresh).transpose()?;
-    let whole = match (dossier(&remote, &args.subject).await, &args.output) {
-        (Ok(whole), _) => whole,
-        (Err(failure), Some(path)) => {
-            let _ = fs::remove_file(path);
-            return Err(failure);
-        }
-        (Err(failure), None) => return Err(failure),
-    };
-    let mut text = serde_json::to_string_pretty(&whole)?;
-    text.push('\n');
+    let file = args.output.as_deref().map(|path| Fresh::create("--output", path)).transpose()?;
+    let whole = dossier(&remote, args.subject.as_str()).await?;
+    let text = serde_json::to_string_pretty(&whole)?;
     match file {
-        None => io::stdout().write_all(text.as_bytes()).or_exit(Exit::CannotTell, "cannot write")?,
-        Some(mut file) => {
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).or_exit(Exit::CannotTell, "--output")?;
-        }
+        None => say(text),
+        Some(file) => drop(file.keep(&text, "it could not be written; export it again")?),
     }
     if whole["more_sessions"] == true {
         tell("there are more than 10000 sessions; the oldest of them are written");
@@ -112,52 +99,35 @@ async fn export(args: ExportArgs) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-/// A new file that only its owner can read.
-fn fresh(path: &Path) -> Result<File, Failure> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.or_exit(Exit::Usage, format!("--output {}", path.display()))
-}
-
 async fn erase(args: EraseArgs) -> Result<Exit, Failure> {
-    args.consent.check(args.server.takes_stdin())?;
-    let remote = args.server.connect()?;
-    let name = plain(&args.subject);
-    if args.consent.asks() || args.consent.dry_run {
-        let count = count(&remote, &args.subject).await?;
-        if args.consent.dry_run {
-            print(&count, args.json, "would erase");
-            return Ok(Exit::Yes);
-        }
-        let what = format!(
-            "All that is kept about {name} will be erased: {} sessions end, and audit records lose what names a person.",
-            count["sessions"]
+    let foresee = async |remote: &Remote| {
+        let query = [("subject", args.subject.to_string()), ("limit", "1".into())];
+        let sessions = remote.get(&["v1", "sessions"], &query).await?["total"].take();
+        let words = format!(
+            "This would erase all that is kept about {}: {sessions} sessions end, and audit records lose what names a \
+             person.",
+            plain(args.subject.as_str())
         );
-        if !args.consent.ask(&what)? {
-            return Ok(DECLINED);
-        }
-    }
-    let done = remote.delete(&["v1", "subjects", &args.subject]).await?;
-    print(&done, args.json, "erased");
-    Ok(Exit::Yes)
+        Ok(Foreseen::new(json!({"sessions": sessions, "dry_run": true}), words))
+    };
+    let order = async |remote: &Remote| {
+        print(&remote.delete(&["v1", "subjects", args.subject.as_str()]).await?, args.json);
+        Ok(Exit::Yes)
+    };
+    args.consent.carry_out(&args.server, args.json, foresee, order).await
 }
 
-/// What an erasure would find.
-async fn count(remote: &Remote, subject: &str) -> Result<Value, Failure> {
-    let whole = remote.get(&["v1", "sessions"], &[("subject", subject.to_owned()), ("limit", "1".into())]).await?;
-    Ok(json!({"sessions": whole["total"], "dry_run": true}))
-}
-
-fn print(done: &Value, as_json: bool, verb: &str) {
+fn print(done: &Value, as_json: bool) {
     if as_json {
         return say(done);
     }
-    say(format_args!("{verb}: {} sessions", done["sessions"]));
+    say(format_args!("erased: {} sessions", done["sessions"]));
     for (member, text) in [
         ("records", "audit records stripped of what names a person"),
         ("reasons", "operators' words beside revocations"),
     ] {
         if let Some(number) = done[member].as_u64() {
-            say(format_args!("{verb}: {number} {text}"));
+            say(format_args!("erased: {number} {text}"));
         }
     }
     if let Some(reference) = done["subject_ref"].as_str() {

@@ -1,18 +1,17 @@
 //! `rescind verifier`: the sidecar.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use reqwest::Url;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::{
     Exit, Failure, OrExit,
     args::between,
-    client::check_transport,
-    logs,
+    client, logs,
     node::{Bound, stop_signal},
     notify::Notify,
-    say,
+    remote, say,
 };
 use crate::{
     model::time::parse_duration,
@@ -68,6 +67,49 @@ pub(super) struct Args {
     /// stderr as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    report: Report,
+}
+
+/// As whom it reports. Without a name it does not.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Report")]
+struct Report {
+    /// Tell the issuer how far it is, under this name, for `rescind verifiers list`: 1 to 64 visible ASCII characters, each
+    /// process by one of its own.
+    #[arg(long, value_name = "NAME", env = "RESCIND_VERIFIER_NAME", hide_env_values = true)]
+    name: Option<String>,
+    /// With --name, the client by which it reports; it needs the permission verifiers:report.
+    #[arg(long, value_name = "ID", env = "RESCIND_CLIENT_ID", hide_env_values = true)]
+    client_id: Option<String>,
+    /// With --name, a file with the client's secret, or `-` for stdin. The secret itself may be in the environment variable
+    /// RESCIND_CLIENT_SECRET.
+    #[arg(long, value_name = "FILE", env = "RESCIND_CLIENT_SECRET_FILE", hide_env_values = true)]
+    client_secret_file: Option<PathBuf>,
+}
+
+/// Who reports, with the secret read.
+struct Reporter<'a> {
+    name: &'a str,
+    client_id: &'a str,
+    secret: Zeroizing<String>,
+}
+
+impl Report {
+    /// None: it is not to report. What the environment says of a client is then meant for other commands.
+    fn reporter(&self, issuers: usize) -> Result<Option<Reporter<'_>>, Failure> {
+        let Some(name) = self.name.as_deref() else { return Ok(None) };
+        if issuers > 1 {
+            return Err(Failure::usage(
+                "--name: a client's secret is for one issuer, and more than one --issuer is given",
+            ));
+        }
+        let client_id = self.client_id.as_deref();
+        let client_id =
+            client_id.ok_or_else(|| Failure::usage("--name: also say by which client, with --client-id"))?;
+        let secret = remote::secret(client_id, self.client_secret_file.as_deref())?;
+        Ok(Some(Reporter { name, client_id, secret }))
+    }
 }
 
 fn max_staleness(text: &str) -> Result<Duration, String> {
@@ -110,17 +152,28 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
 
 fn sidecar(args: &Args) -> Result<Sidecar, Failure> {
     let requirement = requirement(args)?;
+    let reporter = args.report.reporter(args.issuer.len())?;
     let metrics = Metrics::default();
-    let verifiers = args.issuer.iter().map(|issuer| verifier(args, issuer, &metrics)).collect::<Result<_, _>>()?;
-    Sidecar::new(verifiers, requirement, args.max_staleness, metrics).map_err(Failure::usage)
+    let verifier = |issuer: &String| verifier(args, issuer, reporter.as_ref(), &metrics);
+    let verifiers = args.issuer.iter().map(verifier).collect::<Result<_, _>>()?;
+    let sidecar = Sidecar::new(verifiers, requirement, args.max_staleness, metrics);
+    sidecar.map_err(|e| Failure::usage(format!("--issuer: {e}")))
 }
 
-fn verifier(args: &Args, issuer: &str, metrics: &Metrics) -> Result<Verifier, Failure> {
+fn verifier(
+    args: &Args,
+    issuer: &str,
+    reporter: Option<&Reporter<'_>>,
+    metrics: &Metrics,
+) -> Result<Verifier, Failure> {
     // Asked here, where the message can say what is wrong with it.
-    let url = Url::parse(issuer).or_exit(Exit::Usage, format!("--issuer `{issuer}`"))?;
-    check_transport(&url).map_err(|e| Failure::new(Exit::Usage, e))?;
+    client::issuer(issuer)?;
     let builder = args.audience.iter().fold(Verifier::builder(issuer), |builder, one| builder.audience(one));
     let builder = builder.max_staleness(args.max_staleness).leeway(args.leeway).max_entries(args.max_entries as usize);
+    let builder = match reporter {
+        Some(who) => builder.report_as(who.name, who.client_id, &**who.secret),
+        None => builder,
+    };
     builder.metrics(metrics.of(issuer)).follow().or_exit(Exit::Usage, format!("cannot verify tokens of {issuer}"))
 }
 

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::ApiErrors,
     caller::{ApiCall, Query},
-    error::{ApiError, Problem},
-    operate::instant,
+    error::ApiError,
+    values::{id_if_any, instant_if_any, page_size},
 };
 use crate::{
-    model::{Jwk, chain::Line, ids::IdError},
+    model::{Jwk, chain::Line},
     service::Error,
     store::AuditQuery,
 };
@@ -56,31 +57,20 @@ pub(super) struct AuditBody {
 /// Who had access and when, and who took it away.
 #[utoipa::path(
     get, path = "/v1/audit", tag = "audit", params(AuditParams), security(("client" = [])),
-    responses(
-        (status = 200, body = AuditBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = AuditBody), ApiErrors)
 )]
 pub(super) async fn list(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
     Query(query): Query<AuditParams>,
 ) -> Result<Json<AuditBody>, ApiError> {
-    let bad = |field| move |e: IdError| Error::request(field, e.to_string());
     let query = AuditQuery {
-        subject: query.subject.as_deref().map(str::parse).transpose().map_err(bad("subject"))?,
-        session: query.session.as_deref().map(str::parse).transpose().map_err(bad("session"))?,
-        since: query.since.as_deref().map(|t| instant("since", t)).transpose()?,
+        subject: id_if_any("subject", query.subject.as_deref())?,
+        session: id_if_any("session", query.session.as_deref())?,
+        since: instant_if_any("since", query.since.as_deref())?,
         after: query.after.unwrap_or(0),
         newest_first: query.order.as_deref().map_or(Ok(false), newest_first)?,
-        limit: match query.limit.unwrap_or(50) {
-            n @ 1..=PAGE => n,
-            _ => return Err(Error::request("limit", format!("1 to {PAGE}")).into()),
-        },
+        limit: page_size(query.limit, PAGE)?,
     };
     let page = app.service.audit(&ctx, query).await?;
     Ok(Json(AuditBody { records: page.records.iter().map(Line::from).collect(), next: page.next }))
@@ -97,6 +87,9 @@ pub(super) struct HeadBody {
     digest: String,
     /// A compact JWS (`typ` `rescind-audit-head+jwt`) over `iss`, `iat`, `first`, `anchor`, `sequence` and `digest`.
     statement: Option<String>,
+    /// The record that tells that the service found another log than its own. Null: it did not, or an operator has
+    /// accepted a loss since.
+    broken: Option<u64>,
     /// What it is verified with. Pin its `kid`: who can change the store cannot sign.
     #[schema(value_type = Object)]
     key: Jwk,
@@ -105,13 +98,7 @@ pub(super) struct HeadBody {
 /// What vouches for the log: its newest digest, signed.
 #[utoipa::path(
     get, path = "/v1/audit/head", tag = "audit", security(("client" = [])),
-    responses(
-        (status = 200, body = HeadBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = HeadBody), ApiErrors)
 )]
 pub(super) async fn head(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<HeadBody>, ApiError> {
     let signed = app.service.audit_head(&ctx).await?;
@@ -121,6 +108,7 @@ pub(super) async fn head(State(app): State<App>, ApiCall(ctx): ApiCall) -> Resul
         sequence: head.sequence,
         digest: head.digest.to_string(),
         statement: signed.statement,
+        broken: signed.broken,
         key: app.service.keyring.audit_key().jwk(),
     }))
 }

@@ -16,9 +16,10 @@ use super::{
     edge::{Room, Visit},
     error::{ApiError, OAuthError},
     form::Form,
+    values::id,
 };
 use crate::{
-    model::{Kid, SessionId, audit::Origin, ids::IdError},
+    model::{Kid, SessionId, audit::Origin},
     service::{Caller, Context, Credentials, Error},
 };
 
@@ -66,18 +67,22 @@ impl FromRequestParts<App> for ApiCall {
     }
 }
 
-/// Who it is, if there is still room for them; whoever is nobody has used up some of it.
+/// Who it is, if there is still room for them; whoever is nobody has used up some of it. Whoever there is no room for has
+/// used up nothing: the same assertion is good when there is.
 async fn identify(
     app: &App,
     credentials: Result<Credentials, Error>,
     visit: Visit,
     origin: &Origin,
 ) -> Result<Caller, Error> {
-    let caller = match credentials {
-        Ok(credentials) => app.service.authenticate(&credentials, origin).await,
-        Err(error) => Err(error),
-    };
-    app.edge.admit(visit, caller, &*app.service.clock)
+    let admit = |who: Result<&Caller, &Error>| app.edge.admit(visit, who, &*app.service.clock);
+    match credentials {
+        Ok(credentials) => app.service.authenticate(&credentials, origin, admit).await,
+        Err(error) => {
+            admit(Err(&error))?;
+            Err(error)
+        }
+    }
 }
 
 /// A JSON body with its errors as problems.
@@ -92,6 +97,10 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
             return Err(Error::request("Content-Type", "must be application/json").into());
         }
         let body = read_body(&parts, body, app).await?;
+        // An array would be read as well, member by member in their order.
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(Error::request("body", "expected an object").into());
+        }
         let value = serde_json::from_slice(&body).map_err(|e| Error::request("body", json_hint(&e)))?;
         Ok(Self(value))
     }
@@ -164,8 +173,7 @@ impl FromRequestParts<App> for SessionPath {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
         let text = path.map_err(|e| Error::request("session_id", e.body_text()))?;
-        let id = text.parse().map_err(|e: IdError| Error::request("session_id", e.to_string()))?;
-        Ok(Self(id))
+        Ok(Self(id("session_id", &text)?))
     }
 }
 
@@ -178,8 +186,7 @@ impl FromRequestParts<App> for KidPath {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
         let text = path.map_err(|e| Error::request("kid", e.body_text()))?;
-        let id = text.parse().map_err(|e: IdError| Error::request("kid", e.to_string()))?;
-        Ok(Self(id))
+        Ok(Self(id("kid", &text)?))
     }
 }
 
@@ -212,11 +219,11 @@ async fn read_body(parts: &Parts, body: axum::body::Body, app: &App) -> Result<B
     }
 }
 
-fn visit(parts: &Parts) -> Visit {
+pub(super) fn visit(parts: &Parts) -> Visit {
     *parts.extensions.get().expect("the gate puts it there")
 }
 
-fn origin(parts: &Parts) -> Origin {
+pub(super) fn origin(parts: &Parts) -> Origin {
     let ip = Some(visit(parts).address.to_string().into());
     let agent = parts.headers.get(header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
     let user_agent = agent.map(|a| a.chars().filter(|c| !c.is_control()).take(256).collect::<String>().into());

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict, NotFound},
     caller::{ApiCall, JsonBody, OptionalJson},
-    error::{ApiError, Problem},
+    error::ApiError,
     operate::{RevokedBody, reason, revoked_body},
 };
 use crate::{
     model::{Audience, ClientId, Scope, Timestamp, ids::IdError, time::parse_duration},
-    service::{ClientView, DisabledSince, Error, NewSecret, OldSecrets, SecretView},
+    service::{ClientView, DisabledSince, Error, Method, NewSecret, OldSecrets, SecretView},
 };
 
 /// A client.
@@ -27,7 +28,7 @@ pub(super) struct ClientBody {
     state: &'static str,
     /// Since when it is disabled, by whose word, and why; null if the configuration says so.
     disabled: Option<DisabledBody>,
-    /// How it can prove itself: `secret`, `private_key_jwt`. Empty: it is public.
+    /// How it can prove itself: `secret`, `private_key_jwt`, `self_signed_tls_client_auth`. Empty: it is public.
     methods: Vec<&'static str>,
     /// Its live secrets.
     secrets: Vec<SecretBody>,
@@ -69,23 +70,13 @@ pub(super) struct SecretBody {
 
 impl From<ClientView> for ClientBody {
     fn from(view: ClientView) -> Self {
-        let ClientView { client, disabled, secrets, public } = view;
-        let mut methods = Vec::new();
-        if !public && (!client.secrets.is_empty() || !secrets.is_empty()) {
-            methods.push("secret");
-        }
-        if !client.keys.is_empty() {
-            methods.push("private_key_jwt");
-        }
-        if !client.certificates.is_empty() {
-            methods.push("self_signed_tls_client_auth");
-        }
+        let ClientView { client, disabled, secrets, methods } = view;
         let disabled_body = |d: DisabledSince| DisabledBody { since: d.since.to_rfc3339(), by: d.by, reason: d.reason };
         Self {
             client_id: client.id.clone(),
             state: if disabled.is_some() || client.disabled { "disabled" } else { "enabled" },
             disabled: disabled.map(disabled_body),
-            methods,
+            methods: methods.into_iter().map(Method::name).collect(),
             secrets: secrets.into_iter().map(Into::into).collect(),
             keys: client.keys.iter().map(|key| key.kid.clone()).collect(),
             permissions: client.permissions.iter().map(|p| p.name()).collect(),
@@ -127,12 +118,7 @@ pub(super) struct ClientsBody {
 /// All clients that are configured, by name.
 #[utoipa::path(
     get, path = "/v1/clients", tag = "clients", security(("client" = [])),
-    responses(
-        (status = 200, body = ClientsBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ClientsBody), ApiErrors)
 )]
 pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<ClientsBody>, ApiError> {
     let clients = app.service.list_clients(&ctx)?.into_iter().map(Into::into).collect();
@@ -143,14 +129,7 @@ pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Resul
 #[utoipa::path(
     get, path = "/v1/clients/{client_id}", tag = "clients", params(("client_id" = String, Path)),
     security(("client" = [])),
-    responses(
-        (status = 200, body = ClientBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ClientBody), ApiErrors, NotFound)
 )]
 pub(super) async fn show(
     State(app): State<App>,
@@ -182,15 +161,7 @@ pub(super) struct DisabledClientBody {
 #[utoipa::path(
     post, path = "/v1/clients/{client_id}/disable", tag = "clients", params(("client_id" = String, Path)),
     request_body = Option<DisableBody>, security(("client" = [])),
-    responses(
-        (status = 200, body = DisabledClientBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = DisabledClientBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn disable(
     State(app): State<App>,
@@ -216,15 +187,7 @@ pub(super) struct EnableBody {
 #[utoipa::path(
     post, path = "/v1/clients/{client_id}/enable", tag = "clients", params(("client_id" = String, Path)),
     request_body = Option<EnableBody>, security(("client" = [])),
-    responses(
-        (status = 200, body = ClientBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ClientBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn enable(
     State(app): State<App>,
@@ -286,15 +249,7 @@ impl From<NewSecret> for NewSecretBody {
 #[utoipa::path(
     post, path = "/v1/clients/{client_id}/secrets", tag = "clients", params(("client_id" = String, Path)),
     request_body = RotateSecretBody, security(("client" = [])),
-    responses(
-        (status = 201, body = NewSecretBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 201, body = NewSecretBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn rotate_secret(
     State(app): State<App>,
@@ -306,19 +261,12 @@ pub(super) async fn rotate_secret(
     Ok((StatusCode::CREATED, Json(new.into())))
 }
 
-/// Drops one secret of a client at once. The last one stays: disable the client instead.
+/// Drops one secret of a client at once. The last one of a client that has neither key nor certificate stays: disable
+/// the client instead.
 #[utoipa::path(
     delete, path = "/v1/clients/{client_id}/secrets/{secret_id}", tag = "clients",
     params(("client_id" = String, Path), ("secret_id" = String, Path)), security(("client" = [])),
-    responses(
-        (status = 200, body = ClientBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ClientBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn drop_secret(
     State(app): State<App>,

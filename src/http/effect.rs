@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::{ApiErrors, NotFound},
     caller::{ApiCall, JsonBody, SessionPath},
-    error::{ApiError, Problem},
+    error::ApiError,
     operate::reason,
 };
 use crate::{
@@ -106,14 +107,7 @@ pub(super) enum EndAnswer {
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/revoke", tag = "sessions", request_body = EndBody,
     security(("client" = [])), params(("session_id" = String, Path)),
-    responses(
-        (status = 200, body = EndAnswer),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = EndAnswer), ApiErrors, NotFound)
 )]
 pub(super) async fn end_sessions(
     State(app): State<App>,

@@ -1,4 +1,5 @@
-//! `/v1/feed`: the denylist for whoever verifies tokens, without client authentication.
+//! `/v1/feed`: the denylist for whoever verifies tokens, without client authentication. Who says beside its question who
+//! it is (`verifiers.rs`) is answered as everyone is.
 
 use std::{str::FromStr, time::Duration};
 
@@ -15,10 +16,14 @@ use super::{
     caller::Query,
     edge::Visit,
     error::{ApiError, Problem, bare_problem},
+    verifiers::Introduction,
 };
 use crate::{
     feed::{Answer, Ask, MAX_WAIT},
-    model::feed::{Epoch, Mark},
+    model::{
+        feed::{Epoch, Mark},
+        report,
+    },
     service::Error,
 };
 
@@ -86,10 +91,23 @@ fn jwt(answer: Answer) -> Response {
 /// The end of the denylist's log as a JWS (`typ: rescind-feed-tail+jwt`), by a key of `rescind_feed_jwks`.
 ///
 /// A follower that stands at its end is answered when something is denied or the key set changes, or after `wait`.
+///
+/// With `Verifier-Name` and client authentication (HTTP Basic or a certificate; permission `verifiers:report`) the place
+/// that the question names is remembered for `GET /v1/verifiers`. Whatever comes of that, the question is answered.
 #[utoipa::path(
-    get, path = "/v1/feed", tag = "feed", params(TailParams),
+    get, path = "/v1/feed", tag = "feed",
+    params(
+        TailParams,
+        ("Verifier-Name" = Option<String>, Header, description = "Under which name a verifier reports its place, 1 to 64 \
+            visible ASCII characters: each process by one of its own"),
+        ("Verifier-Keys" = Option<String>, Header, description = "Which key set it verifies with: the SHA-256 of the JWKS \
+            as it was served, in unpadded base64url"),
+    ),
     responses(
-        (status = 200, body = String, content_type = "application/jwt"),
+        (status = 200, body = String, content_type = "application/jwt", headers(
+            ("Verifier-Report" = Option<String>, description = "With `Verifier-Name`: what became of the report: `taken`, \
+                `unauthenticated`, `forbidden`, `malformed`, `full` or `later`")
+        )),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
@@ -98,15 +116,21 @@ fn jwt(answer: Answer) -> Response {
 pub(super) async fn tail(
     State(app): State<App>,
     Extension(visit): Extension<Visit>,
+    Introduction(report): Introduction,
     Query(params): Query<TailParams>,
 ) -> Result<Response, ApiError> {
-    let ask = params.ask(&app.limits)?;
+    let arrival = app.service.feed_asked(params.ask(&app.limits)?).await?;
+    let reported = report.map(|report| app.service.take_report(report, &arrival));
     let mut stopped = app.stopped.clone();
     // Whoever waits would hold up a graceful stop.
     let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
-    let answer = app.service.feed_tail(ask, app.limits.followers, stop).await?;
+    let answer = app.service.feed_tail(arrival, app.limits.followers, stop).await?;
     app.edge.sent(visit, answer.entries, &*app.service.clock);
-    Ok(jwt(answer))
+    let mut response = jwt(answer);
+    if let Some(reported) = reported {
+        response.headers_mut().insert(report::OUTCOME, HeaderValue::from_static(reported.name()));
+    }
+    Ok(response)
 }
 
 /// A page of the log's history as a JWS (`typ: rescind-feed-page+jwt`), for caches to keep.

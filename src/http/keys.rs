@@ -6,9 +6,9 @@ use zeroize::Zeroizing;
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict, NotFound},
     caller::{ApiCall, JsonBody, KidPath, OptionalJson},
-    effect::EffectBody,
-    error::{ApiError, Problem},
+    error::ApiError,
     operate::{EntryBody, entry_body, reason},
 };
 use crate::{
@@ -83,11 +83,7 @@ pub(super) struct KeysBody {
 /// The signing keys with their states, oldest first.
 #[utoipa::path(
     get, path = "/v1/keys", tag = "keys", security(("client" = [])),
-    responses(
-        (status = 200, body = KeysBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = KeysBody), ApiErrors)
 )]
 pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<KeysBody>, ApiError> {
     let keys = app.service.keys(&ctx)?.into_iter().map(|key| KeyBody::of(&app, key)).collect();
@@ -98,12 +94,7 @@ pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Resul
 /// One signing key.
 #[utoipa::path(
     get, path = "/v1/keys/{kid}", tag = "keys", security(("client" = [])), params(("kid" = String, Path)),
-    responses(
-        (status = 200, body = KeyBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = KeyBody), ApiErrors, NotFound)
 )]
 pub(super) async fn show(
     State(app): State<App>,
@@ -149,11 +140,7 @@ pub(super) struct ScheduleBody {
 /// The next steps of the schedule.
 #[utoipa::path(
     get, path = "/v1/keys/schedule", tag = "keys", security(("client" = [])),
-    responses(
-        (status = 200, body = ScheduleBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ScheduleBody), ApiErrors)
 )]
 pub(super) async fn schedule(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<ScheduleBody>, ApiError> {
     let steps = app.service.key_plan(&ctx)?.into_iter().map(Into::into).collect();
@@ -197,7 +184,7 @@ pub(super) struct ChangeBody {
 
 impl ChangeBody {
     fn of(change: Change, dry_run: bool) -> Self {
-        let named = |state| change.moved.iter().filter(move |m| m.to == state).last();
+        let named = |state| change.moved.iter().rfind(move |m| m.to == state);
         // What a dry run makes is not kept: no key will have that name.
         let name = |moved: &Moved| (!dry_run || moved.from.is_some()).then(|| moved.kid.clone());
         let (retiring, pending) = (named(KeyState::Retiring).and_then(name), named(KeyState::Pending).and_then(name));
@@ -248,16 +235,7 @@ macro_rules! steps {
         #[utoipa::path(
             post, path = $path, tag = "keys", request_body = Option<OrderBody>, security(("client" = [])),
             params(("kid" = String, Path)),
-            responses(
-                (status = 200, body = ChangeBody),
-                (status = 400, body = Problem, content_type = "application/problem+json"),
-                (status = 401, body = Problem, content_type = "application/problem+json"),
-                (status = 403, body = Problem, content_type = "application/problem+json"),
-                (status = 404, body = Problem, content_type = "application/problem+json"),
-                (status = 409, body = Problem, content_type = "application/problem+json"),
-                (status = 429, body = Problem, content_type = "application/problem+json"),
-                (status = 503, body = Problem, content_type = "application/problem+json"),
-            )
+            responses((status = 200, body = ChangeBody), ApiErrors, NotFound, Conflict)
         )]
         pub(super) async fn $name(
             State(app): State<App>,
@@ -284,15 +262,7 @@ macro_rules! orders {
         $(#[doc = $doc])*
         #[utoipa::path(
             post, path = $path, tag = "keys", request_body = Option<OrderBody>, security(("client" = [])),
-            responses(
-                (status = 200, body = ChangeBody),
-                (status = 400, body = Problem, content_type = "application/problem+json"),
-                (status = 401, body = Problem, content_type = "application/problem+json"),
-                (status = 403, body = Problem, content_type = "application/problem+json"),
-                (status = 409, body = Problem, content_type = "application/problem+json"),
-                (status = 429, body = Problem, content_type = "application/problem+json"),
-                (status = 503, body = Problem, content_type = "application/problem+json"),
-            )
+            responses((status = 200, body = ChangeBody), ApiErrors, Conflict)
         )]
         pub(super) async fn $name(
             State(app): State<App>,
@@ -314,15 +284,7 @@ orders! {
 /// Makes one more key, which stands by.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", request_body = Option<GenerateBody>, security(("client" = [])),
-    responses(
-        (status = 200, body = ChangeBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ChangeBody), ApiErrors, Conflict)
 )]
 pub(super) async fn generate(
     State(app): State<App>,
@@ -369,15 +331,7 @@ fn passphrase(secret: &Secret) -> Result<Passphrase, Error> {
 /// Takes a private key in, as one more that stands by.
 #[utoipa::path(
     post, path = "/v1/keys/import", tag = "keys", request_body = ImportBody, security(("client" = [])),
-    responses(
-        (status = 200, body = ChangeBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ChangeBody), ApiErrors, Conflict)
 )]
 pub(super) async fn import(
     State(app): State<App>,
@@ -413,16 +367,7 @@ pub(super) struct ExportedBody {
 #[utoipa::path(
     post, path = "/v1/keys/{kid}/dangerous-export", tag = "keys", request_body = ExportBody,
     security(("client" = [])), params(("kid" = String, Path)),
-    responses(
-        (status = 200, body = ExportedBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ExportedBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn dangerous_export(
     State(app): State<App>,
@@ -448,6 +393,16 @@ pub(super) struct CompromiseBody {
     dry_run: Option<bool>,
 }
 
+/// From when on a compromised key deceives whom no more. Whoever verifies without the feed does until it fetches the key
+/// set again: what a thief signs has the `exp` that he likes.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct RefusedBody {
+    /// Introspection refuses from here on (RFC 3339, as below); connected verifiers follow within moments.
+    here_from: String,
+    /// Verifiers that hear nothing refuse from here on at the latest, each by its own `max_staleness`.
+    disconnected_from: String,
+}
+
 /// What was done about a compromised key.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct CompromisedBody {
@@ -460,8 +415,8 @@ pub(super) struct CompromisedBody {
     entry: Option<EntryBody>,
     /// The cut-off that ends the sessions, if that was asked for.
     sessions: Option<EntryBody>,
-    /// From when on it holds, for whom; null in a dry run.
-    effect: Option<EffectBody>,
+    /// null in a dry run.
+    effect: Option<RefusedBody>,
 }
 
 /// Gives a key up that is in other hands, whatever its state: the standby signs if it did, it leaves the key set, its
@@ -469,15 +424,7 @@ pub(super) struct CompromisedBody {
 #[utoipa::path(
     post, path = "/v1/keys/{kid}/compromise", tag = "keys", request_body = Option<CompromiseBody>,
     security(("client" = [])), params(("kid" = String, Path)),
-    responses(
-        (status = 200, body = CompromisedBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = CompromisedBody), ApiErrors, NotFound)
 )]
 pub(super) async fn compromise(
     State(app): State<App>,
@@ -496,15 +443,15 @@ pub(super) async fn compromise(
     let done = app.service.compromise_key(&ctx, order).await?;
     let active_is_known = is_known(&app, &done.change.active);
     let epoch = app.service.epoch();
-    // Of everyone at most: which tokens the key has signed is counted nowhere.
-    let last = done.entry.at.plus(app.service.settings().lives.access);
-    let effect = Effect::of(done.entry.at, Some(last));
+    let effect = Effect::of(done.entry.at, None);
+    let effect =
+        RefusedBody { here_from: effect.here.to_rfc3339(), disconnected_from: effect.disconnected.to_rfc3339() };
     Ok(Json(CompromisedBody {
         change: ChangeBody::of(done.change, false),
         active_is_known,
         entry: Some(entry_body(epoch, done.entry)),
         sessions: done.sessions.map(|entry| entry_body(epoch, entry)),
-        effect: Some(effect.into()),
+        effect: Some(effect),
     }))
 }
 

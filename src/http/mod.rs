@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use utoipa::OpenApi;
 
 use self::edge::Edge;
-use crate::service::{Error, Service};
+use crate::service::Service;
 
+mod answers;
 mod audit;
 mod caller;
 mod clients;
@@ -41,6 +42,8 @@ mod sessions;
 mod store;
 mod subjects;
 mod trace;
+mod values;
+mod verifiers;
 mod webhook;
 mod wellknown;
 
@@ -94,14 +97,6 @@ pub(crate) struct App {
     pub(crate) stopped: watch::Receiver<bool>,
 }
 
-/// Entries of a list: 50 unless asked otherwise, 200 at most.
-fn page_size(asked: Option<usize>) -> Result<usize, Error> {
-    match asked.unwrap_or(50) {
-        n @ 1..=200 => Ok(n),
-        _ => Err(Error::request("limit", "1 to 200")),
-    }
-}
-
 /// Where verifiers wait for news.
 const FEED: &str = "/v1/feed";
 
@@ -148,6 +143,7 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/store/restored", post(store::restored))
         .route(FEED, get(feed::tail))
         .route("/v1/feed/{epoch}/{page}", get(feed::page))
+        .route("/v1/verifiers", get(verifiers::list))
         .route("/openapi.json", get(openapi));
     let no_route = || async { error::bare_problem(StatusCode::NOT_FOUND, "no_such_path", "see /openapi.json") };
     let no_method = || async {
@@ -189,9 +185,10 @@ pub(crate) fn operations_router(app: &App) -> Router {
         secret_keys::list, secret_keys::rotate, secret_keys::compromise, secret_keys::forget_unknown,
         subjects::export, subjects::erase, webhook::test,
         clients::list, clients::show, clients::disable, clients::enable, clients::rotate_secret, clients::drop_secret,
-        feed::tail, feed::page,
+        feed::tail, feed::page, verifiers::list,
         store::backup, store::store, store::restored,
     ),
+    components(schemas(error::Problem, error::OAuthErrorBody)),
     modifiers(&ClientAuthentication)
 )]
 struct Description;

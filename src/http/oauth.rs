@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     App,
+    answers::OAuthErrors,
     caller::OAuthCall,
     error::{OAuthError, OAuthErrorBody},
 };
@@ -95,11 +96,7 @@ pub(super) struct OneTokenForm {
     post, path = "/oauth2/token", tag = "oauth2",
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
     security((), ("client" = [])),
-    responses(
-        (status = 200, body = TokenResponse),
-        (status = 400, body = OAuthErrorBody), (status = 401, body = OAuthErrorBody),
-        (status = 429, body = OAuthErrorBody), (status = 503, body = OAuthErrorBody),
-    )
+    responses((status = 200, body = TokenResponse), OAuthErrors)
 )]
 pub(super) async fn token(State(app): State<App>, call: OAuthCall) -> Result<Json<TokenResponse>, OAuthError> {
     let OAuthCall { form, ctx, visit } = call;
@@ -109,7 +106,7 @@ pub(super) async fn token(State(app): State<App>, call: OAuthCall) -> Result<Jso
         "refresh_token" => {
             let outcome = app.service.refresh(&ctx, form.required("refresh_token")?, scope.as_ref()).await;
             // Whoever proves nothing and has nothing that is good is guessing.
-            if matches!(outcome, Err(Error::Grant(_))) && !ctx.caller.proven {
+            if matches!(outcome, Err(Error::Grant(_))) && !ctx.caller.is_proven() {
                 app.edge.failed(visit, &*app.service.clock);
             }
             outcome?
@@ -125,11 +122,7 @@ pub(super) async fn token(State(app): State<App>, call: OAuthCall) -> Result<Jso
     post, path = "/oauth2/revoke", tag = "oauth2",
     request_body(content = OneTokenForm, content_type = "application/x-www-form-urlencoded"),
     security((), ("client" = [])),
-    responses(
-        (status = 200, description = "It is no longer good, or never was"),
-        (status = 400, body = OAuthErrorBody), (status = 401, body = OAuthErrorBody),
-        (status = 429, body = OAuthErrorBody), (status = 503, body = OAuthErrorBody),
-    )
+    responses((status = 200, description = "It is no longer good, or never was"), OAuthErrors)
 )]
 pub(super) async fn revoke(State(app): State<App>, call: OAuthCall) -> Result<(), OAuthError> {
     Ok(app.service.revoke_own(&call.ctx, call.form.required("token")?).await?)
@@ -142,13 +135,13 @@ pub(super) async fn revoke(State(app): State<App>, call: OAuthCall) -> Result<()
     security(("client" = [])),
     responses(
         (status = 200, description = "`{\"active\":false}`, or the token's claims with `active` true", body = Object),
-        (status = 400, body = OAuthErrorBody), (status = 401, body = OAuthErrorBody),
-        (status = 403, body = OAuthErrorBody), (status = 429, body = OAuthErrorBody), (status = 503, body = OAuthErrorBody),
+        (status = 403, body = OAuthErrorBody, description = "The client may not introspect."),
+        OAuthErrors,
     )
 )]
 pub(super) async fn introspect(State(app): State<App>, call: OAuthCall) -> Result<Response, OAuthError> {
     // A client that has only a name is nobody here (RFC 7662 §2.1).
-    if !call.ctx.caller.proven {
+    if !call.ctx.caller.is_proven() {
         return Err(Error::Client.into());
     }
     let found = app.service.introspect(&call.ctx, call.form.required("token")?).await?;

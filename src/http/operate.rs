@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict, NotFound},
     caller::{ApiCall, JsonBody, Query},
     effect::{EffectBody, ImpactBody},
-    error::{ApiError, Problem},
-    page_size,
+    error::ApiError,
+    values::{id, instant_if_any, page_size},
 };
 use crate::{
     model::{
         Subject, SubjectRef, Timestamp,
         denial::{Ends, Entry, Target},
         feed::Epoch,
-        ids::IdError,
     },
     service::{EXAMINED, Error, Revocation},
 };
@@ -112,13 +112,7 @@ pub(super) fn entry_body(epoch: u128, entry: Entry) -> EntryBody {
     responses(
         (status = 201, body = RevokedBody),
         (status = 200, body = ImpactBody, description = "With `dry_run`: what it would do; nothing was written"),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        ApiErrors, NotFound, Conflict,
     )
 )]
 pub(super) async fn revoke(
@@ -131,7 +125,7 @@ pub(super) async fn revoke(
         target,
         subject,
         ends: body.ends.as_deref().map(ends).transpose()?,
-        before: body.before.as_deref().map(|t| instant("before", t)).transpose()?,
+        before: instant_if_any("before", body.before.as_deref())?,
         reason: body.reason.map(reason).transpose()?,
     };
     if body.dry_run.unwrap_or(false) {
@@ -150,21 +144,21 @@ pub(super) fn revoked_body(app: &App, entry: Entry) -> RevokedBody {
 
 /// What is denied; a subject also by its name.
 fn target(app: &App, body: &RevokeBody) -> Result<(Target, Option<Subject>), Error> {
-    let bad = |e: IdError| Error::request("id", e.to_string());
-    let id = body.id.as_deref();
+    let named = body.id.as_deref();
     if body.kind == "all" {
-        return if id.is_none() { Ok((Target::All, None)) } else { Err(Error::request("id", "kind all takes no id")) };
+        let ok = named.is_none().then_some((Target::All, None));
+        return ok.ok_or_else(|| Error::request("id", "kind all takes no id"));
     }
-    let needed = || id.ok_or_else(|| Error::request("id", format!("is missing; kind {} needs one", body.kind)));
+    let needed = || named.ok_or_else(|| Error::request("id", format!("is missing; kind {} needs one", body.kind)));
     let target = match &*body.kind {
-        "token" => Target::Token(needed()?.parse().map_err(bad)?),
-        "session" => Target::Session(needed()?.parse().map_err(bad)?),
+        "token" => Target::Token(id("id", needed()?)?),
+        "session" => Target::Session(id("id", needed()?)?),
         "subject" => {
-            let subject = needed()?.parse().map_err(bad)?;
+            let subject = id("id", needed()?)?;
             return Ok((Target::Subject(app.service.families.refer(&subject)), Some(subject)));
         }
-        "client" => Target::Client(needed()?.parse().map_err(bad)?),
-        "key" => Target::Key(needed()?.parse().map_err(bad)?),
+        "client" => Target::Client(id("id", needed()?)?),
+        "key" => Target::Key(id("id", needed()?)?),
         _ => return Err(Error::request("kind", "one of token, session, subject, client, key, all")),
     };
     Ok((target, None))
@@ -176,11 +170,6 @@ fn ends(text: &str) -> Result<Ends, Error> {
         "tokens" => Ok(Ends::Tokens),
         _ => Err(Error::request("ends", "sessions or tokens")),
     }
-}
-
-pub(super) fn instant(field: &'static str, text: &str) -> Result<Timestamp, Error> {
-    Timestamp::from_rfc3339(text)
-        .ok_or_else(|| Error::request(field, "an RFC 3339 instant, such as 2026-01-31T12:00:00Z"))
 }
 
 pub(super) fn reason(text: String) -> Result<Box<str>, Error> {
@@ -214,21 +203,14 @@ pub(super) struct EntriesBody {
 /// Live entries in the order of their acknowledgement.
 #[utoipa::path(
     get, path = "/v1/revocations", tag = "revocations", params(EntriesQuery), security(("client" = [])),
-    responses(
-        (status = 200, body = EntriesBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = EntriesBody), ApiErrors)
 )]
 pub(super) async fn revocations(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
     Query(query): Query<EntriesQuery>,
 ) -> Result<Json<EntriesBody>, ApiError> {
-    let page = app.service.revocations(&ctx, query.after.unwrap_or(0), page_size(query.limit)?.min(PAGE)).await?;
+    let page = app.service.revocations(&ctx, query.after.unwrap_or(0), page_size(query.limit, PAGE)?).await?;
     let revocations = page.entries.into_iter().map(|e| entry_body(page.epoch, e)).collect();
     Ok(Json(EntriesBody { epoch: Epoch(page.epoch.to_be_bytes()).to_string(), head: page.head, revocations }))
 }

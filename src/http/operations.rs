@@ -23,7 +23,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
 
 pub(super) async fn metrics(State(app): State<App>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    app.service.measure();
+    app.service.measure().await;
     app.edge.measure(&*app.service.clock);
     ([(header::CONTENT_TYPE, kind)], app.service.metrics().render()).into_response()
 }

@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict, NotFound},
     caller::{ApiCall, JsonBody, Query, SessionPath},
-    error::{ApiError, Problem},
+    error::ApiError,
+    values::{id_if_any, page_size},
 };
 use crate::{
     families::Session,
@@ -16,8 +18,11 @@ use crate::{
         family::{Closed, Refusal},
         session::Device,
     },
-    service::{Amendment, Error, NewSession, Tokens},
+    service::{Amendment, NewSession, Tokens},
 };
+
+/// Sessions that one page holds at most.
+const PAGE: usize = 200;
 
 /// A session to be opened.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -163,15 +168,7 @@ impl From<Session> for SessionBody {
 /// Opens a session for a subject that the caller has authenticated.
 #[utoipa::path(
     post, path = "/v1/sessions", tag = "sessions", request_body = OpenBody, security(("client" = [])),
-    responses(
-        (status = 201, body = OpenedBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 201, body = OpenedBody), ApiErrors, Conflict)
 )]
 pub(super) async fn open(
     State(app): State<App>,
@@ -224,22 +221,15 @@ pub(super) struct ListBody {
 /// A subject's sessions, the oldest first.
 #[utoipa::path(
     get, path = "/v1/sessions", tag = "sessions", params(ListQuery), security(("client" = [])),
-    responses(
-        (status = 200, body = ListBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ListBody), ApiErrors)
 )]
 pub(super) async fn list(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<ListBody>, ApiError> {
-    let after = query.after.as_deref().map(after).transpose()?;
-    let page = app.service.sessions(&ctx, &query.subject, after, super::page_size(query.limit)?).await?;
+    let (after, limit) = (id_if_any("after", query.after.as_deref())?, page_size(query.limit, PAGE)?);
+    let page = app.service.sessions(&ctx, &query.subject, after, limit).await?;
     let sessions = page.sessions.into_iter().map(Into::into).collect();
     Ok(Json(ListBody { sessions, total: page.total, next: page.next }))
 }
@@ -248,15 +238,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}", tag = "sessions", security(("client" = [])),
     params(("session_id" = String, Path)),
-    responses(
-        (status = 200, body = SessionBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = SessionBody), ApiErrors, NotFound)
 )]
 pub(super) async fn show(
     State(app): State<App>,
@@ -291,16 +273,7 @@ pub(super) struct AmendBody {
 #[utoipa::path(
     patch, path = "/v1/sessions/{session_id}", tag = "sessions", request_body = AmendBody, security(("client" = [])),
     params(("session_id" = String, Path)),
-    responses(
-        (status = 200, body = SessionBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = SessionBody), ApiErrors, NotFound, Conflict)
 )]
 pub(super) async fn amend(
     State(app): State<App>,
@@ -323,15 +296,7 @@ pub(super) async fn amend(
 #[utoipa::path(
     delete, path = "/v1/sessions/{session_id}", tag = "sessions", security(("client" = [])),
     params(("session_id" = String, Path)),
-    responses(
-        (status = 204, description = "It has ended, now or before"),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 204, description = "It has ended, now or before"), ApiErrors, NotFound)
 )]
 pub(super) async fn end(
     State(app): State<App>,
@@ -340,8 +305,4 @@ pub(super) async fn end(
 ) -> Result<StatusCode, ApiError> {
     app.service.end_session(&ctx, id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn after(text: &str) -> Result<SessionId, Error> {
-    text.parse().map_err(|e: crate::model::ids::IdError| Error::request("after", e.to_string()))
 }

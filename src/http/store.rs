@@ -20,8 +20,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict},
     caller::{ApiCall, OptionalJson},
-    error::{ApiError, Problem},
+    error::ApiError,
 };
 use crate::{
     model::family::Standing,
@@ -72,13 +73,7 @@ async fn send(mut backup: Backup, pieces: mpsc::Sender<Result<Bytes, Error>>, mu
 /// Its last 32 bytes are the SHA-256 of all before them: without them it is cut. Keys are not in it.
 #[utoipa::path(
     get, path = "/v1/backup", tag = "store", security(("client" = [])),
-    responses(
-        (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), ApiErrors, Conflict)
 )]
 pub(super) async fn backup(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Response, ApiError> {
     let backup = app.service.backup(&ctx).await?;
@@ -143,12 +138,7 @@ impl From<Report> for StoreBody {
 /// Whether the store is whole, how large it is, and when it was last backed up.
 #[utoipa::path(
     get, path = "/v1/store", tag = "store", security(("client" = [])),
-    responses(
-        (status = 200, body = StoreBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = StoreBody), ApiErrors)
 )]
 pub(super) async fn store(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<StoreBody>, ApiError> {
     Ok(Json(app.service.store_report(&ctx)?.into()))
@@ -168,14 +158,7 @@ pub(super) struct RestoredBody {
 /// after the copy was made would come alive otherwise.
 #[utoipa::path(
     post, path = "/v1/store/restored", tag = "store", request_body = Option<RestoredBody>, security(("client" = [])),
-    responses(
-        (status = 200, body = StoreBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = StoreBody), ApiErrors, Conflict)
 )]
 pub(super) async fn restored(
     State(app): State<App>,

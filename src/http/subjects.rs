@@ -5,13 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::ApiErrors,
     caller::{ApiCall, Query},
-    error::{ApiError, Problem},
+    error::ApiError,
     operate::{EntryBody, entry_body},
     sessions::SessionBody,
+    values::id,
 };
 use crate::{
-    model::{Subject, chain::Line, ids::IdError},
+    model::{Subject, chain::Line},
     service::Error,
 };
 
@@ -27,8 +29,7 @@ impl axum::extract::FromRequestParts<App> for SubjectPath {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
         let text = path.map_err(|e| Error::request("subject", e.body_text()))?;
-        let subject = text.parse().map_err(|e: IdError| Error::request("subject", e.to_string()))?;
-        Ok(Self(subject))
+        Ok(Self(id("subject", &text)?))
     }
 }
 
@@ -63,14 +64,7 @@ pub(super) struct DossierBody {
 #[utoipa::path(
     get, path = "/v1/subjects/{subject}", tag = "subjects", params(("subject" = String, Path), PartQuery),
     security(("client" = [])),
-    responses(
-        (status = 200, body = DossierBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = DossierBody), ApiErrors)
 )]
 pub(super) async fn export(
     State(app): State<App>,
@@ -108,14 +102,7 @@ pub(super) struct ErasureBody {
 #[utoipa::path(
     delete, path = "/v1/subjects/{subject}", tag = "subjects", params(("subject" = String, Path)),
     security(("client" = [])),
-    responses(
-        (status = 200, body = ErasureBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ErasureBody), ApiErrors)
 )]
 pub(super) async fn erase(
     State(app): State<App>,

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict},
     caller::ApiCall,
-    error::{ApiError, Problem},
+    error::ApiError,
 };
 use crate::service::Attempt;
 
@@ -24,14 +25,7 @@ pub(super) struct AttemptBody {
 /// Sends one message of type `webhook.test` to the webhook, at once and once.
 #[utoipa::path(
     post, path = "/v1/webhook/test", tag = "webhook", security(("client" = [])),
-    responses(
-        (status = 200, body = AttemptBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = AttemptBody), ApiErrors, Conflict)
 )]
 pub(super) async fn test(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<AttemptBody>, ApiError> {
     let Attempt { delivered, status, problem } = app.service.test_webhook(&ctx).await?;

@@ -70,7 +70,7 @@ pub struct Rotated {
     pub retiring: Kid,
     /// Signs from now on.
     pub active: Kid,
-    /// Generated for a later rotation.
+    /// The newest of those that stand by.
     pub pending: Kid,
 }
 
@@ -99,12 +99,11 @@ impl Keyring {
     /// As [`Keyring::change`].
     pub fn rotate(&self, force: bool) -> Result<Rotated, ChangeError> {
         let change = self.change(&Order::Rotate, force)?;
-        let kid = |state| change.now(state).last().expect("a rotation moves one, and makes one").clone();
-        Ok(Rotated {
-            retiring: kid(KeyState::Retiring),
-            active: change.active.clone(),
-            pending: kid(KeyState::Pending),
-        })
+        let retiring = change.now(KeyState::Retiring).next().expect("a rotation retires the key that signed").clone();
+        // None is made where enough stand by.
+        let newest = |ring: &Ring| ring.keys().iter().rfind(|k| k.state == KeyState::Pending).map(|k| k.kid.clone());
+        let pending = newest(&self.current.load().ring).expect("in every ring some stand by");
+        Ok(Rotated { retiring, active: change.active, pending })
     }
     /// Takes a key in, PKCS#8 as PEM or a private JWK, as one more that stands by.
     ///

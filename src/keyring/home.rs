@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::{
     disk::{Dir, temp_of},
     error::KeyringError,
@@ -18,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::Random,
-    model::{Kid, Timestamp},
+    model::{Installation, Kid, Timestamp},
 };
 
 /// Lies there from before the first file is written until the first manifest stands. What lies beside it was never used.
@@ -38,6 +40,9 @@ pub(super) struct Disk {
     dir: Dir,
     passphrase: Option<Passphrase>,
 }
+
+/// A directory that has served, and its manifest.
+type Used = (Disk, Zeroizing<Vec<u8>>);
 
 /// What a directory held.
 pub(super) struct Loaded {
@@ -93,17 +98,25 @@ impl Disk {
     }
     /// Whether all that a start reads is here and opens; false where a first start would make it. Changes nothing.
     pub(super) fn inspect(path: &Path, passphrase: Option<Passphrase>) -> Result<bool, KeyringError> {
-        let Some(dir) = Dir::existing(path)? else { return Ok(false) };
-        let disk = Self { dir, passphrase };
-        let Some(json) = disk.dir.read(manifest::NAME)? else {
-            return disk.is_unused().map(|()| false);
-        };
-        disk.dir.check_owner_only()?;
+        let Some((disk, json)) = Self::used(path, passphrase)? else { return Ok(false) };
         let ring = manifest::decode(&disk.dir.path_of(manifest::NAME), &json)?;
         for info in ring.keys().iter().filter(|k| k.is_published()) {
             disk.open_key(info)?;
         }
         disk.open_secrets().map(|_| true)
+    }
+    /// Whose keys are here; `None` where a first start would make them. Needs no passphrase, and changes nothing.
+    pub(super) fn installation(path: &Path) -> Result<Option<Installation>, KeyringError> {
+        let Some((disk, _)) = Self::used(path, None)? else { return Ok(None) };
+        Stored::installation(&disk.dir.path_of(secrets::NAME), &disk.read_secrets_file()?).map(Some)
+    }
+    /// `None` where a first start would make them.
+    fn used(path: &Path, passphrase: Option<Passphrase>) -> Result<Option<Used>, KeyringError> {
+        let Some(dir) = Dir::existing(path)? else { return Ok(None) };
+        let disk = Self { dir, passphrase };
+        let Some(json) = disk.dir.read(manifest::NAME)? else { return disk.is_unused().map(|()| None) };
+        disk.dir.check_owner_only()?;
+        Ok(Some((disk, json)))
     }
     /// What lies here, or `None` if nothing does yet.
     pub(super) fn load(&self, now: Timestamp, random: &dyn Random) -> Result<Option<Loaded>, KeyringError> {
@@ -149,7 +162,7 @@ impl Disk {
         if !used || names.iter().any(|n| n == FIRST_START) {
             return Ok(());
         }
-        let mend = "restore it from a backup, or empty the directory to begin with new keys, which ends every session";
+        let mend = "restore it from a backup; who empties the directory begins with new keys, which ends every session";
         Err(KeyringError::Missing { path: self.dir.path_of(manifest::NAME), mend })
     }
     fn read_keys(&self, ring: &Ring, random: &dyn Random) -> Result<Vec<ActiveKey>, KeyringError> {
@@ -188,10 +201,12 @@ impl Disk {
     }
     /// The secrets, and whether their file is encrypted.
     fn open_secrets(&self) -> Result<(Stored, bool), KeyringError> {
-        let path = self.dir.path_of(secrets::NAME);
+        Stored::decode(&self.dir.path_of(secrets::NAME), &self.read_secrets_file()?, self.passphrase.as_ref())
+    }
+    fn read_secrets_file(&self) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
         let mend = "restore it from a backup: without it no refresh token is known";
-        let Some(json) = self.dir.read(secrets::NAME)? else { return Err(KeyringError::Missing { path, mend }) };
-        Stored::decode(&path, &json, self.passphrase.as_ref())
+        let missing = || KeyringError::Missing { path: self.dir.path_of(secrets::NAME), mend };
+        self.dir.read(secrets::NAME)?.ok_or_else(missing)
     }
     fn read_secrets(&self, now: Timestamp, random: &dyn Random) -> Result<Stored, KeyringError> {
         let (mut stored, encrypted) = self.open_secrets()?;

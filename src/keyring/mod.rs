@@ -60,7 +60,7 @@ use self::{
 };
 use crate::{
     clock::{Clock, Random},
-    model::{Algorithm, JwkSet, Kid, Timestamp},
+    model::{Algorithm, Installation, JwkSet, Kid, Timestamp},
 };
 
 /// How keys are made and when they move on.
@@ -150,6 +150,13 @@ impl Keyring {
     pub fn inspect(dir: &Path, passphrase: Option<Passphrase>) -> Result<bool, KeyringError> {
         Disk::inspect(dir, passphrase)
     }
+    /// Whose the keys in `dir` are; `None` if there are none yet. Needs no passphrase, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`], as far as it needs no passphrase.
+    pub fn installation_of(dir: &Path) -> Result<Option<Installation>, KeyringError> {
+        Disk::installation(dir)
+    }
     /// Keys that live in memory alone and end with the process.
     ///
     /// # Errors
@@ -178,6 +185,11 @@ impl Keyring {
         Self { current, secrets: in_use, settings, writer, clock, random }
     }
 
+    /// The name of these keys, which stays however they are rotated.
+    #[must_use]
+    pub fn installation(&self) -> Installation {
+        self.secrets.load().installation
+    }
     /// The key that signs now. Ask again for each token.
     #[must_use]
     pub fn signer(&self) -> Arc<ActiveKey> {

@@ -31,6 +31,9 @@ pub const STANDBYS: usize = 2;
 /// How many may.
 pub const MAX_PENDING: usize = 8;
 
+/// How many keys retire at most, also if every rotation is forced: verifiers read no set of more than 64.
+pub const MAX_FORCED: usize = 64 - 1 - MAX_PENDING;
+
 /// Where a key is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -271,6 +274,9 @@ impl Ring {
     fn pending(&self) -> usize {
         self.keys.iter().filter(|k| k.state == KeyState::Pending).count()
     }
+    fn retiring(&self) -> usize {
+        self.keys.iter().filter(|k| k.state == KeyState::Retiring).count()
+    }
 
     /// From when on the standby may sign.
     #[must_use]
@@ -311,6 +317,9 @@ impl Ring {
             && !force
         {
             return Err(TooEarly { earliest, breaks }.into());
+        }
+        if step == Step::Activate && self.retiring() >= MAX_FORCED {
+            return Err(StepError::TooManyRetiring(self.retiring()));
         }
         let signed = self.active().kid.clone();
         let mut next = self.clone();

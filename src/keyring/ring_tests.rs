@@ -336,3 +336,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_key_set_is_never_longer_than_verifiers_read_whatever_is_forced() {
+    let timing = Timing::default();
+    let mut ring = start(&timing);
+    let mut refused = None;
+    for n in 10..200 {
+        match ring.rotate(at(1), &timing, true, fresh(n)) {
+            Ok(next) => ring = next,
+            Err(error) => refused = Some(error),
+        }
+        ring = ring.add((public(1000 + n), Algorithm::EdDSA), at(1)).unwrap_or(ring);
+    }
+    assert_eq!(refused, Some(StepError::TooManyRetiring(MAX_FORCED)));
+    assert_eq!(ring.keys().iter().filter(|k| k.is_published()).count(), crate::verifier::MAX_KEYS);
+    let kid = ring.active().kid.clone();
+    let ring = ring.step(Step::Compromise, &kid, at(1), &timing, true, fresh(300)).unwrap();
+    let ring = ring.sweep(at(3600), &timing);
+    assert!(ring.rotate(at(3600), &timing, true, fresh(301)).is_ok(), "and it goes on");
+}

@@ -143,6 +143,9 @@ pub enum StepError {
     /// Enough keys stand by.
     #[error("{0} keys stand by already; activate or destroy some first")]
     TooManyPending(usize),
+    /// Another would make the key set longer than verifiers read.
+    #[error("{0} keys retire already, and a longer key set is refused by verifiers; wait until some have retired")]
+    TooManyRetiring(usize),
     /// A key of this name is or was here.
     #[error("this key is known here already")]
     Known,

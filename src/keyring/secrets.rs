@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::{Random, random_bytes},
-    model::Timestamp,
+    model::{Installation, Timestamp},
 };
 
 pub(super) const NAME: &str = "secrets.json";
@@ -37,6 +37,7 @@ pub(super) struct Secrets {
     pub(super) derivation: Vec<Arc<DerivationKey>>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) subject_refs: Arc<SubjectRefKey>,
+    pub(super) installation: Installation,
     /// Newest last; never empty.
     pub(super) feed: Vec<Arc<FeedKey>>,
     /// One for each of the feed's, in the same order.
@@ -106,6 +107,18 @@ struct File {
     feed: Vec<Row>,
     #[serde(default)]
     forgotten_until: Option<Instant>,
+}
+
+impl File {
+    fn read(json: &[u8]) -> Result<Self, String> {
+        // Only the place of the defect is told: the message itself could quote a secret.
+        let place = |e: serde_json::Error| format!("not a file of secrets (line {}, column {})", e.line(), e.column());
+        let file: Self = serde_json::from_slice(json).map_err(place)?;
+        if [VERSION, BEFORE].contains(&file.version) {
+            return Ok(file);
+        }
+        Err(format!("version {} is not {VERSION}, the one this program knows", file.version))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -202,6 +215,7 @@ impl Stored {
             derivation: self.derivation.iter().map(|n| Arc::new(DerivationKey::new(n.id, &n.key))).collect(),
             sealer: Arc::new(Sealer::new(sealing)),
             subject_refs: Arc::new(SubjectRefKey::new(&self.subject_ref.key)),
+            installation: Installation(self.subject_ref.id),
             feed: self.feed.iter().map(|n| Arc::new(n.feed_key())).collect(),
             audit: self.feed.iter().map(|n| Arc::new(n.audit_key())).collect(),
             forgotten_until: self.forgotten_until,
@@ -249,14 +263,14 @@ impl Stored {
             }
         })
     }
+    /// Whose secrets a file holds, which it tells without the passphrase. The key of subject references names them: it is
+    /// the one that is never replaced, because every record and every cut-off of a subject stands under it.
+    pub(super) fn installation(path: &Path, json: &[u8]) -> Result<Installation, KeyringError> {
+        let file = File::read(json).map_err(|what| KeyringError::garbled(path.to_owned(), what))?;
+        Ok(Installation(file.subject_ref.id))
+    }
     fn parse(json: &[u8], passphrase: Option<&Passphrase>) -> Result<(Self, bool), Refusal> {
-        // Only the place of the defect is told: the message itself could quote a secret.
-        let place = |e: serde_json::Error| format!("not a file of secrets (line {}, column {})", e.line(), e.column());
-        let file: File = serde_json::from_slice(json).map_err(|e| Refusal::Garbled(place(e)))?;
-        if ![VERSION, BEFORE].contains(&file.version) {
-            let what = format!("version {} is not {VERSION}, the one this program knows", file.version);
-            return Err(Refusal::Garbled(what));
-        }
+        let file = File::read(json).map_err(Refusal::Garbled)?;
         let wrap = match &file.encryption {
             Some(scrypt) => Some(scrypt.key(passphrase.ok_or(Refusal::PassphraseNeeded)?)?),
             None => None,

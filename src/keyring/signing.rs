@@ -73,7 +73,7 @@ pub struct ActiveKey {
 
 /// Where the private half is.
 enum Half {
-    Local(LocalKey),
+    Local(Box<LocalKey>),
     Remote(Box<dyn Signer>),
 }
 
@@ -85,7 +85,7 @@ impl ActiveKey {
         Self::local(LocalKey::new(seed), algorithm)
     }
     fn local(key: LocalKey, algorithm: Algorithm) -> Self {
-        Self { kid: key.kid.clone(), algorithm, public: key.public, half: Half::Local(key) }
+        Self { kid: key.kid.clone(), algorithm, public: key.public, half: Half::Local(Box::new(key)) }
     }
     /// A key whose private half is behind `signer`.
     #[must_use]

@@ -15,8 +15,10 @@ use super::{
     feed::Digest,
 };
 
+mod erasure;
 mod walk;
 
+pub use erasure::erasure;
 pub use walk::{Broken, Walk};
 
 /// The `typ` of the signed head.

@@ -142,6 +142,10 @@ text_id! {
     Kid, 128, |c| c.is_ascii_graphic(), "kid: 1 to 128 visible ASCII characters"
 }
 text_id! {
+    /// Under which a verifier reports how far it is: each process by one of its own.
+    VerifierName, 64, |c| c.is_ascii_graphic(), "verifier: 1 to 64 visible ASCII characters"
+}
+text_id! {
     /// Who a token is for: one member of `aud` (RFC 7519 §4.1.3).
     Audience, 255, |c| !c.is_control(), "audience: 1 to 255 bytes without control characters"
 }

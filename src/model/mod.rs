@@ -10,14 +10,19 @@ pub mod denial;
 pub mod family;
 pub mod feed;
 pub mod ids;
+#[cfg(feature = "server")]
+mod installation;
 pub mod jwk;
 mod prepared;
+pub mod report;
 pub mod scope;
 #[cfg(feature = "server")]
 pub mod session;
 pub mod time;
 
-pub use ids::{Audience, ClientId, Kid, SessionId, Subject, SubjectRef, TokenId};
+pub use ids::{Audience, ClientId, Kid, SessionId, Subject, SubjectRef, TokenId, VerifierName};
+#[cfg(feature = "server")]
+pub use installation::Installation;
 pub use jwk::{Algorithm, Jwk, JwkSet, PublicKey};
 pub use prepared::PreparedKey;
 pub use scope::Scope;

@@ -4,12 +4,10 @@
 
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::{Caller, Credentials, Error, Service, alerts::Often};
 use crate::{
     model::{ClientId, Timestamp, audit::Origin},
-    store::{AssertionUse, ClientStore},
+    store::{AssertionId, AssertionUse, ClientStore},
     verifier::Assertion,
 };
 
@@ -19,6 +17,8 @@ const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 const SKEW: Duration = Duration::from_secs(30);
 /// How long beyond its last good instant it is remembered: our own clock may be set back a little.
 const MARGIN: Duration = Duration::from_secs(5);
+/// What is wrong with one that comes again.
+const USED: &str = "jti: this assertion has been used; make a new one for each request";
 
 /// A request that was refused because nobody knows who sent it.
 #[derive(Debug)]
@@ -31,18 +31,45 @@ pub struct Refused<'a> {
     pub why: &'static str,
 }
 
+/// Somebody who has shown who it is, and is let in once the assertion that showed it, if one did, is used up.
+struct Recognised {
+    caller: Caller,
+    assertion: Option<Unspent>,
+}
+
+/// An assertion that is good and has not been seen.
+struct Unspent {
+    id: AssertionId,
+    until: Timestamp,
+}
+
 impl Service {
     /// Who sends a request. An assertion is used up by it, durably.
     ///
+    /// `admit` is asked in between, when it is known who it is and nothing has been written: what it refuses uses up
+    /// nothing.
+    ///
     /// # Errors
-    /// [`Error::Client`], [`Error::Assertion`], or 503 if nobody can tell.
-    pub async fn authenticate(&self, credentials: &Credentials, origin: &Origin) -> Result<Caller, Error> {
-        let clients = self.known_clients()?;
+    /// [`Error::Client`], [`Error::Assertion`], what `admit` says, 429 for a client with too many assertions, or 503 if
+    /// nobody can tell.
+    pub async fn authenticate(
+        &self,
+        credentials: &Credentials,
+        origin: &Origin,
+        admit: impl FnOnce(Result<&Caller, &Error>) -> Result<(), Error>,
+    ) -> Result<Caller, Error> {
         let now = self.clock.now();
+        let recognised = self.recognise(credentials, origin, now);
+        admit(recognised.as_ref().map(|r| &r.caller))?;
+        self.use_up(recognised?, origin, now).await
+    }
+
+    fn recognise(&self, credentials: &Credentials, origin: &Origin, now: Timestamp) -> Result<Recognised, Error> {
+        let clients = self.known_clients()?;
         let (id, found) = match credentials {
             Credentials::Named(id) => {
                 let id = id.parse::<ClientId>().ok();
-                let found = id.as_ref().and_then(|id| clients.named(id)).ok_or("no public client of this name");
+                let found = id.as_ref().and_then(|id| clients.named(id, now)).ok_or("no public client of this name");
                 (id, found)
             }
             Credentials::Secret(id, secret) => {
@@ -57,7 +84,7 @@ impl Service {
                     (None, Some(_)) => None,
                     // A public client may connect with a certificate that means nothing to us, as browsers do.
                     (Some(named), _) => {
-                        clients.by_certificate(Some(named), certificate).or_else(|| clients.named(named))
+                        clients.by_certificate(Some(named), certificate).or_else(|| clients.named(named, now))
                     }
                     (None, None) => clients.by_certificate(None, certificate),
                 };
@@ -68,16 +95,16 @@ impl Service {
                     return Err(Error::request("client_id", "names another client than the assertion"));
                 }
                 Ok(assertion) => {
-                    let found = clients.by_key(&assertion.client, |keys| assertion.is_signed_by(keys));
+                    let found = clients.by_key(&assertion.client, |keys| assertion.signer(keys));
                     if let Some(caller) = found {
-                        return self.check_assertion(&assertion, caller, now, origin).await;
+                        return self.check_assertion(&assertion, caller, now, origin);
                     }
                     (Some(assertion.client), Err("unknown or disabled client, or no key of its own signed it"))
                 }
                 Err(rejection) => (None, Err(rejection.code())),
             },
         };
-        found.map_err(|why| {
+        found.map(|caller| Recognised { caller, assertion: None }).map_err(|why| {
             let client = id.as_ref().filter(|id| clients.find(id).is_some());
             self.refused(&Refused { client, origin, why });
             Error::Client
@@ -85,26 +112,38 @@ impl Service {
     }
 
     /// Signed by the client, so it is told what is wrong.
-    async fn check_assertion(
+    fn check_assertion(
         &self,
         assertion: &Assertion<'_>,
         caller: Caller,
         now: Timestamp,
         origin: &Origin,
-    ) -> Result<Caller, Error> {
-        let refuse = |why| {
-            self.refused(&Refused { client: Some(&caller.client.id), origin, why });
-            Error::Assertion(why)
-        };
-        judge(assertion, &self.settings.issuer, now).map_err(refuse)?;
+    ) -> Result<Recognised, Error> {
+        judge(assertion, &self.settings.issuer, now).map_err(|why| self.refuse_assertion(&caller, origin, why))?;
+        let id = AssertionId::of(&assertion.client, &assertion.jti);
+        // Before anyone is measured by it: one that was picked up on its way counts against whoever shows it again.
+        if self.store.assertion_used(id)? {
+            return Err(self.refuse_assertion(&caller, origin, USED));
+        }
         let until = assertion.expires.plus(SKEW).plus(MARGIN);
-        match self.store.use_assertion(name_of(assertion), until).await? {
+        Ok(Recognised { caller, assertion: Some(Unspent { id, until }) })
+    }
+
+    async fn use_up(&self, recognised: Recognised, origin: &Origin, now: Timestamp) -> Result<Caller, Error> {
+        let Recognised { caller, assertion } = recognised;
+        let Some(Unspent { id, until }) = assertion else { return Ok(caller) };
+        match self.store.use_assertion(id, until).await? {
             // Durable: whoever comes with it again is refused, also after a crash.
             AssertionUse::First => Ok(caller),
-            AssertionUse::Again => Err(refuse("jti: this assertion has been used; make a new one for each request")),
+            AssertionUse::Again => Err(self.refuse_assertion(&caller, origin, USED)),
             AssertionUse::Unknown => Err(Error::assertion_unknown(until.since(now))),
             AssertionUse::Full => Err(Error::too_many_assertions()),
         }
+    }
+
+    fn refuse_assertion(&self, caller: &Caller, origin: &Origin, why: &'static str) -> Error {
+        self.refused(&Refused { client: Some(&caller.client.id), origin, why });
+        Error::Assertion(why)
     }
 
     /// The one place where failed authentication is heard of. It decides nothing.
@@ -139,15 +178,4 @@ fn judge(assertion: &Assertion<'_>, issuer: &str, now: Timestamp) -> Result<(), 
         Some(issued) if issued.plus(MAX_AHEAD).plus(SKEW) < now => Err("iat: lies more than 5 minutes back"),
         _ => Ok(()),
     }
-}
-
-/// Under which it is remembered: no two clients share a `jti`, and no two inputs a byte string.
-fn name_of(assertion: &Assertion<'_>) -> [u8; 16] {
-    let mut digest = Sha256::new();
-    digest.update(assertion.client.as_str());
-    // No client id holds this byte.
-    digest.update([0]);
-    digest.update(&*assertion.jti);
-    let digest: [u8; 32] = digest.finalize().into();
-    *digest.first_chunk().expect("a digest has 32 bytes")
 }

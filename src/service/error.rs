@@ -104,8 +104,10 @@ impl Error {
         Self::unavailable("assertion_unknown", why, wait.as_secs().clamp(1, 600))
     }
 
-    pub(super) fn too_many_assertions() -> Self {
-        Self::unavailable("too_many_assertions", "too many client assertions in the last minutes", 30)
+    /// A client has as many that are still good as it may.
+    pub(super) const fn too_many_assertions() -> Self {
+        let whose = "with assertions that stay good for so long, this client";
+        Self::TooMany { whose, retry_after: Duration::from_secs(30) }
     }
 
     fn unavailable(code: &'static str, why: impl Into<String>, seconds: u64) -> Self {
@@ -193,6 +195,7 @@ impl From<StepError> for Error {
             StepError::Illegal { .. } => conflict("key_state"),
             StepError::NothingRetiring => conflict("nothing_retiring"),
             StepError::TooManyPending(_) => conflict("too_many_pending"),
+            StepError::TooManyRetiring(_) => conflict("too_many_retiring"),
             StepError::Known => conflict("key_known"),
         }
     }
@@ -212,7 +215,7 @@ impl From<ChangeError> for Error {
                 Self::Conflict { code: "too_many_keys", hint: e.to_string(), earliest: None }
             }
             ChangeError::Failed(e) => {
-                tracing::error!(error = %e, "the keys could not be changed");
+                tracing::error!(error = whole(&e), "the keys could not be changed");
                 Self::unavailable("keys_unavailable", "the keys could not be changed; those in use still are", 5)
             }
         }
@@ -233,4 +236,10 @@ impl From<MintError> for Error {
             }
         }
     }
+}
+
+/// An error with its causes: the outermost says where, the innermost what the system said.
+pub(super) fn whole(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }

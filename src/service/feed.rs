@@ -4,17 +4,30 @@ use std::future::Future;
 
 use super::{Error, Service};
 use crate::{
-    feed::{Answer, Ask},
+    feed::{Answer, Arrival, Ask},
     model::feed::Epoch,
 };
 
 impl Service {
-    /// The end of the denylist's log, signed; see [`crate::feed::Feed::tail`].
+    /// A follower asks for the end of the denylist's log; see [`crate::feed::Feed::receive`].
     ///
     /// # Errors
     /// 503.
-    pub async fn feed_tail(&self, ask: Ask, cap: usize, stop: impl Future<Output = ()>) -> Result<Answer, Error> {
-        let answer = self.feed.tail(ask, cap, stop).await?;
+    pub async fn feed_asked(&self, ask: Ask) -> Result<Arrival, Error> {
+        Ok(self.feed.receive(ask).await?)
+    }
+
+    /// That end, signed, once there is news; see [`crate::feed::Feed::tail`].
+    ///
+    /// # Errors
+    /// 503.
+    pub async fn feed_tail(
+        &self,
+        arrival: Arrival,
+        cap: usize,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Answer, Error> {
+        let answer = self.feed.answer(arrival, cap, stop).await?;
         self.metrics.feed_answer(if answer.full { "full" } else { "tail" }, answer.entries);
         Ok(answer)
     }

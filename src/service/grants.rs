@@ -30,7 +30,7 @@ impl Service {
     /// # Errors
     /// `invalid_grant`, `invalid_scope`, 503.
     pub async fn refresh(&self, ctx: &Context, token: &str, scope: Option<&Scope>) -> Result<Tokens, Error> {
-        let presenter = Presenter { client: ctx.caller.client.id.clone(), proven: ctx.caller.proven };
+        let presenter = Presenter { client: ctx.caller.client.id.clone(), proven: ctx.caller.is_proven() };
         let outcome = self.families.refresh(token, presenter, scope, ctx.draft()).await;
         self.metrics.refresh(match &outcome {
             Ok(grant) => match grant.verdict {
@@ -59,7 +59,9 @@ impl Service {
             Err(error @ RefreshError::Closed(_)) => tracing::warn!(%error, "reuse: a family was closed"),
             _ => {}
         }
-        self.tokens(outcome?, scope)
+        let grant = outcome?;
+        self.still_let_in(&ctx.caller)?;
+        self.tokens(grant, scope)
     }
 
     /// A token for the client itself (RFC 6749 §4.4). It has no session and no refresh token.
@@ -68,7 +70,7 @@ impl Service {
     /// `unauthorized_client`, `invalid_scope`, 503.
     pub async fn client_credentials(&self, ctx: &Context, scope: Option<Scope>) -> Result<Tokens, Error> {
         let client = &ctx.caller.client;
-        if !ctx.caller.proven || !client.may(Permission::ClientCredentials) {
+        if !ctx.caller.is_proven() || !client.may(Permission::ClientCredentials) {
             return Err(Error::GrantType);
         }
         let scope = match (scope, &client.scope) {
@@ -87,7 +89,7 @@ impl Service {
         let mut draft = ctx.draft();
         (draft.client, draft.subject) = (Some(client.id.clone()), Some(subject.clone()));
         let at = self.denylist.stamp(subject_ref, client.id.clone(), draft).await?;
-        self.still_enabled(&client.id)?;
+        self.still_let_in(&ctx.caller)?;
         self.metrics.client_token();
         let access = self.mint(Order {
             subject,

@@ -1,13 +1,13 @@
 //! The signing keys, by an operator's word and by the schedule; and what the log and the feed hear of it.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use zeroize::Zeroizing;
 
-use super::{Context, Error, Permission, Service};
+use super::{Context, Error, Permission, Service, error::whole};
 use crate::{
     keyring::{Change, ChangeError, KeyInfo, KeyState, Keyring, Order, Passphrase, Planned, Step},
     model::{
@@ -229,7 +229,9 @@ impl Service {
         // It may write to disk, which must not hold up requests.
         match tokio::task::spawn_blocking(move || keyring.sweep_until(expired_by)).await {
             Ok(Ok(change)) => self.tell_of_keys(&change, "", Draft::default()).await,
-            Ok(Err(error)) => tracing::error!(%error, "keys could not be retired; they verify a little longer"),
+            Ok(Err(error)) => {
+                tracing::error!(error = whole(&error), "keys could not be retired; they verify a little longer");
+            }
             Err(error) => tracing::error!(%error, "housekeeping broke off"),
         }
         if self.store.standing() == Standing::Whole {
@@ -237,13 +239,28 @@ impl Service {
             match tokio::task::spawn_blocking(move || keyring.rotate_if_due()).await {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(change))) => self.tell_of_keys(&change, ", by the schedule", Draft::default()).await,
-                Ok(Err(error)) => tracing::error!(%error, "the keys could not be rotated as scheduled; tried again"),
+                Ok(Err(error)) => {
+                    tracing::error!(error = whole(&error), "the keys could not be rotated as scheduled; tried again");
+                }
                 Err(error) => tracing::error!(%error, "housekeeping broke off"),
             }
             self.deny_what_is_owed().await;
         }
+        self.warn_of_delay();
         // Whatever became of the one who changed the keys: the node's own verifiers are never far behind.
         self.follow_keys();
+    }
+
+    /// Says once that a step of the schedule is late, by more than a program that has only just started may be.
+    fn warn_of_delay(&self) {
+        let ahead = self.keyring.settings().timing.publish_ahead;
+        let grace = ahead + Duration::from_secs(60);
+        let late = self.keyring.plan().into_iter().next().filter(|next| self.clock.now().since(next.at) > grace);
+        let told = self.keys_late.swap(late.is_some(), Ordering::Relaxed);
+        if let Some(Planned { at, step, kid }) = late.filter(|_| !told) {
+            let at = at.to_rfc3339();
+            tracing::warn!(%kid, %step, at, "a step of the keys' schedule is late; `rescind doctor` and this log say why");
+        }
     }
 
     /// A compromise that was cut off between keyring and store is completed by whoever comes next.

@@ -15,7 +15,7 @@ use prometheus_client::{
 
 use crate::model::Timestamp;
 
-use super::evidence_metrics::EvidenceMetrics;
+use super::{evidence_metrics::EvidenceMetrics, verifiers::metrics::VerifierMetrics};
 
 /// One label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,6 +66,7 @@ pub struct Metrics {
     feed_answers: Family<Kind, Counter>,
     feed_entries: Counter,
     pub(super) evidence: EvidenceMetrics,
+    pub(super) verifiers: VerifierMetrics,
 }
 
 impl Default for Metrics {
@@ -94,6 +95,7 @@ impl Default for Metrics {
             feed_answers: Family::default(),
             feed_entries: Counter::default(),
             evidence: EvidenceMetrics::default(),
+            verifiers: VerifierMetrics::default(),
         };
         registry.register("refreshes", "Refresh tokens presented, by outcome", new.refreshes.clone());
         registry.register("introspections", "Tokens introspected, by outcome", new.introspections.clone());
@@ -131,6 +133,7 @@ impl Default for Metrics {
         registry.register("feed_answers", "Answers to followers, by kind", new.feed_answers.clone());
         registry.register("feed_entries", "Denylist entries sent to followers", new.feed_entries.clone());
         new.evidence.register(&mut registry);
+        new.verifiers.register(&mut registry);
         // From the start on: a counter that begins at one has risen by nothing, and no rule would see the first event.
         for outcome in ["rotated", "retried", "healed", "reused", "refused", "scope", "unavailable"] {
             drop(new.refreshes.get_or_create(&Outcome { outcome }));

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use crate::{
@@ -42,14 +42,15 @@ mod secret_keys;
 mod sessions;
 mod store;
 mod subjects;
+mod verifiers;
 mod webhook;
 
 pub use alerts::AlertSettings;
 pub use assertions::Refused;
 use clients::ClientBook;
 pub use clients::{
-    Caller, CertificateHash, Client, ClientKey, ClientView, Clients, Credentials, DisabledSince, MAX_PROOFS, NewSecret,
-    OldSecrets, Permission, SecretHash, SecretView, client_keys, generate_secret,
+    Caller, CertificateHash, Client, ClientKey, ClientView, Clients, Credentials, DisabledSince, MAX_PROOFS, Method,
+    NewSecret, OldSecrets, Permission, Proof, SecretHash, SecretView, client_keys, generate_secret,
 };
 pub use ending::{Ended, Ending};
 pub use error::Error;
@@ -64,6 +65,7 @@ pub use secret_keys::{SecretChange, SecretCompromise};
 pub use sessions::{Amendment, NewSession, SessionPage};
 pub use store::Backup;
 pub use subjects::{Dossier, Erasure};
+pub use verifiers::{Applied, Report, VerifierPage, VerifierQuery, VerifierState, VerifierStates, VerifierView};
 pub use webhook::{
     Attempt, Kind, WebhookSecret, WebhookSecretError, WebhookSettings, WebhookUrlError, check_webhook_url,
 };
@@ -95,11 +97,14 @@ pub struct Service {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     alerts: alerts::Alerts,
+    verifiers: verifiers::Verifiers,
     webhook: Option<webhook::Webhook>,
     /// Compromised keys that are known to be denied.
     denied_keys: Mutex<HashSet<Kid>>,
     /// One order about symmetric keys at a time.
     secret_orders: Arc<tokio::sync::Mutex<()>>,
+    /// Whether it has been said that a step of their schedule is late.
+    keys_late: AtomicBool,
     /// One backup at a time.
     backups: Arc<tokio::sync::Semaphore>,
     /// For introspection: to the second.
@@ -171,9 +176,11 @@ impl Service {
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
             denied_keys: Mutex::default(),
             secret_orders: Arc::default(),
+            keys_late: AtomicBool::new(false),
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             random,
             alerts: alerts::Alerts::default(),
+            verifiers: verifiers::Verifiers::default(),
             webhook: None,
             settings,
             clients: ClientBook::open(clients, &*store, &keyring),
@@ -225,7 +232,13 @@ impl Service {
         self.clients.now().clients().cloned().ok_or_else(Error::clients_unknown)
     }
 
-    /// Asked again before tokens leave: the client may have been disabled since it was let in.
+    /// Asked again before tokens leave: since the caller was let in, it may have been disabled, or the secret, key or
+    /// certificate that it came with may have been dropped.
+    fn still_let_in(&self, caller: &Caller) -> Result<(), Error> {
+        if self.known_clients()?.still_let_in(caller, self.clock.now()) { Ok(()) } else { Err(Error::Client) }
+    }
+
+    /// The same for whoever is to hold the tokens.
     fn still_enabled(&self, client: &ClientId) -> Result<(), Error> {
         if self.known_clients()?.is_enabled(client) { Ok(()) } else { Err(Error::Client) }
     }
@@ -265,16 +278,17 @@ impl Service {
         self.tend_keys().await;
         self.write_alerts().await;
         if let Ok(signed) = self.store.audit_head().await {
-            self.metrics.evidence.audit(signed.head.kept(), self.store.audit_broken());
+            self.metrics.evidence.audit(signed.head.kept(), signed.broken.is_some());
         }
     }
 
     /// Takes the measurements that stand for an instant.
-    pub(crate) fn measure(&self) {
+    pub(crate) async fn measure(&self) {
         self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
         self.metrics.followers(self.feed.followers());
         self.metrics.backed_up(self.store.last_backup_at());
         self.measure_keys();
+        self.measure_verifiers().await;
     }
 
     /// Mints, or says what made the token too long.

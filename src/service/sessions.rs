@@ -114,7 +114,7 @@ impl Service {
         };
         self.check_size(&identity)?;
         let grant = self.families.open(identity, draft).await?;
-        self.still_enabled(&ctx.caller.client.id)?;
+        self.still_let_in(&ctx.caller)?;
         self.metrics.session_opened();
         self.tokens(grant, None)
     }

@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::Sidecar;
-use crate::verifier::{Health, Unavailable};
+use crate::{
+    model::report::Reported,
+    verifier::{Health, Unavailable},
+};
 
 pub(super) fn router(sidecar: Arc<Sidecar>) -> Router {
     Router::new()
@@ -56,6 +59,7 @@ fn described(issuer: &str, health: &Health) -> Value {
         "keys": health.keys,
         "keys_current": health.keys_current,
         "last_error": health.last_error,
+        "reported": health.reported.map(Reported::name),
     })
 }
 
@@ -68,31 +72,64 @@ async fn metrics(State(sidecar): State<Arc<Sidecar>>) -> Response {
     ([(header::CONTENT_TYPE, kind)], sidecar.metrics.render(&sidecar.health())).into_response()
 }
 
-/// Says when tokens can be judged, when they no longer can, and why.
+/// What was said last of a verifier. At first, nothing.
+#[derive(Clone, Default)]
+struct Told {
+    /// Why no token can be judged, and empty if they can.
+    judges: Option<String>,
+    reported: Option<Reported>,
+}
+
+/// Says when tokens can be judged, when they no longer can, and why; and whether the issuer takes reports.
 pub(super) async fn tell_changes(sidecar: Arc<Sidecar>, mut stopped: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(Duration::from_millis(500));
-    let mut told: Vec<Option<String>> = Vec::new();
+    let mut told: Vec<Told> = Vec::new();
     loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            _ = stopped.changed() => return,
-        }
+        // What came about in the last moments is told, too.
+        let stopping = tokio::select! {
+            _ = tick.tick() => false,
+            _ = stopped.changed() => true,
+        };
         let verifiers = sidecar.health();
-        // Nothing has been said yet of any of them.
-        told.resize(verifiers.len(), Some(String::new()));
+        told.resize(verifiers.len(), Told::default());
         for ((issuer, health), told) in verifiers.iter().zip(&mut told) {
-            let now = health.available.err().map(|_| why(health));
-            if now != *told {
-                match &now {
-                    None => tracing::info!(issuer, entries = health.entries, "tokens can be judged"),
-                    // What every start begins with is no news.
-                    Some(_) if health.available == Err(Unavailable::NotSynced) && health.last_error.is_none() => {
-                        tracing::info!(issuer, "reading the issuer's keys and revocations: answering 503 until then");
-                    }
-                    Some(why) => tracing::warn!(issuer, why, "no token can be judged: answering 503"),
-                }
-                *told = now;
+            told.judges(issuer, health);
+            told.reported(issuer, health);
+        }
+        if stopping {
+            return;
+        }
+    }
+}
+
+impl Told {
+    fn judges(&mut self, issuer: &str, health: &Health) {
+        let now = health.available.err().map(|_| why(health)).unwrap_or_default();
+        if self.judges.as_ref() == Some(&now) {
+            return;
+        }
+        if health.available.is_ok() {
+            tracing::info!(issuer, entries = health.entries, "tokens can be judged");
+        } else if health.available == Err(Unavailable::NotSynced) && health.last_error.is_none() {
+            // What every start begins with is no news.
+            tracing::info!(issuer, "reading the issuer's keys and revocations: answering 503 until then");
+        } else {
+            tracing::warn!(issuer, why = now, "no token can be judged: answering 503");
+        }
+        self.judges = Some(now);
+    }
+
+    fn reported(&mut self, issuer: &str, health: &Health) {
+        if self.reported == health.reported {
+            return;
+        }
+        self.reported = health.reported;
+        match health.reported {
+            Some(Reported::Taken) => tracing::info!(issuer, "the issuer takes the reports"),
+            Some(why) => {
+                tracing::warn!(issuer, %why, "the issuer does not take the reports; nothing else is the matter")
             }
+            None => {}
         }
     }
 }

@@ -28,6 +28,12 @@ pub struct SignedHead {
     pub head: Head,
     /// The notary's word on it. None while there is no notary, or no record.
     pub statement: Option<String>,
+    /// The record that tells that the log was found to be another than the notary's; the last one, while it is kept and no
+    /// operator has accepted a loss since.
+    pub broken: Option<u64>,
+    /// From which record on nobody may miss anything: there the log was found to be another, or an operator accepted a
+    /// loss, in the last three days.
+    pub alarm: Option<u64>,
 }
 
 /// How far an erasure has come.

@@ -18,7 +18,7 @@ mod evidence;
 
 pub use evidence::{Erased, EvidenceStore, Notary, SignedHead};
 
-pub use clients::{ASSERTION_LIFE, ASSERTIONS, AssertionUse, BookChange, BookChanged, ClientStore};
+pub use clients::{ASSERTION_LIFE, ASSERTIONS, AssertionId, AssertionUse, BookChange, BookChanged, ClientStore};
 
 /// We could not tell. The write may or may not have happened, unless the variant says otherwise.
 #[derive(Debug, Clone, thiserror::Error)]

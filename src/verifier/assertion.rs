@@ -12,7 +12,7 @@ use super::{
     json::{Blame, Fault, Name, Strict, text},
     jws::{Jws, RawHeader},
 };
-use crate::model::{Algorithm, Audience, ClientId, Jwk, Timestamp};
+use crate::model::{Algorithm, Audience, ClientId, Jwk, PublicKey, Timestamp};
 
 /// The `jti` of an assertion is at most so long, in bytes.
 const MAX_JTI: usize = 256;
@@ -73,11 +73,11 @@ impl<'t> Assertion<'t> {
         })
     }
 
-    /// Whether one of these keys signed it: the one that it names, or any if it names none.
-    pub(crate) fn is_signed_by(&self, keys: &[Jwk]) -> bool {
-        let Ok(signature) = self.jws.signature() else { return false };
+    /// Which of these keys signed it, if any did: the one that it names, or any if it names none.
+    pub(crate) fn signer(&self, keys: &[Jwk]) -> Option<PublicKey> {
+        let signature = self.jws.signature().ok()?;
         let named = |jwk: &&Jwk| self.kid.as_ref().is_none_or(|kid| jwk.kid.as_str() == &**kid);
-        keys.iter().filter(named).any(|jwk| jwk.key.verifies(self.jws.signed, signature))
+        keys.iter().filter(named).map(|jwk| jwk.key).find(|key| key.verifies(self.jws.signed, signature))
     }
 }
 

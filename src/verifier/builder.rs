@@ -59,6 +59,12 @@ pub enum Misuse {
     /// TLS could not be set up.
     #[error("the certificates that this machine trusts cannot be read")]
     Tls,
+    /// A verifier would report under a name that is none.
+    #[error("the name to report under must be 1 to 64 visible ASCII characters")]
+    ReportName,
+    /// A verifier would report by a client that is none, or without a secret.
+    #[error("the client to report by must be 1 to 128 visible ASCII characters, and its secret one line")]
+    ReportClient,
     /// Two verifiers of one issuer: it would be chance which one judges.
     #[error("an issuer is there twice")]
     IssuerTwice,
@@ -93,6 +99,8 @@ pub struct Builder {
     seen: usize,
     metrics: Box<dyn Metrics>,
     clock: Box<dyn Clock>,
+    #[cfg(feature = "follow")]
+    report: Option<super::follow::ReportAs>,
 }
 
 impl Builder {
@@ -110,6 +118,8 @@ impl Builder {
             seen: SEEN,
             metrics: Box::new(NoMetrics),
             clock: Box::new(SystemClock::default()),
+            #[cfg(feature = "follow")]
+            report: None,
         }
     }
     /// Accepts tokens for this audience; may be called again for more.
@@ -187,6 +197,24 @@ impl Builder {
         self.metrics = Box::new(metrics);
         self
     }
+    /// With [`Builder::follow`], tells the issuer how far this verifier is, so that operators see who lags: under `name`,
+    /// 1 to 64 visible ASCII characters, one for each process, and by a client with the permission `verifiers:report`.
+    /// `secret` goes to the issuer's feed alone, over TLS or on loopback. [`Health::reported`] says whether it is heard;
+    /// nothing else depends on it.
+    ///
+    /// [`Health::reported`]: super::Health::reported
+    #[cfg(feature = "follow")]
+    #[must_use]
+    pub fn report_as(
+        mut self,
+        name: impl Into<String>,
+        client_id: impl Into<String>,
+        secret: impl Into<String>,
+    ) -> Self {
+        let (name, client_id, secret) = (name.into(), client_id.into(), zeroize::Zeroizing::new(secret.into()));
+        self.report = Some(super::follow::ReportAs { name, client_id, secret });
+        self
+    }
     /// Tells the time from `clock` instead of the machine's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -241,9 +269,10 @@ impl Builder {
         if self.max_staleness.is_some_and(|max| !STALENESS.contains(&max)) {
             return Err(Misuse::MaxStaleness);
         }
+        let reporter = self.report.take().map(super::follow::Reporter::new).transpose()?;
         let feed_keys = std::mem::take(&mut self.feed_keys);
         let core = Arc::new(self.core(KeysState::default())?);
-        let task = super::follow::Task::start(core.clone(), MAX_KEY_AGE, observer)?;
+        let task = super::follow::Task::start(core.clone(), MAX_KEY_AGE, observer, reporter)?;
         Ok(Verifier { core, feed_keys, task: Some(task) })
     }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    model::{claims::Claims, feed::Place},
+    model::{claims::Claims, feed::Place, report::Reported},
 };
 
 pub(super) struct Core {
@@ -65,6 +65,7 @@ impl KeysState {
 pub(super) struct Status {
     pub(super) place: Option<Place>,
     pub(super) last_error: Option<Box<str>>,
+    pub(super) reported: Option<Reported>,
 }
 
 impl Core {
@@ -114,7 +115,7 @@ impl Core {
 
     pub(super) fn health(&self) -> Health {
         let boottime = self.clock.boottime();
-        let Status { place, last_error } = self.status().clone();
+        let Status { place, last_error, reported } = self.status().clone();
         let keys = self.checker.keys.load();
         Health {
             available: self.check_available(boottime),
@@ -125,6 +126,7 @@ impl Core {
             keys: keys.set.keys.iter().map(|key| key.kid.clone()).collect(),
             keys_current: !keys.set.keys.is_empty() && !self.keys_state.behind.load(Ordering::Acquire),
             last_error,
+            reported,
         }
     }
 

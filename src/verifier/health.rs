@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Refused, Unavailable};
-use crate::model::Kid;
+use crate::model::{Kid, report::Reported};
 
 /// How a verifier is. For people and probes: verification does not ask it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub struct Health {
     pub keys_current: bool,
     /// What went wrong last. Empty again once the feed has answered.
     pub last_error: Option<Box<str>>,
+    /// What the issuer said to its last report ([`Builder::report_as`](super::Builder::report_as)). None: it makes none, or
+    /// has not been answered yet.
+    pub reported: Option<Reported>,
 }
 
 /// Told what a verifier does. Every method has a default that does nothing; none may block.

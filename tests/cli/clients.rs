@@ -211,3 +211,26 @@ fn a_generated_secret_and_its_hash_belong_together() {
     assert_eq!((again.code, &*again.stdout), (2, ""), "a secret that is there is not overwritten");
     assert_eq!(fs::read_to_string(&file).unwrap(), kept);
 }
+
+/// Whatever a client may and however far it reaches, somebody must be able to replace its leaked secret.
+#[test]
+fn the_operator_that_init_makes_can_replace_any_clients_secret() {
+    let place = Place::new();
+    let client = |id: &str, more: &str| {
+        let hash = SecretHash::of(id).to_hex();
+        format!("\n[[clients]]\nid = \"{id}\"\nsecret_sha256 = [\"{hash}\"]\n{more}\n")
+    };
+    let text = fs::read_to_string(place.file()).unwrap()
+        + &client("wide", "permissions = [\"sessions:open\"]")
+        + &client("worker", "permissions = [\"client_credentials\"]\naudience = [\"billing\"]")
+        + &client("other-operator", "permissions = [\"revoke\", \"clients:write\", \"store:restore\"]");
+    fs::write(place.file(), text).unwrap();
+    let _server = place.start(&[], 200);
+    for id in ["wide", "worker", "other-operator"] {
+        let mut command = rescind();
+        command.args(["client", "rotate-secret", id, "--drop-old", "--yes"]);
+        command.env("RESCIND_SERVER", &place.issuer).env("RESCIND_CLIENT_ID", &place.operator.0);
+        let ended = end_of(command.env("RESCIND_CLIENT_SECRET", &place.operator.1), "");
+        assert_eq!(ended.code, 0, "{id}: {}", ended.stderr);
+    }
+}

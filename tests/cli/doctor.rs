@@ -1,11 +1,20 @@
 //! `rescind doctor`: what is well is said to be well, and what is not has a remedy.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use rstest::rstest;
 use serde_json::Value;
 
-use super::support::{Dev, Ended, end_of, rescind};
+use super::{
+    serve::Place,
+    support::{Dev, Ended, end_of, rescind},
+};
 
 /// Status and detail of one check.
 fn found(answer: &Value, name: &str) -> (String, String) {
@@ -34,7 +43,7 @@ fn a_healthy_service_has_nothing_that_fails() {
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
     let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(answer["ok"], true);
-    for name in ["reachable", "clock", "metadata", "keys", "feed", "client", "ready", "entropy"] {
+    for name in ["reachable", "clock", "metadata", "keys", "feed", "client", "audit", "ready", "entropy"] {
         assert_eq!(found(&answer, name).0, "ok", "{name}: {answer}");
     }
     assert!(found(&answer, "feed").1.contains("1 entries up to position 1"), "the feed was read: {answer}");
@@ -92,4 +101,89 @@ fn files_that_others_can_reach_fail(#[case] file: &str, #[case] mode: u32, #[cas
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A service that gives this answer for its keys, and the right one for its metadata.
+fn with_keys(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let metadata = format!(r#"{{"issuer":"{base}","jwks_uri":"{base}/jwks"}}"#);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut head) = (stream.unwrap(), [0; 4096]);
+            let length = stream.read(&mut head).unwrap_or(0);
+            let asked = String::from_utf8_lossy(&head[..length]).into_owned();
+            let (status, body) =
+                if asked.starts_with("GET /jwks") { answer.split_once(' ').unwrap() } else { ("200", &*metadata) };
+            let length = body.len();
+            let _ =
+                write!(stream, "HTTP/1.1 {status} .\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        }
+    });
+    base
+}
+
+#[test]
+fn each_cause_has_a_remedy_of_its_own() {
+    let remedy = |answer: &Value, name: &str| {
+        let checks = answer["checks"].as_array().unwrap();
+        let check =
+            checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name} in {answer}"));
+        check["remedy"].as_str().unwrap_or_else(|| panic!("{name} is well: {answer}")).to_owned()
+    };
+    let of_keys = |answer: &'static str| {
+        let (ended, found) = examine(&["--server", &with_keys(answer)]);
+        assert_eq!(ended.code, 1, "{answer}: {found}");
+        remedy(&found, "keys")
+    };
+    // At once: each waits a while for a feed that is not there.
+    std::thread::scope(|at_once| {
+        for (answer, says) in [
+            ("404 none", "do the paths of the issuer reach the service"),
+            ("429 none", "wait, or raise [rates]"),
+            ("503 none", "--operations"),
+            ("200 none", "is it a Rescind service"),
+        ] {
+            at_once.spawn(move || {
+                let remedy = of_keys(answer);
+                assert!(remedy.contains(says), "{answer}: {remedy}");
+            });
+        }
+    });
+    let dev = Dev::start(&[]);
+    let nobody = format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    for (operations, says) in [
+        ("9090", "write it as http://127.0.0.1:9090"),
+        ("http://operations.example", "use https"),
+        (dev.says("issuer"), "the operations listener?"),
+        (&nobody, "does the service run"),
+    ] {
+        let (ended, found) = examine(&["--server", dev.says("issuer"), "--operations", operations]);
+        assert_eq!(ended.code, 1, "{operations}: {found}");
+        assert!(found.to_string().contains(says), "{operations}: {found}");
+    }
+}
+
+#[test]
+fn what_is_missing_on_the_machine_that_serves_is_told_by_what_it_is() {
+    let (dev, place) = (Dev::start(&[]), Place::new());
+    let examine = |config: &Path| examine(&["--server", dev.says("issuer"), "--config", config.to_str().unwrap()]).1;
+    let remedy = |answer: &Value, name: &str| {
+        let check = answer["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
+        format!("{} -> {}", check["detail"], check["remedy"])
+    };
+    let file = place.file();
+    let fresh = examine(&file);
+    assert!(remedy(&fresh, "store").contains("the first start"), "{fresh}");
+    place.change("\n# passphrase_file = \"passphrase\"", "\npassphrase_file = \"none\"");
+    let without = examine(&file);
+    assert!(remedy(&without, "passphrase").contains("keys.passphrase_file"), "{without}");
+    place.change("\npassphrase_file = \"none\"", "");
+    fs::write(place.dir.join("store"), "a store").unwrap();
+    fs::rename(place.dir.join("keys"), place.dir.join("away")).unwrap();
+    let lost = examine(&file);
+    let config = remedy(&lost, "config");
+    assert!(config.contains("no keys are here") && config.contains("config check"), "{lost}");
+    fs::remove_file(&file).unwrap();
+    assert!(remedy(&examine(&file), "config").contains("rescind init"));
 }

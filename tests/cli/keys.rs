@@ -212,7 +212,9 @@ impl Terminal {
         let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy());
         let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted).collect();
         let mut script = Command::new("script");
-        script.args(["-qec", &words.join(" "), "/dev/null"]).env("TERM", "dumb");
+        // The program in the shell's place, whichever shell it is: Ctrl-C is for the program alone.
+        script.args(["-qec", &format!("exec {}", words.join(" ")), "/dev/null"]);
+        script.envs([("TERM", "dumb"), ("SHELL", "/bin/sh")]);
         for (name, value) in command.get_envs().filter_map(|(n, v)| v.map(|v| (n, v))) {
             script.env(name, value);
         }

@@ -7,65 +7,50 @@ use sha2::{Digest, Sha256};
 
 use super::{
     mask::Mask,
-    serve::free,
-    support::{Basic, JSON, Server, end_of, get, post, rescind},
+    serve::Place,
+    support::{JSON, Server, end_of, get, post, rescind},
     transcripts::check,
 };
 
 const WATCHER: &str = "rescind_cs_only-for-this-test";
 
-/// A node with an operator, and a client that may read the audit log and no more.
+/// A node with an operator, and a client that may read the audit log, open sessions for one audience, and no more; and
+/// files with secrets, good and bad.
 struct Node {
-    temp: tempfile::TempDir,
-    issuer: String,
-    operator: Basic,
+    secrets: tempfile::TempDir,
+    place: Place,
     _server: Server,
 }
 
 impl Node {
     fn start() -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = temp.path().join("node");
-        let [listen, operations] = free();
-        let made =
-            end_of(rescind().arg("init").arg(&dir).args(["--listen", &listen, "--operations-listen", &operations]), "");
-        let mut said = made.stdout.lines().filter_map(|line| line.split_once('=')).map(|(_, value)| value.to_owned());
-        let operator = Basic(said.next().unwrap(), said.next().unwrap());
+        let (secrets, place) = (tempfile::tempdir().unwrap(), Place::new());
         let hash: String = Sha256::digest(WATCHER).iter().map(|b| format!("{b:02x}")).collect();
-        let client =
-            format!("\n[[clients]]\nid = \"watcher\"\nsecret_sha256 = [\"{hash}\"]\npermissions = [\"audit:read\"]\n");
-        let file = dir.join("rescind.toml");
-        fs::write(&file, fs::read_to_string(&file).unwrap() + &client).unwrap();
-        let server = Server::start(rescind().args(["serve", "--config"]).arg(&file));
-        let ready = || std::net::TcpStream::connect(&operations).is_ok();
-        for _ in 0..500 {
-            if ready() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        assert_eq!(get(&format!("http://{operations}"), "/readyz").0, 200);
-        let secret = |name: &str, secret: &str, mode| {
-            let path = temp.path().join(name);
+        place.append(&format!(
+            "[[clients]]\nid = \"watcher\"\nsecret_sha256 = [\"{hash}\"]\naudience = [\"api\"]\n\
+             permissions = [\"audit:read\", \"sessions:open\"]\n"
+        ));
+        let server = place.start(&[], 200);
+        let secret = |name: &str, secret: &[u8], mode| {
+            let path = secrets.path().join(name);
             fs::write(&path, secret).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         };
-        secret("good", &operator.1, 0o600);
-        secret("watcher", WATCHER, 0o600);
-        secret("wrong", "rescind_cs_wrong", 0o600);
-        secret("exposed", &operator.1, 0o644);
-        secret("empty", "\n", 0o600);
-        secret("lines", "one\ntwo\n", 0o600);
-        secret("long", &"x".repeat(5000), 0o600);
-        secret("array.json", "[]", 0o600);
-        fs::write(temp.path().join("binary"), [0xff, 0xfe]).unwrap();
-        fs::set_permissions(temp.path().join("binary"), fs::Permissions::from_mode(0o600)).unwrap();
-        Self { temp, issuer: format!("http://{listen}"), operator, _server: server }
+        secret("good", place.operator.1.as_bytes(), 0o600);
+        secret("watcher", WATCHER.as_bytes(), 0o600);
+        secret("wrong", b"rescind_cs_wrong", 0o600);
+        secret("exposed", place.operator.1.as_bytes(), 0o644);
+        secret("empty", b"\n", 0o600);
+        secret("lines", b"one\ntwo\n", 0o600);
+        secret("long", "x".repeat(5000).as_bytes(), 0o600);
+        secret("array.json", b"[]", 0o600);
+        secret("binary", &[0xff, 0xfe], 0o600);
+        Self { secrets, place, _server: server }
     }
 
     /// `args`, where SERVICE, DIR, SID, KID stand for what is there.
     fn command(&self, args: &str, sid: &str, kid: &str, nobody: &str) -> Command {
-        let args = args.replace("SERVICE", &self.issuer).replace("DIR", self.dir()).replace("NOBODY", nobody);
+        let args = args.replace("SERVICE", &self.place.issuer).replace("DIR", self.dir()).replace("NOBODY", nobody);
         let args = args.replace("SID", sid).replace("KID", kid);
         let mut command = rescind();
         command.args(args.split(' '));
@@ -73,7 +58,7 @@ impl Node {
     }
 
     fn dir(&self) -> &str {
-        self.temp.path().to_str().unwrap()
+        self.secrets.path().to_str().unwrap()
     }
 }
 
@@ -133,7 +118,11 @@ const CASES: &[(i32, &str)] = &[
     (2, "session open alice --audience api --tokens-file DIR/good @"),
     (2, "session open alice --audience api --tokens-file DIR/none/tokens @"),
     (2, "session open alice --audience api --scope \" --json @"),
-    (4, "session open alice --audience elsewhere --json @"),
+    (
+        4,
+        "session open alice --audience elsewhere --json --server SERVICE --client-id watcher --client-secret-file \
+         DIR/watcher",
+    ),
     (2, "session list alice --limit 0 @"),
     (1, "keys rotate --yes @"),
     (1, "keys rotate --dry-run --json @"),
@@ -176,17 +165,22 @@ const CASES: &[(i32, &str)] = &[
 #[test]
 fn each_bad_input_gets_one_message_and_its_exit_code() {
     let node = Node::start();
-    let (status, session) =
-        post(&node.issuer, "/v1/sessions", Some(&node.operator), JSON, r#"{"subject":"alice","audience":["api"]}"#);
+    let (status, session) = post(
+        &node.place.issuer,
+        "/v1/sessions",
+        Some(&node.place.operator),
+        JSON,
+        r#"{"subject":"alice","audience":["api"]}"#,
+    );
     assert_eq!(status, 201, "{session}");
     let sid = session["session_id"].as_str().unwrap();
-    let (_, keys) = get(&node.issuer, "/.well-known/jwks.json");
+    let (_, keys) = get(&node.place.issuer, "/.well-known/jwks.json");
     let listed = end_of(&mut node.command(&format!("keys list --json {OPERATOR}"), "", "", ""), "");
     let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap_or_else(|e| panic!("{e}: {keys}"));
     let active = listed["keys"].as_array().unwrap().iter().find(|key| key["state"] == "active").unwrap();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut mask = Mask::default();
-    mask.hide(&node.issuer, "http://SERVICE");
+    mask.hide(&node.place.issuer, "http://SERVICE");
     mask.hide(&nobody, "NOBODY");
     mask.hide(node.dir(), "DIR");
     let audit = || end_of(&mut node.command(&format!("audit list --json {OPERATOR}"), "", "", ""), "").stdout;
@@ -200,7 +194,7 @@ fn each_bad_input_gets_one_message_and_its_exit_code() {
         assert_eq!(ended.stdout, "", "{args}: data on stdout, talk on stderr");
         let told = ended.stderr.lines().filter(|line| line.starts_with("rescind: ") || line.starts_with("error: "));
         assert_eq!(told.count(), 1, "{args}: one message: {}", ended.stderr);
-        for secret in [&*node.operator.1, WATCHER, "rescind_cs_wrong"] {
+        for secret in [&*node.place.operator.1, WATCHER, "rescind_cs_wrong"] {
             assert!(!ended.stderr.contains(secret), "{args}");
         }
         text += &mask.apply(&format!("$ rescind {args}\n{}{}[{}]\n\n", ended.stdout, ended.stderr, ended.code));

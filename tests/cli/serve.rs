@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::support::{Basic, Ended, JSON, Server, edit, end_of, get, post, rescind};
+use super::support::{Basic, Ended, JSON, Server, edit, end_of, get, get_as, post, rescind};
 
 pub(super) struct Place {
     _dir: tempfile::TempDir,
@@ -30,32 +30,57 @@ pub fn free() -> [String; 2] {
     [(); 2].map(|()| TcpListener::bind((ip, 0)).unwrap()).map(|bound| bound.local_addr().unwrap().to_string())
 }
 
-fn init(dir: &Path, listen: &str, operations: &str) -> Ended {
+fn init(dir: &Path, listen: &str, operations: &str, args: &[&str]) -> Ended {
     let mut command = rescind();
-    command.arg("init").arg(dir).args(["--listen", listen, "--operations-listen", operations]);
+    command.arg("init").arg(dir).args(["--listen", listen, "--operations-listen", operations]).args(args);
     end_of(&mut command, "")
 }
 
 impl Place {
     pub(super) fn new() -> Self {
+        Self::over("http")
+    }
+    /// Found by http or https at the address where it listens.
+    pub(super) fn over(scheme: &str) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("node");
         let [listen, operations] = free();
-        let made = init(&dir, &listen, &operations);
+        let issuer = format!("{scheme}://{listen}");
+        let made = init(&dir, &listen, &operations, &["--issuer", &issuer]);
         assert_eq!(made.code, 0, "{}", made.stderr);
         let lines: Vec<&str> = made.stdout.lines().collect();
         let [id, secret] = lines[..] else { panic!("{}", made.stdout) };
         let operator =
             Basic(id.strip_prefix("client_id=").unwrap().into(), secret.strip_prefix("client_secret=").unwrap().into());
-        let url = |at: &str| format!("http://{at}");
-        Self { _dir: temp, dir, issuer: url(&listen), operations: url(&operations), operator }
+        Self { _dir: temp, dir, issuer, operations: format!("http://{operations}"), operator }
+    }
+    /// Writes more at the end of its configuration.
+    pub(super) fn append(&self, more: &str) {
+        let text = fs::read_to_string(self.file()).unwrap();
+        fs::write(self.file(), format!("{text}\n{more}")).unwrap();
+    }
+    /// Changes one thing in its configuration, which must be there.
+    pub(super) fn change(&self, from: &str, to: &str) {
+        let text = edit(&self.file(), from, to);
+        fs::write(self.file(), text).unwrap();
+    }
+    /// A command that asks this node as its operator.
+    pub(super) fn ask(&self, args: &[&str]) -> Command {
+        let mut command = rescind();
+        command.args(args).env("RESCIND_SERVER", &self.issuer).env("RESCIND_CLIENT_ID", &self.operator.0);
+        command.env("RESCIND_CLIENT_SECRET", &self.operator.1);
+        command
     }
     pub(super) fn file(&self) -> PathBuf {
         self.dir.join("rescind.toml")
     }
     pub fn serve(&self) -> Command {
+        self.command(&["serve"])
+    }
+    /// A command that is told by its configuration what to do.
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = rescind();
-        command.arg("serve").arg("--config").arg(self.file());
+        command.args(words).arg("--config").arg(self.file());
         command
     }
     /// Serves, and returns once /readyz says `ready` (200 or 503).
@@ -105,13 +130,14 @@ fn what_init_writes_serves() {
 fn init_overwrites_nothing() {
     let place = Place::new();
     let before: Vec<_> = snapshot(&place.dir);
-    let again = init(&place.dir, "127.0.0.1:1", "127.0.0.1:2");
+    let again = init(&place.dir, "127.0.0.1:1", "127.0.0.1:2", &[]);
     assert_eq!((again.code, &*again.stdout), (2, ""));
     assert!(again.stderr.contains("is there already; nothing was changed"), "{}", again.stderr);
     assert_eq!(snapshot(&place.dir), before);
 }
 
-fn snapshot(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+/// Every file, and what is in it.
+pub(super) fn snapshot(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -153,6 +179,73 @@ fn keys_under_a_passphrase_need_it_again() {
     });
     assert!(up);
     assert_eq!(server.end().code, 0);
+}
+
+/// A node that has served, with a session, and a client that was disabled while it ran.
+fn served() -> (Place, Value) {
+    let place = Place::new();
+    place.append("[[clients]]\nid = \"phone\"\n");
+    let server = place.start(&[], 200);
+    let session = place.open();
+    let disabled = end_of(&mut place.ask(&["client", "disable", "phone", "--yes"]), "");
+    assert_eq!(disabled.code, 0, "{}", disabled.stderr);
+    assert_eq!(server.end().code, 0);
+    (place, session)
+}
+
+#[test]
+fn keys_that_are_not_the_stores_are_refused_and_neither_is_touched() {
+    let (place, _) = served();
+    let other = Place::new();
+    let mistyped = place.dir.join("kyes");
+    let says = ["keys.dir", "put those back from their backup", "--dangerous-other-keys"];
+    for (dir, what) in [(&mistyped, "no keys are here"), (&other.dir.join("keys"), "the keys of installation")] {
+        let before = [snapshot(&place.dir), snapshot(&other.dir)];
+        let named = format!("keys.dir={}", dir.display());
+        for mut command in [place.serve(), place.command(&["config", "check"])] {
+            let refused = end_of(command.args(["--set", &named]), "");
+            assert_eq!((refused.code, &*refused.stdout), (2, ""), "{}", refused.stderr);
+            for part in says.iter().chain([&what, &dir.to_str().unwrap()]) {
+                assert!(refused.stderr.contains(part), "{part} is not in {}", refused.stderr);
+            }
+        }
+        assert!(!mistyped.exists(), "keys were made");
+        assert_eq!(snapshot(&other.dir), before[1]);
+        let names = |all: &[(PathBuf, Vec<u8>)]| all.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&snapshot(&place.dir)), names(&before[0]));
+    }
+    let server = place.start(&[], 200);
+    assert_eq!(place.refresh(&place.open()).0, 200, "with its own it serves as before");
+    assert_eq!(server.end().code, 0);
+}
+
+#[test]
+fn who_begins_anew_beside_an_old_store_says_so_once_and_everyone_logs_in_again() {
+    let (place, session) = served();
+    let named = format!("keys.dir={}", place.dir.join("fresh").display());
+    let server = place.start(&["--set", &named, "--dangerous-other-keys"], 200);
+    assert_ne!(place.refresh(&session).0, 200);
+    assert_eq!(place.refresh(&place.open()).0, 200);
+    let (_, log) = get_as(&place.issuer, "/v1/audit?limit=200", &place.operator);
+    let records = log["records"].as_array().unwrap();
+    assert!(records.iter().any(|r| r["session_id"] == session["session_id"]), "the log goes on: {log}");
+    let accepted = records.iter().find(|r| r["event"] == "store_accepted").unwrap();
+    assert!(accepted["cause"].as_str().unwrap().contains("other keys"), "{accepted}");
+    assert!(!log.to_string().contains("audit_broken"), "what others signed is no alarm: {log}");
+    let verified = end_of(&mut place.ask(&["audit", "verify"]), "");
+    assert_eq!(verified.code, 0, "{}", verified.stdout);
+    let phone = end_of(&mut place.ask(&["client", "show", "phone", "--json"]), "");
+    assert!(phone.stdout.contains("\"enabled\""), "who was disabled cannot be read any more: {}", phone.stdout);
+    assert_eq!(server.end().code, 0);
+    let server = place.start(&["--set", &named], 200);
+    let opened = place.open();
+    assert_eq!(server.end().code, 0);
+    // The flag is about other keys, and ends nothing where there are none.
+    let server = place.start(&["--set", &named, "--dangerous-other-keys"], 200);
+    assert_eq!(place.refresh(&opened).0, 200);
+    assert_eq!(server.end().code, 0);
+    let refused = end_of(&mut place.serve(), "");
+    assert_eq!(refused.code, 2, "the old keys are the others now: {}", refused.stderr);
 }
 
 #[test]

@@ -1,22 +1,15 @@
 //! `rescind backup`, `restore` and `store`: a node's store is copied while it serves, lost, and put back.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::Value;
 
 use super::{
-    serve::Place,
+    serve::{Place, snapshot},
     support::{Ended, JSON, end_of, get, post, rescind},
 };
 
 impl Place {
-    /// A command that asks this node as its operator.
-    fn ask(&self, args: &[&str]) -> Command {
-        let mut command = rescind();
-        command.args(args).env("RESCIND_SERVER", &self.issuer).env("RESCIND_CLIENT_ID", &self.operator.0);
-        command.env("RESCIND_CLIENT_SECRET", &self.operator.1);
-        command
-    }
     fn asked(&self, args: &[&str]) -> Ended {
         end_of(&mut self.ask(args), "")
     }
@@ -126,7 +119,10 @@ fn a_restore_ends_every_session_and_says_what_is_lost() {
     assert_eq!(place.refresh(&later).0, 400);
     assert_eq!(place.refresh(&place.open()).0, 200);
     let (_, log) = audit_of(&place);
-    assert!(log.iter().any(|r| r["event"] == "store_accepted"), "{log:?}");
+    let accepted = log.iter().find(|r| r["event"] == "store_accepted").unwrap();
+    let cause = accepted["cause"].as_str().unwrap();
+    let (who, lost) = cause.split_once("; of the audit log records ").unwrap_or_else(|| panic!("{cause}"));
+    assert!(who.starts_with("sessions ended, by ") && lost.ends_with(" are lost"), "{cause}");
     assert_eq!(server.end().code, 0);
 
     // The store that was put aside is another one by now, however far it had come.
@@ -178,7 +174,8 @@ fn what_is_no_whole_backup_changes_nothing() {
     }
     assert_eq!(fs::read(place.dir.join("store")).unwrap(), before);
     let gone = place.restore(Path::new("/nowhere/copy"), &["--yes"]);
-    assert_eq!(gone.code, 3, "{}", gone.stderr);
+    assert_eq!(gone.code, 2, "{}", gone.stderr);
+    assert_eq!(gone.stderr.matches("No such file").count(), 1, "said once: {}", gone.stderr);
     assert_eq!(place.start(&[], 200).end().code, 0, "the store is the one it was");
 }
 
@@ -203,6 +200,46 @@ fn a_restore_without_the_keys_is_refused() {
     let refused = place.restore(&backup, &["--yes"]);
     assert_eq!(refused.code, 2);
     assert!(refused.stderr.contains("the keys are not there"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_backup_of_another_installation_is_refused_before_anything_is_written() {
+    let ((_theirs, foreign, _), (ours, own, _)) = (backed_up(), backed_up());
+    let before = snapshot(&ours.dir);
+    for args in [&["--yes"][..], &["--dry-run"], &[]] {
+        let refused = ours.restore(&foreign, args);
+        assert_eq!((refused.code, &*refused.stdout), (2, ""), "{args:?}: {}", refused.stderr);
+        for part in ["nothing was changed", "is a backup of installation", "keys.dir", "--dangerous-other-keys"] {
+            assert!(refused.stderr.contains(part), "{args:?}: {part} is not in {}", refused.stderr);
+        }
+        assert_eq!(snapshot(&ours.dir), before, "{args:?}");
+    }
+    // One's own is taken, also after the store became another by a restore.
+    for _ in 0..2 {
+        ok(&ours.restore(&own, &["--yes", "--json"]));
+        assert_eq!(ours.start(&[], 200).end().code, 0);
+    }
+    let kept = ours.restore(&foreign, &["--yes", "--dangerous-other-keys", "--dangerous-keep-sessions"]);
+    assert_eq!(kept.code, 2, "nobody can read them");
+    let [of, keys] =
+        [&foreign, &own].map(|copy| ok(&ours.restore(copy, &["--dry-run", "--json", "--dangerous-other-keys"])));
+    assert_ne!(of["installation"], keys["installation"]);
+}
+
+#[test]
+fn a_backup_of_another_installation_is_taken_by_who_means_it_and_nobody_stays_logged_in() {
+    let ((theirs, foreign, [alice, _]), (ours, ..)) = (backed_up(), backed_up());
+    ok(&ours.restore(&foreign, &["--yes", "--json", "--dangerous-other-keys"]));
+    let server = ours.start(&[], 200);
+    let (_, log) = audit_of(&ours);
+    assert!(log.iter().any(|r| r["event"] == "session_opened" && r["session_id"] == alice["session_id"]), "{log:?}");
+    let accepted = log.iter().find(|r| r["event"] == "store_accepted").unwrap();
+    assert!(accepted["cause"].as_str().unwrap().contains("other keys"), "{accepted}");
+    assert_ne!(ours.refresh(&alice).0, 200);
+    assert_eq!(ours.refresh(&ours.open()).0, 200);
+    assert_eq!(server.end().code, 0);
+    assert_eq!(ours.start(&[], 200).end().code, 0, "said once is enough");
+    drop(theirs);
 }
 
 #[test]
@@ -239,7 +276,7 @@ fn a_store_put_back_by_other_means_serves_again_once_it_is_declared() {
     assert_eq!(place.backup(&place.dir.join("copy")).code, 5, "what is in doubt is not backed up");
     let asked = place.asked(&["store", "restored"]);
     assert_eq!(asked.code, 2);
-    assert!(asked.stderr.contains("--yes says that this is meant"), "{}", asked.stderr);
+    assert!(asked.stderr.contains("say --yes"), "{}", asked.stderr);
     assert_eq!(place.refresh(&session).0, 503);
 
     let done = ok(&place.asked(&["store", "restored", "--yes", "--json"]));
@@ -250,6 +287,10 @@ fn a_store_put_back_by_other_means_serves_again_once_it_is_declared() {
     let (_, log) = audit_of(&place);
     let accepted = log.iter().find(|r| r["event"] == "store_accepted").unwrap();
     assert_eq!(accepted["actor"], "operator", "and who said so");
+    assert!(
+        accepted["cause"].as_str().unwrap().contains("; of the audit log records "),
+        "and what is lost: {accepted}"
+    );
     assert_eq!(server.end().code, 0);
     assert_eq!(place.start(&[], 200).end().code, 0, "said once is enough");
 }

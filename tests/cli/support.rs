@@ -27,6 +27,23 @@ pub fn rescind() -> Command {
     command
 }
 
+/// The same command, without what root may do beyond its own files and the higher ports.
+pub fn without_privileges(command: &Command) -> Command {
+    let mut bare = Command::new(command.get_program());
+    if rustix::process::geteuid().is_root() {
+        bare = Command::new("setpriv");
+        bare.args(["--bounding-set=-dac_override,-dac_read_search,-net_bind_service"]).arg(command.get_program());
+    }
+    bare.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bare.env(name, value),
+            None => bare.env_remove(name),
+        };
+    }
+    bare
+}
+
 /// How a command ended.
 pub struct Ended {
     pub code: i32,

@@ -51,7 +51,7 @@ fn help() {
         );
         text.push('\n');
     }
-    for shown in ["doctor", "completions", "man"] {
+    for shown in ["verifiers list", "doctor", "completions", "man"] {
         let shown = format!("{shown} --help");
         text += &transcript(&shown, rescind().args(shown.split(' ')), Path::new("/nowhere"));
         text.push('\n');
@@ -80,6 +80,8 @@ fn usage() {
         "verifier --issuer issuer.example --audience api --listen 127.0.0.1:0",
         "verifier --issuer https://a.example --issuer https://a.example --audience api --listen 127.0.0.1:0",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --max-staleness 6m",
+        "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --name shop-1",
+        "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --name shop-1 --client-id shop",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --leeway 61s",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --scope a,\"b\"",
         "verifier --issuer https://a.example --audience api --listen 127.0.0.1:0 --acr \"",
@@ -123,7 +125,7 @@ fn configuration() {
         ("\"revoke\"", "\"revok\""),
         ("secret_sha256 = [\"", "secret_sha256 = [\"xyz"),
         ("\nsecret_sha256 = ", "\n# secret_sha256 = "),
-        ("\naudience = [\"api\"]", "\n"),
+        ("\n    \"clients:write\",", "\n"),
         ("# id = \"login\"", "\n[[clients]]\nid = \"operator\""),
         ("# id = \"login\"", "\n[[clients]]\nid = \"a b\""),
     ] {

@@ -9,14 +9,18 @@ use super::support::{Dev, Server, answer, connect, end_of, get, rescind};
 /// Nobody listens there.
 const ISSUER: &str = "http://127.0.0.1:1";
 
-struct Sidecar {
-    server: Server,
+pub struct Sidecar {
+    pub server: Server,
     said: Value,
 }
 
 impl Sidecar {
-    fn start(issuer: &str, args: &[&str]) -> Self {
+    pub fn start(issuer: &str, args: &[&str]) -> Self {
+        Self::start_with(issuer, args, &[])
+    }
+    pub fn start_with(issuer: &str, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = rescind();
+        command.envs(environment.iter().copied());
         command.args(["verifier", "--json", "--issuer", issuer, "--audience", "api", "--listen", "127.0.0.1:0"]);
         command.args(["--operations-listen", "127.0.0.1:0"]).args(args).env("RUST_LOG", "trace");
         let mut server = Server::start(&mut command);
@@ -24,7 +28,7 @@ impl Sidecar {
         let said = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}; {}", server.ended().stderr));
         Self { server, said }
     }
-    fn at(&self, which: &str) -> &str {
+    pub fn at(&self, which: &str) -> &str {
         self.said[which].as_str().unwrap()
     }
     /// What it says to a proxy about this token.
@@ -58,7 +62,7 @@ fn it_listens_at_once_and_says_503_until_it_knows() {
     assert!(!ended.stderr.contains(token), "the token is in the log");
 }
 
-fn soon(what: &str, is_so: impl Fn() -> bool) {
+pub fn soon(what: &str, is_so: impl Fn() -> bool) {
     let so = (0..500).any(|_| {
         std::thread::sleep(Duration::from_millis(20));
         is_so()

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rescind::{
     clock::Clock,
-    model::Timestamp,
+    http::edge::{Quota, Rates, Settings},
+    model::{ClientId, Timestamp},
     service::{Client, Permission},
-    store::{AssertionUse, ClientStore, embedded::Acceptance},
+    store::{AssertionId, AssertionUse, ClientStore, embedded::Acceptance},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -16,19 +17,29 @@ use crate::{
     harness::{APP, Harness, ISSUER, PUBLIC, Setup, answer, text},
 };
 
-const KEYED: &str = "keyed";
+pub(crate) const KEYED: &str = "keyed";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// A node that knows a client by its key, and the key.
-async fn start(on_disk: bool) -> (Harness, Forge) {
-    let forge = Forge::new(0);
-    let client = Client {
+/// A client that is known by this key.
+pub(crate) fn keyed(id: &str, forge: &Forge) -> Client {
+    Client {
         keys: vec![forge.jwk()],
         permissions: Permission::ALL.iter().copied().collect(),
         audience: Some(vec!["api".parse().unwrap()]),
-        ..Client::new(KEYED.parse().unwrap())
-    };
-    let harness = Harness::with(Setup { clients: vec![client], on_disk, ..Setup::default() }).await;
+        ..Client::new(id.parse().unwrap())
+    }
+}
+
+/// A node that knows a client by its key, and the key.
+async fn start(on_disk: bool) -> (Harness, Forge) {
+    start_with(|setup| setup.on_disk = on_disk).await
+}
+
+async fn start_with(change: impl FnOnce(&mut Setup)) -> (Harness, Forge) {
+    let forge = Forge::new(0);
+    let mut setup = Setup { clients: vec![keyed(KEYED, &forge)], ..Setup::default() };
+    change(&mut setup);
+    let harness = Harness::with(setup).await;
     let now = harness.clock.now().seconds();
     (harness, Forge { now, ..forge })
 }
@@ -48,7 +59,7 @@ fn claims(forge: &Forge, jti: &str) -> Members {
         .set("exp", forge.now + 60)
 }
 
-fn assertion(forge: &Forge, jti: &str) -> String {
+pub(crate) fn assertion(forge: &Forge, jti: &str) -> String {
     forge.mint(&header(forge), &claims(forge, jti))
 }
 
@@ -248,13 +259,14 @@ async fn what_has_been_forgotten_is_not_taken_for_new() {
     let (harness, forge) = start(false).await;
     let now = harness.clock.now();
     let until = now.plus(Duration::from_secs(60));
-    let used = |id: u8| harness.store.use_assertion([id; 16], until);
+    let id = |jti: u8| AssertionId::of(&KEYED.parse().unwrap(), &jti.to_string());
+    let used = |jti: u8| harness.store.use_assertion(id(jti), until);
     assert_eq!(used(1).await.unwrap(), AssertionUse::First);
     assert_eq!(used(1).await.unwrap(), AssertionUse::Again);
     harness.clock.advance(Duration::from_secs(61));
     // Another step lets the first one expire.
     let later = harness.clock.now().plus(Duration::from_secs(60));
-    assert_eq!(harness.store.use_assertion([2; 16], later).await.unwrap(), AssertionUse::First);
+    assert_eq!(harness.store.use_assertion(id(2), later).await.unwrap(), AssertionUse::First);
     harness.clock.jump_back(Duration::from_secs(30));
     assert_eq!(used(1).await.unwrap(), AssertionUse::Unknown, "the clock was set back");
     let (status, body) =
@@ -278,6 +290,87 @@ async fn after_an_accepted_loss_nobody_can_tell_what_was_used() {
     harness.clock.advance(Duration::from_secs(400));
     let forge = Forge { now: Timestamp::seconds(harness.clock.now()), ..forge };
     assert_eq!(own_token(&harness, &assertion(&forge, "1")).await.0, 200, "by now the old ones have expired");
+}
+
+/// So many requests of a client in a minute.
+fn of_a_client(count: u32) -> Settings {
+    let client = Quota { count, per: Duration::from_secs(60) };
+    Settings { rates: Some(Rates { client, ..Rates::default() }), ..Settings::default() }
+}
+
+#[tokio::test]
+async fn an_assertion_for_which_there_is_no_room_is_not_used_up() {
+    let (harness, forge) = start_with(|setup| setup.edge = of_a_client(1)).await;
+    assert_eq!(own_token(&harness, &assertion(&forge, "1")).await.0, 200);
+    let second = forge.mint(&header(&forge), &claims(&forge, "2").set("exp", forge.now + 200));
+    for _ in 0..3 {
+        let (status, body) = own_token(&harness, &second).await;
+        assert_eq!((status, &body["error"]), (429, &json!("too_many_requests")), "{body}");
+    }
+    harness.clock.advance(Duration::from_secs(60));
+    assert_eq!(own_token(&harness, &second).await.0, 200, "the same one, once there is room");
+    assert_eq!(own_token(&harness, &second).await.0, 401, "once");
+}
+
+#[tokio::test]
+async fn an_assertion_that_was_picked_up_takes_nothing_from_its_client() {
+    let (harness, forge) = start_with(|setup| setup.edge = of_a_client(2)).await;
+    let seen = assertion(&forge, "1");
+    assert_eq!(own_token(&harness, &seen).await.0, 200);
+    for _ in 0..5 {
+        assert_eq!(own_token(&harness, &seen).await.0, 401);
+    }
+    assert_eq!(own_token(&harness, &assertion(&forge, "2")).await.0, 200, "its second request of this minute");
+    assert_eq!(own_token(&harness, &assertion(&forge, "3")).await.0, 429);
+}
+
+/// As many assertions of a client as are taken, and what the answer to one more is.
+async fn fill(harness: &Harness, forge: &Forge, client: &str) -> (usize, u16, Value) {
+    for taken in 0..100 {
+        let jti = format!("{} {taken}", forge.now);
+        let claims = claims(forge, &jti).text("iss", client).text("sub", client);
+        let (status, body) = own_token(harness, &forge.mint(&header(forge), &claims)).await;
+        if status != 200 {
+            return (taken, status, body);
+        }
+    }
+    panic!("there is no end to it");
+}
+
+#[tokio::test]
+async fn a_client_that_fills_its_share_of_remembered_assertions_stands_in_nobodys_way() {
+    let others = [(); 2].map(|()| Forge::new(0));
+    let (harness, forge) = start_with(|setup| {
+        (setup.on_disk, setup.assertions) = (true, 8);
+        setup.clients.extend([keyed("second", &others[0]), keyed("third", &others[1])]);
+    })
+    .await;
+    let (taken, status, body) = fill(&harness, &forge, KEYED).await;
+    assert_eq!((taken, status, &body["error"]), (4, 429, &json!("too_many_requests")), "half of it: {body}");
+    let [second, third] = others.map(|other| Forge { now: forge.now, ..other });
+    assert_eq!(fill(&harness, &second, "second").await.0, 2, "half of what is left");
+    assert!(harness.active(text(&harness.open("alice").await, "access_token")).await, "who has a secret needs no room");
+    let harness = harness.restart(|_, _| ()).await;
+    let again = forge.mint(&header(&forge), &claims(&forge, "again"));
+    assert_eq!(own_token(&harness, &again).await.0, 429, "a restart gives it no other share");
+    assert_eq!(fill(&harness, &third, "third").await.0, 1, "and there is room for a third");
+    harness.clock.advance(Duration::from_secs(100));
+    let forge = Forge { now: harness.clock.now().seconds(), ..forge };
+    let mut taken = 0;
+    // Each try is a step, and each step forgets what has expired before it.
+    for _ in 0..10 {
+        taken = taken.max(fill(&harness, &forge, KEYED).await.0);
+    }
+    assert_eq!(taken, 4, "when those of before have expired, it has its share again");
+}
+
+#[tokio::test]
+async fn no_two_assertions_share_a_name() {
+    let id = |client: &str, jti: &str| AssertionId::of(&client.parse::<ClientId>().unwrap(), jti);
+    assert_eq!(id("a", "b"), id("a", "b"));
+    assert_ne!(id("a", "bc"), id("ab", "c"));
+    assert_ne!(id("a", "b"), id("b", "a"));
+    assert_eq!(id("a", "b").client, id("a", "c").client, "by which they are counted");
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rescind::{
-    model::audit::{Draft, Event, Origin},
-    service::{Client, Context, Credentials, Error, Permission, SecretHash},
+    model::audit::{Draft, Event},
+    service::{Client, Error, Permission, SecretHash},
     store::{BookChange, BookChanged, ClientStore},
 };
 use serde_json::{Value, json};
@@ -88,11 +88,8 @@ async fn sessions_can_be_ended_of_a_client_that_is_disabled_already() {
 async fn a_request_that_was_let_in_before_gets_no_tokens_after() {
     let harness = Harness::start().await;
     let opened = harness.open_for("alice", OTHER).await;
-    let secret = zeroize::Zeroizing::new(harness.secret.clone());
-    let credentials = Credentials::Secret(OTHER.into(), secret);
-    let caller = harness.service.authenticate(&credentials, &Origin::default()).await.unwrap();
+    let ctx = harness.let_in_by_secret(OTHER).await;
     change(&harness, OTHER, "disable", json!({})).await;
-    let ctx = Context { caller, origin: Origin::default() };
     let refreshed = harness.service.refresh(&ctx, text(&opened, "refresh_token"), None).await;
     assert!(matches!(refreshed, Err(Error::Client)), "{refreshed:?}");
     let own = harness.service.client_credentials(&ctx, None).await;
@@ -129,7 +126,7 @@ async fn a_request_whose_last_byte_is_held_back_is_judged_when_it_comes() {
 #[tokio::test]
 async fn a_change_counts_although_its_caller_has_hung_up() {
     let harness = Harness::start().await;
-    let ctx = operator(&harness).await;
+    let ctx = harness.let_in_by_secret(APP).await;
     {
         let id = OTHER.parse().unwrap();
         let mut change = std::pin::pin!(harness.service.disable_client(&ctx, &id, false, None));
@@ -167,12 +164,6 @@ async fn what_another_node_has_written_is_taken_up_before_the_next_change() {
     assert_eq!((status, &body["code"]), (409, &json!("concurrent_change")));
     assert!(is_good(&harness, OTHER, &harness.secret).await, "what this node knows is newer");
     assert_eq!(change(&harness, POWERLESS, "disable", json!({})).await.0, 200, "and can be written again");
-}
-
-async fn operator(harness: &Harness) -> Context {
-    let credentials = Credentials::Secret(APP.into(), harness.secret.clone().into());
-    let caller = harness.service.authenticate(&credentials, &Origin::default()).await.unwrap();
-    Context { caller, origin: Origin::default() }
 }
 
 #[tokio::test]

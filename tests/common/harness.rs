@@ -13,11 +13,15 @@ use rescind::{
     clock::{Clock, ManualClock, Random, SystemRandom},
     http::{Limits, Listeners, edge, serve_with},
     keyring::{Keyring, Settings as KeySettings, schedule::Timing},
-    model::{Algorithm, Timestamp, denial::Retention, family::Lifetimes, session::SessionCap},
+    model::{Algorithm, Timestamp, audit::Origin, denial::Retention, family::Lifetimes, session::SessionCap},
     service::{
-        AlertSettings, Client, Clients, Kind, Permission, SecretHash, Service, Settings, WebhookSecret, WebhookSettings,
+        AlertSettings, Client, Clients, Context, Credentials, Kind, Permission, SecretHash, Service, Settings,
+        WebhookSecret, WebhookSettings,
     },
-    store::embedded::{Acceptance, EmbeddedStore, Options},
+    store::{
+        ASSERTIONS,
+        embedded::{Acceptance, EmbeddedStore, Options},
+    },
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -71,6 +75,7 @@ pub struct Setup {
     pub on_disk: bool,
     pub audit_cap: u64,
     pub audit_age: Option<Duration>,
+    pub assertions: u64,
     pub alerts: AlertSettings,
     /// Where, and what signs.
     pub webhook: Option<(String, String)>,
@@ -78,6 +83,7 @@ pub struct Setup {
     pub clients: Vec<Client>,
     pub edge: edge::Settings,
     pub sessions: Option<SessionCap>,
+    pub rotate_every: Option<Duration>,
     pub listen: std::net::IpAddr,
     /// Its name; [`ISSUER`] unless it is to be found by it.
     pub issuer: Option<String>,
@@ -97,11 +103,13 @@ impl Default for Setup {
             on_disk: false,
             audit_cap: 1_000_000,
             audit_age: None,
+            assertions: ASSERTIONS,
             alerts: AlertSettings::default(),
             webhook: None,
             clients: Vec::new(),
             edge: edge::Settings::default(),
             sessions: None,
+            rotate_every: None,
             listen: std::net::Ipv4Addr::LOCALHOST.into(),
             issuer: None,
         }
@@ -141,6 +149,7 @@ impl Harness {
             jwks_max_age: Duration::from_secs(300),
             token_life: setup.lives.access,
             leeway: Duration::from_secs(60),
+            rotate_every: setup.rotate_every,
             ..Timing::default()
         };
         let key_settings = KeySettings { algorithm: Algorithm::EdDSA, timing };
@@ -153,6 +162,7 @@ impl Harness {
         options.acceptance = setup.acceptance;
         options.audit_cap = setup.audit_cap;
         options.audit_age = setup.audit_age;
+        options.assertions = setup.assertions;
         let store = match &path {
             Some(path) => {
                 options.witness = Some(path.join("keys/witness.json"));
@@ -223,6 +233,17 @@ impl Harness {
         if let Some(served) = self.served.take() {
             served.await.unwrap().unwrap();
         }
+    }
+
+    /// A client that has been let in by this, and nothing has been done with it yet.
+    pub async fn let_in(&self, credentials: &Credentials) -> Context {
+        let origin = Origin::default();
+        let caller = self.service.authenticate(credentials, &origin, |_| Ok(())).await.unwrap();
+        Context { caller, origin }
+    }
+
+    pub async fn let_in_by_secret(&self, client: &str) -> Context {
+        self.let_in(&Credentials::Secret(client.into(), self.secret.clone().into())).await
     }
 
     pub fn path(&self) -> PathBuf {

@@ -42,6 +42,8 @@ pub enum Fate {
     Endless,
     /// The true answer, changed: `(what, by what)` in its text.
     Change(String, String),
+    /// Whoever comes with credentials is refused, as by a proxy that has its own; everyone else passes.
+    NoCredentials,
 }
 
 /// Which request.
@@ -73,6 +75,7 @@ struct State {
     recorded: HashMap<Kind, Vec<u8>>,
     cached: HashMap<String, Vec<u8>>,
     asked: HashMap<Kind, usize>,
+    heads: HashMap<Kind, Vec<String>>,
     backend: Option<SocketAddr>,
 }
 
@@ -119,6 +122,10 @@ impl Relay {
     pub fn asked(&self, kind: Kind) -> usize {
         self.state.lock().unwrap().asked.get(&kind).copied().unwrap_or(0)
     }
+    /// The heads of all requests so far.
+    pub fn heads(&self, kind: Kind) -> Vec<String> {
+        self.state.lock().unwrap().heads.get(&kind).cloned().unwrap_or_default()
+    }
     /// Bytes that followers were sent.
     pub fn carried(&self) -> usize {
         self.carried.load(Ordering::Relaxed)
@@ -143,6 +150,7 @@ async fn carry(mut client: TcpStream, state: Arc<Mutex<State>>, carried: Arc<Ato
         let (fate, backend) = {
             let mut state = state.lock().unwrap();
             *state.asked.entry(kind).or_default() += 1;
+            state.heads.entry(kind).or_default().push(text.clone());
             (state.fates.get(&kind).cloned().unwrap_or(Fate::Pass), state.backend)
         };
         let answer = match fate.clone() {
@@ -156,8 +164,9 @@ async fn carry(mut client: TcpStream, state: Arc<Mutex<State>>, carried: Arc<Ato
                     client.write_all(&[b"1000\r\n", &[b'a'; 4096][..], b"\r\n"].concat()).await?;
                 }
             }
+            Fate::NoCredentials if has_credentials(&text) => respond(401, "WWW-Authenticate: Basic", b""),
             Fate::Cache if let Some(kept) = kept(&state, &target) => kept,
-            Fate::Pass | Fate::Drip | Fate::Change(..) | Fate::Cache | Fate::Status(_) => {
+            Fate::NoCredentials | Fate::Pass | Fate::Drip | Fate::Change(..) | Fate::Cache | Fate::Status(_) => {
                 let Some(backend) = backend else { return Ok(()) };
                 let answer = exchange(backend, &head).await?;
                 if answer.starts_with(b"HTTP/1.1 200") {
@@ -194,6 +203,10 @@ async fn carry(mut client: TcpStream, state: Arc<Mutex<State>>, carried: Arc<Ato
             }
         }
     }
+}
+
+pub fn has_credentials(head: &str) -> bool {
+    head.to_lowercase().contains("\r\nauthorization:")
 }
 
 fn kept(state: &Mutex<State>, target: &str) -> Option<Vec<u8>> {

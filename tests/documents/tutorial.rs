@@ -84,8 +84,10 @@ pub fn paste(script: &str, place: &Path) -> String {
         let _ = stderr.read_to_string(&mut said);
         said
     });
-    let said = ended.recv_timeout(PATIENCE).expect("the tutorial ends, and leaves nothing running");
+    let said = ended.recv_timeout(PATIENCE).expect("it ends, and leaves nothing running");
     let status = shell.0.wait().unwrap();
+    // What it has begun holds its stderr open.
+    drop(shell);
     assert!(status.success(), "{status}: {said}\n{}", complaints.join().unwrap());
     said
 }

@@ -1,11 +1,20 @@
 //! The audit log as a chain (G7): who can write the store cannot change what it tells without being found out.
 
-use std::{path::Path, time::Duration};
-
-use rescind::model::{
-    chain::{Line, Walk, tie},
-    feed::Digest,
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
 };
+
+use rescind::{
+    clock::SystemRandom,
+    model::{
+        chain::{Head, Line, Walk, tie},
+        denial::Retention,
+        feed::Digest,
+    },
+    store::embedded::{Acceptance, EmbeddedStore, Options},
+};
+use rstest::rstest;
 use serde_json::json;
 
 use super::support::*;
@@ -20,8 +29,17 @@ async fn story(harness: &Harness) {
     harness.post("/v1/revocations", APP, &cut).await;
 }
 
-fn store(path: Option<&Path>) -> std::path::PathBuf {
+fn store(path: Option<&Path>) -> PathBuf {
     path.unwrap().join("store.redb")
+}
+
+fn witness(path: &Path) -> PathBuf {
+    path.join("keys/witness.json")
+}
+
+/// The record that tells of it, as `/v1/audit/head` names it.
+async fn found_broken(harness: &Harness) -> Option<u64> {
+    harness.get("/v1/audit/head").await.1["broken"].as_u64()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,9 +137,7 @@ fn forge(path: &Path, from: u64) {
         }
         true
     });
-    let (mut head, latest, born): Chain = postcard::from_bytes(&meta(path, "audit_chain").unwrap()).unwrap();
-    head.digest = previous;
-    set_meta(path, "audit_chain", &postcard::to_stdvec(&(head, latest, born)).unwrap());
+    set_chain(path, |head| head.digest = previous);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,21 +149,21 @@ async fn a_history_rewritten_as_a_whole_is_found_at_the_next_start_and_told() {
     let log = lines(&harness).await;
     let told = log.iter().find(|l| l.event == "audit_broken").expect("the log tells of it itself");
     assert_eq!(verify(&log, &head(&harness).await).unwrap_err().sequence, told.sequence);
-    assert!(harness.store.audit_broken());
+    assert_eq!(found_broken(&harness).await, Some(told.sequence));
     // Nor without the witness, which may have been put away: the signature is enough.
     let mut harness = Harness::on_disk().await;
     story(&harness).await;
     harness = harness
         .restart(|_, path| {
             forge(&store(path), 2);
-            let witness = path.unwrap().join("keys/witness.json");
+            let witness = witness(path.unwrap());
             let text = std::fs::read_to_string(&witness).unwrap();
             let (rest, _) = text.split_once(",\"audit\"").unwrap();
             std::fs::write(&witness, format!("{rest}}}")).unwrap();
         })
         .await;
     harness.open("carol").await;
-    assert!(harness.store.audit_broken());
+    assert!(found_broken(&harness).await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +187,180 @@ async fn newest_records_cut_off_with_an_older_signed_head_are_missed() {
     harness.open("carol").await;
     let told = verified(&harness).await.unwrap_err();
     assert_eq!(told.sequence, 2, "{told}");
-    assert!(harness.store.audit_broken(), "the witness remembers a longer log");
+    assert_eq!(found_broken(&harness).await, Some(told.sequence), "the witness remembers a longer log");
+}
+
+/// Records and head as a fresh log has them.
+fn begin_anew(store: &Path) {
+    rewrite(store, |_, _| false);
+    remove_meta(store, "audit_chain");
+    remove_meta(store, "audit_statement");
+}
+
+/// Everything up to the newest record is dropped, as if it had been too old.
+fn drop_all_but_the_newest(store: &Path) {
+    set_chain(store, |head| {
+        let newest = head.sequence;
+        rewrite(store, |sequence, row| {
+            if sequence == newest {
+                (head.first, head.anchor) = (newest, Digest(row.1.link.previous));
+            }
+            sequence == newest
+        });
+    });
+}
+
+fn drop_all(store: &Path) {
+    rewrite(store, |_, _| false);
+    set_chain(store, |head| *head = Head { first: head.sequence + 1, anchor: head.digest, ..*head });
+}
+
+/// As if all of it were from before there was a chain, which nothing has signed.
+fn drop_all_and_the_signature(store: &Path) {
+    drop_all(store);
+    set_born(store);
+    remove_meta(store, "audit_statement");
+}
+
+fn empty(store: &Path) {
+    rewrite(store, |_, _| false);
+}
+
+#[rstest]
+#[case::begun_elsewhere(remove_log)]
+#[case::begun_anew(begin_anew)]
+#[case::its_beginning_is_moved(drop_all_but_the_newest)]
+#[case::its_beginning_is_behind_its_end(drop_all)]
+#[case::its_beginning_is_behind_its_end_unsigned(drop_all_and_the_signature)]
+#[case::emptied(empty)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_gone_is_missed(#[case] remove: fn(&Path)) {
+    let mut harness = Harness::on_disk().await;
+    story(&harness).await;
+    harness = harness.restart(|_, path| remove(&store(path))).await;
+    harness.open("carol").await;
+    assert!(verified(&harness).await.is_err());
+    let told = found_broken(&harness).await;
+    assert!(lines(&harness).await.iter().any(|l| Some(l.sequence) == told && l.event == "audit_broken"), "{told:?}");
+    assert!(measured(&harness, "rescind_audit_broken 1").await);
+    // It goes on, tells it once, and does not forget it.
+    harness = harness.restart(|_, _| {}).await;
+    harness.open("dave").await;
+    let log = lines(&harness).await;
+    assert_eq!(log.iter().filter(|l| l.event == "audit_broken").count(), 1, "{log:?}");
+    assert!(measured(&harness, "rescind_audit_broken 1").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_gone_is_missed_after_a_start_that_did_not_come_as_far_as_its_keys() {
+    let mut harness = Harness::on_disk().await;
+    story(&harness).await;
+    let clock = harness.clock.clone();
+    harness = harness
+        .restart(move |setup, path| {
+            let retention = Retention { access: setup.lives.access, session: setup.lives.absolute };
+            let options = Options { witness: Some(witness(path.unwrap())), ..Options::new(retention) };
+            drop(EmbeddedStore::open(&store(path), options, clock, &SystemRandom).unwrap());
+            remove_log(&store(path));
+        })
+        .await;
+    harness.open("carol").await;
+    assert!(verified(&harness).await.is_err());
+}
+
+async fn many(harness: &Harness) {
+    for n in 0..60 {
+        harness.open(&format!("user-{n}")).await;
+    }
+}
+
+/// Waits until the witness remembers a record.
+async fn testified(path: &Path, sequence: u64) -> Vec<u8> {
+    for _ in 0..500 {
+        let bytes = std::fs::read(witness(path)).unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        if said["audit"]["sequence"].as_u64() >= Some(sequence) {
+            return bytes;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the witness does not hear of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_drops_is_not_missed_also_after_a_crash() {
+    let mut harness = Harness::with(Setup { on_disk: true, audit_cap: 20, ..Setup::default() }).await;
+    harness.clock.advance(Duration::from_secs(2));
+    harness.open("alice").await;
+    // As far as it comes: no time passes from here on.
+    let remembered = testified(&harness.path(), 1).await;
+    many(&harness).await;
+    harness = harness.restart(|_, path| std::fs::write(witness(path.unwrap()), remembered).unwrap()).await;
+    harness.open("bob").await;
+    assert_eq!((verified(&harness).await, found_broken(&harness).await), (Ok(()), None));
+    // Once the witness has heard of newer ones, the old ones go.
+    harness.clock.advance(Duration::from_secs(2));
+    harness.open("alice").await;
+    testified(&harness.path(), 60).await;
+    many(&harness).await;
+    assert!(lines(&harness).await.len() <= 70);
+    assert_eq!((verified(&harness).await, found_broken(&harness).await), (Ok(()), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_log_whose_records_were_removed_stops_nobody() {
+    let mut harness = Harness::with(Setup { on_disk: true, audit_cap: 20, ..Setup::default() }).await;
+    many(&harness).await;
+    harness = harness.restart(|_, path| empty(&store(path))).await;
+    many(&harness).await;
+    assert!(found_broken(&harness).await.is_some());
+}
+
+/// What an opening writes before the keys are there cannot be signed, so it must not move where the log begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_drops_nothing_before_somebody_can_sign_for_it() {
+    let mut harness = Harness::on_disk().await;
+    many(&harness).await;
+    let mut copy = Vec::new();
+    harness = harness.restart(|_, path| copy = std::fs::read(store(path)).unwrap()).await;
+    harness.open("alice").await;
+    harness = harness
+        .restart(|setup, path| {
+            std::fs::write(store(path), copy).unwrap();
+            (setup.acceptance, setup.audit_cap) = (Acceptance::EndSessions, 20);
+        })
+        .await;
+    harness.open("bob").await;
+    assert_eq!((verified(&harness).await, found_broken(&harness).await), (Ok(()), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_loss_says_what_the_log_has_lost_and_goes_on_from_there() {
+    let mut harness = Harness::on_disk().await;
+    story(&harness).await;
+    let mut copy = Vec::new();
+    harness = harness.restart(|_, path| copy = std::fs::read(store(path)).unwrap()).await;
+    story(&harness).await;
+    harness = harness
+        .restart(|setup, path| {
+            std::fs::write(store(path), copy).unwrap();
+            setup.acceptance = Acceptance::EndSessions;
+        })
+        .await;
+    harness.open("carol").await;
+    let log = lines(&harness).await;
+    let accepted = log.iter().find(|l| l.event == "store_accepted").unwrap();
+    assert_eq!(accepted.cause.as_deref(), Some("sessions ended; of the audit log records 5 to 8 are lost"));
+    harness = harness.restart(|setup, _| setup.acceptance = Acceptance::Wait).await;
+    assert_eq!((verified(&harness).await, found_broken(&harness).await), (Ok(()), None));
+    // From here on the witness remembers this one.
+    harness = harness.restart(|_, path| remove_log(&store(path))).await;
+    harness.open("dave").await;
+    assert!(found_broken(&harness).await.is_some());
+    // An operator's word ends the alarm. What happened stays in the log.
+    let declared = harness.post("/v1/store/restored", APP, &json!({"although_whole": true})).await;
+    assert_eq!((declared.0, found_broken(&harness).await), (200, None), "{}", declared.1);
+    assert!(verified(&harness).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use rescind::model::chain::Line;
+use rescind::{
+    model::{
+        audit::{Draft, Event, Record},
+        chain::{Line, digest_of, tie},
+    },
+    store::EvidenceStore,
+};
 use serde_json::{Value, json};
 
 use super::support::*;
@@ -105,4 +111,100 @@ async fn an_erasure_that_the_log_does_not_tell_of_is_found_out() {
     // One that is told of another is no excuse.
     erase(&harness, "bob", APP).await;
     assert_eq!(verified(&harness).await.unwrap_err().sequence, 2);
+}
+
+/// What an opening writes before the keys are there is not signed: that is no place to tell of an erasure.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_only_the_store_tells_of_is_found_out() {
+    let mut harness = Harness::on_disk().await;
+    household(&harness).await;
+    harness = harness
+        .restart(|_, path| {
+            let store = path.unwrap().join("store.redb");
+            let (mut newest, mut pseudonym) = (None, None);
+            rewrite(&store, |sequence, row| {
+                if sequence == 2 {
+                    row.1.erase();
+                    pseudonym = row.1.subject_ref;
+                }
+                newest = Some((row.0, row.1.clone()));
+                true
+            });
+            let (latest, mut told) = newest.unwrap();
+            let previous = digest_of(&told);
+            told = Record {
+                sequence: told.sequence + 1,
+                event: Event::SubjectErased,
+                actor: None,
+                subject: None,
+                subject_ref: pseudonym,
+                cause: Some("0 sessions, 0 reasons; records 2".into()),
+                ..told
+            };
+            let digest = tie(&mut told, previous, [7; 16]);
+            append(&store, &(latest, told.clone()));
+            set_chain(&store, |head| (head.sequence, head.digest) = (told.sequence, digest));
+        })
+        .await;
+    harness.open_for("carol", PUBLIC).await;
+    let told = verified(&harness).await.unwrap_err();
+    assert_eq!(told.why, "tells that the service found another log than its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_excuses_no_record_that_was_bare_before() {
+    let mut harness = Harness::on_disk().await;
+    household(&harness).await;
+    erase(&harness, "alice", APP).await;
+    assert_eq!(verified(&harness).await, Ok(()));
+    harness.open_for("alice", PUBLIC).await;
+    let hers = head(&harness).await.sequence;
+    harness.open_for("alice", PUBLIC).await;
+    harness = harness
+        .restart(move |_, path| {
+            rewrite(&path.unwrap().join("store.redb"), |sequence, row| {
+                if sequence == hers {
+                    row.1.erase();
+                }
+                true
+            });
+        })
+        .await;
+    // Her second erasure strips what is left of her, and says which.
+    assert_eq!(erase(&harness, "alice", APP).await.0, 200);
+    assert_eq!(verified(&harness).await.unwrap_err().sequence, hers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_in_several_steps_excuses_each_record_that_it_names_and_no_other() {
+    let mut harness = Harness::on_disk().await;
+    // Names nobody, but an operator's address and words.
+    let all = json!({"kind": "all", "reason": "the intruder was here"});
+    assert_eq!(harness.post("/v1/revocations", APP, &all).await.0, 201);
+    let of_all = head(&harness).await.sequence;
+    let mut writes = tokio::task::JoinSet::new();
+    for n in 0..1100 {
+        // Bob's lie between hers.
+        let subject = Some(if n % 3 == 0 { "bob" } else { "alice" }.parse().unwrap());
+        let (store, draft) = (harness.store.clone(), Draft { subject, ..Draft::default() });
+        writes.spawn(async move { store.witness(Event::Alert, None, "often".into(), draft).await.unwrap() });
+    }
+    writes.join_all().await;
+    let (status, done) = erase(&harness, "alice", APP).await;
+    assert_eq!((status, &done["records"]), (200, &json!(733)), "{done}");
+    let told = lines(&harness).await.into_iter().filter(|l| l.event == "subject_erased").count();
+    assert!(told >= 2, "in several steps");
+    assert_eq!(verified(&harness).await, Ok(()));
+    harness = harness
+        .restart(move |_, path| {
+            rewrite(&path.unwrap().join("store.redb"), |sequence, row| {
+                if sequence == of_all {
+                    row.1.erase();
+                }
+                true
+            });
+        })
+        .await;
+    let broken = verified(&harness).await.unwrap_err();
+    assert_eq!((broken.sequence, broken.why), (of_all, "lost its personal part, and no erasure tells of it"));
 }

@@ -7,6 +7,7 @@ use rescind::model::{
     JwkSet, Timestamp,
     audit::Record,
     chain::{Broken, Head, Line, Statement, Walk},
+    feed::Digest,
 };
 use serde_json::Value;
 
@@ -82,6 +83,13 @@ pub fn rewrite(store: &Path, mut change: impl FnMut(u64, &mut Row) -> bool) {
     txn.commit().unwrap();
 }
 
+pub fn append(store: &Path, row: &Row) {
+    let database = Database::open(store).unwrap();
+    let txn = database.begin_write().unwrap();
+    txn.open_table(AUDIT).unwrap().insert(row.1.sequence, &postcard::to_stdvec(row).unwrap()[..]).unwrap();
+    txn.commit().unwrap();
+}
+
 pub fn meta(store: &Path, name: &str) -> Option<Vec<u8>> {
     let database = Database::open(store).unwrap();
     let table = database.begin_read().unwrap().open_table(META).unwrap();
@@ -89,8 +97,53 @@ pub fn meta(store: &Path, name: &str) -> Option<Vec<u8>> {
 }
 
 pub fn set_meta(store: &Path, name: &str, value: &[u8]) {
+    change_meta(store, |table| drop(table.insert(name, value).unwrap()));
+}
+
+pub fn remove_meta(store: &Path, name: &str) {
+    change_meta(store, |table| drop(table.remove(name).unwrap()));
+}
+
+fn change_meta(store: &Path, change: impl FnOnce(&mut redb::Table<'_, &'static str, &'static [u8]>)) {
     let database = Database::open(store).unwrap();
     let txn = database.begin_write().unwrap();
-    txn.open_table(META).unwrap().insert(name, value).unwrap();
+    change(&mut txn.open_table(META).unwrap());
     txn.commit().unwrap();
+}
+
+/// What an intruder says of a log that he has removed: that it begins and ends where he likes.
+pub fn set_chain(store: &Path, change: impl FnOnce(&mut Head)) {
+    let (mut head, latest, born): Chain = postcard::from_bytes(&meta(store, "audit_chain").unwrap()).unwrap();
+    change(&mut head);
+    set_meta(store, "audit_chain", &postcard::to_stdvec(&(head, latest, born)).unwrap());
+}
+
+/// All records and the signed head are gone, and the log seems to begin after them: of the chain itself nothing is wrong.
+pub fn remove_log(store: &Path) {
+    rewrite(store, |_, _| false);
+    set_chain(store, |head| {
+        let beyond = Digest([7; 32]);
+        *head = Head { first: head.sequence + 2, anchor: beyond, sequence: head.sequence + 1, digest: beyond };
+    });
+    set_born(store);
+    remove_meta(store, "audit_statement");
+}
+
+/// As if the newest record were the last from before there was a chain.
+pub fn set_born(store: &Path) {
+    let (head, latest, _): Chain = postcard::from_bytes(&meta(store, "audit_chain").unwrap()).unwrap();
+    set_meta(store, "audit_chain", &postcard::to_stdvec(&(head, latest, head.sequence)).unwrap());
+}
+
+pub async fn measured(harness: &Harness, line: &str) -> bool {
+    let url = format!("{}/metrics", harness.operations);
+    // It is measured each second.
+    for _ in 0..300 {
+        let text = harness.http.get(&url).send().await.unwrap().text().await.unwrap();
+        if text.lines().any(|l| l == line) {
+            return true;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    false
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use rescind::service::check_webhook_url;
+use rescind::{service::check_webhook_url, store::embedded::Acceptance};
+use rstest::rstest;
 use serde_json::json;
 
 use super::{
     receiver::{Receiver, SECRET},
-    support::lines,
+    support::{lines, remove_log, remove_meta, set_meta},
 };
 use crate::harness::{APP, Harness, OTHER, POWERLESS, PUBLIC, Setup, text};
 
@@ -15,10 +16,15 @@ async fn told(answers: &[u16]) -> (Harness, Receiver) {
     let (receiver, at) = Receiver::start(None, answers).await;
     let webhook = Some((format!("http://{at}/hook"), SECRET.to_owned()));
     let harness = Harness::with(Setup { webhook, on_disk: true, ..Setup::default() }).await;
-    // From here on: what came before nobody had asked for.
+    begun(&harness).await;
+    (harness, receiver)
+}
+
+/// From here on: what came before nobody had asked for.
+async fn begun(harness: &Harness) {
     for _ in 0..500 {
         if rescind::store::EvidenceStore::cursor(&*harness.store, "webhook").await.unwrap().is_some() {
-            return (harness, receiver);
+            return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -69,7 +75,7 @@ async fn each_kind_is_told_in_the_order_of_the_log_and_the_rest_is_not() {
         "revocation.mass",
         "key.rotated",
         "key.revoked",
-        "key.retired",
+        "key.compromised",
     ];
     assert_eq!(kinds, expected);
 }
@@ -103,6 +109,63 @@ async fn what_nobody_took_is_told_after_a_restart() {
     let message = second.wait(1).await.remove(0);
     assert_eq!((message.id, text(&message.body["data"]["record"], "session_id")), (first.id, &*session));
     assert!(harness.store.id() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_time_it_begins_with_what_happens_from_then_on() {
+    let mut harness = Harness::on_disk().await;
+    reuse(&harness).await;
+    let (receiver, at) = Receiver::start(None, &[]).await;
+    harness =
+        harness.restart(move |setup, _| setup.webhook = Some((format!("http://{at}/hook"), SECRET.to_owned()))).await;
+    begun(&harness).await;
+    let session = reuse(&harness).await;
+    let first = receiver.wait(1).await.remove(0);
+    assert_eq!(text(&first.body["data"]["record"], "session_id"), session);
+}
+
+/// The store is gone, and the cursor with it. That is the first thing to be told.
+#[rstest]
+#[case::at_the_start(Acceptance::EndSessions)]
+#[case::while_it_serves(Acceptance::Wait)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_that_was_accepted_is_told_although_the_cursor_went_with_it(#[case] acceptance: Acceptance) {
+    let (mut harness, receiver) = told(&[]).await;
+    reuse(&harness).await;
+    receiver.wait(1).await;
+    harness = harness
+        .restart(move |setup, path| {
+            std::fs::remove_file(path.unwrap().join("store.redb")).unwrap();
+            setup.acceptance = acceptance;
+        })
+        .await;
+    if acceptance == Acceptance::Wait {
+        let (status, body) = harness.post("/v1/store/restored", APP, &json!({})).await;
+        assert_eq!(status, 200, "{body}");
+    }
+    let got = receiver.wait(3).await;
+    assert_eq!([got[1].kind(), got[2].kind()], ["revocation.mass", "store.accepted"]);
+}
+
+/// Who can write the store can write the cursor.
+#[rstest]
+#[case::gone(None)]
+#[case::beyond_the_end(Some(b"\xff\xff\xff\xff\x7f".as_slice()))]
+#[case::just_beyond_the_end(Some(b"\x09".as_slice()))]
+#[case::no_number(Some(b"\x80".as_slice()))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_log_is_told_whatever_the_store_says_of_the_cursor(#[case] cursor: Option<&'static [u8]>) {
+    let (mut harness, receiver) = told(&[]).await;
+    harness.open("alice").await;
+    harness = harness
+        .restart(move |_, path| {
+            let store = path.unwrap().join("store.redb");
+            remove_log(&store);
+            cursor.map_or_else(|| remove_meta(&store, "cursor webhook"), |at| set_meta(&store, "cursor webhook", at));
+        })
+        .await;
+    harness.open("bob").await;
+    assert_eq!(receiver.wait(1).await[0].kind(), "audit.broken");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 """What schemathesis cannot guess: live session ids and tokens, so that each route is also seen to succeed."""
 
+import base64
 import functools
 import json
 import os
@@ -9,6 +10,7 @@ import time
 
 import requests
 import schemathesis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from schemathesis import GenerationMode
 
 from server import AUDIENCE, CLIENT_ID, CLIENT_SECRET, ISSUER, claims, open_session
@@ -37,7 +39,38 @@ def live_body(path, opened):
         "/v1/sessions/{session_id}/revoke": {"others": chance.random() < 0.5, "dry_run": chance.random() < 0.5},
         "/v1/revocations": {"kind": "session", "id": sid, "reason": "a fuzzed one"},
         "/v1/keys/rotate": {"dangerous_without_waiting": True},
+        "/v1/keys/import": {"key": json.dumps(private_jwk())},
+        "/v1/keys/{kid}/activate": {"dangerous_without_waiting": True},
+        "/v1/keys/{kid}/retire": {"dangerous_without_waiting": True},
+        "/v1/keys/{kid}/destroy": {"dangerous_without_waiting": True},
+        "/v1/keys/{kid}/compromise": {"reason": "a fuzzed one"},
+        "/v1/keys/{kid}/dangerous-export": {"passphrase": "fuzzed"},
     }.get(path)
+
+
+def private_jwk():
+    """A private key that nobody else has, as a JWK (RFC 8037)."""
+    key = Ed25519PrivateKey.generate()
+    text = lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "d": text(key.private_bytes_raw()),
+        "x": text(key.public_key().public_bytes_raw()),
+    }
+
+
+# Which keys a step can be taken with.
+STATES = {"activate": "pending", "retire": "retiring", "destroy": "pending", "compromise": "pending"}
+
+
+def key_for(path):
+    """A key that is there and in the state that the route asks for; None if none is."""
+    state = STATES.get(path.rsplit("/", 1)[-1], "active")
+    with requests.Session() as session:
+        session.auth = (CLIENT_ID, CLIENT_SECRET)
+        keys = session.get(f"{ISSUER}/v1/keys", timeout=10).json()["keys"]
+    return next((key["kid"] for key in keys if key["state"] == state), None)
 
 
 NONCE = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -126,6 +159,8 @@ def before_call(context, case, kwargs):
     path, opened = case.operation.path, open_session(subject="fuzzed")
     if chance.random() < 0.75 and "session_id" in (case.path_parameters or {}):
         case.path_parameters["session_id"] = opened["session_id"]
+    if chance.random() < 0.75 and "kid" in (case.path_parameters or {}):
+        case.path_parameters["kid"] = key_for(path) or case.path_parameters["kid"]
     body = live_body(path, opened)
     if chance.random() < 0.5 and body is not None and case.method == case.operation.method.upper():
         case.body = body

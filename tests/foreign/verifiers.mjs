@@ -3,19 +3,20 @@ import { errors, jwtVerify } from 'jose';
 import * as oauth from 'oauth4webapi';
 
 const leeway = 60; // seconds: the most that ours allows
+const eddsa = ['EdDSA'];
 const required = ['iss', 'sub', 'aud', 'exp', 'iat', 'jti', 'client_id'];
 
 // `keys` is what createRemoteJWKSet or createLocalJWKSet gave.
-export const jose = (keys, issuer, audience) => async (token) => {
-  const options = { issuer, audience, algorithms: ['EdDSA'], typ: 'at+jwt', requiredClaims: required, clockTolerance: leeway };
+export const jose = (keys, issuer, audience, algorithms = eddsa) => async (token) => {
+  const options = { issuer, audience, algorithms, typ: 'at+jwt', requiredClaims: required, clockTolerance: leeway };
   return (await jwtVerify(token, keys, options)).payload;
 };
 
 // The resource server's half of RFC 9068, as oauth4webapi has it; `jwks` saves it the request for the keys.
-export const oauth4webapi = (server, audience, jwks) => async (token) => {
+export const oauth4webapi = (server, audience, jwks, algorithms = eddsa) => async (token) => {
   const request = new Request('http://localhost/', { headers: { authorization: `Bearer ${token}` } });
   const cache = jwks && { [oauth.jwksCache]: { jwks, uat: Math.floor(Date.now() / 1000) } };
-  const options = { signingAlgorithms: ['EdDSA'], [oauth.clockTolerance]: leeway, [oauth.allowInsecureRequests]: true, ...cache };
+  const options = { signingAlgorithms: algorithms, [oauth.clockTolerance]: leeway, [oauth.allowInsecureRequests]: true, ...cache };
   return oauth.validateJwtAccessToken(server, request, audience, options);
 };
 

@@ -18,6 +18,7 @@ from authlib.jose import JsonWebKey, JsonWebToken  # noqa: E402
 from authlib.jose.errors import JoseError as AuthlibError  # noqa: E402
 
 LEEWAY = 60  # seconds: the most that ours allows
+ALGORITHMS = ["EdDSA"]
 REQUIRED = ("iss", "sub", "aud", "exp", "iat", "jti", "client_id")
 
 
@@ -32,34 +33,34 @@ class Source(jwt.PyJWKClient):
         return self.jwks
 
 
-def pyjwt(client, issuer, audience):
+def pyjwt(client, issuer, audience, algorithms=ALGORITHMS):
     def verify(token):
         key = client.get_signing_key_from_jwt(token)
         options = {"require": list(REQUIRED)}
         return jwt.decode(
-            token, key, algorithms=["EdDSA"], issuer=issuer, audience=audience, leeway=LEEWAY, options=options
+            token, key, algorithms=algorithms, issuer=issuer, audience=audience, leeway=LEEWAY, options=options
         )
 
     return verify
 
 
-def joserfc_(jwks, issuer, audience):
+def joserfc_(jwks, issuer, audience, algorithms=ALGORITHMS):
     keys = KeySet.import_key_set(jwks)
     registry = joserfc_jwt.JWTClaimsRegistry(leeway=LEEWAY, **expected(issuer, audience))
 
     def verify(token):
-        decoded = joserfc_jwt.decode(token, keys, algorithms=["EdDSA"])
+        decoded = joserfc_jwt.decode(token, keys, algorithms=algorithms)
         registry.validate(decoded.claims)
         return decoded.claims
 
     return verify
 
 
-def authlib(jwks, issuer, audience):
+def authlib(jwks, issuer, audience, algorithms=ALGORITHMS):
     keys = JsonWebKey.import_key_set(jwks)
 
     def verify(token):
-        claims = JsonWebToken(["EdDSA"]).decode(token, keys, claims_options=expected(issuer, audience))
+        claims = JsonWebToken(algorithms).decode(token, keys, claims_options=expected(issuer, audience))
         claims.validate(leeway=LEEWAY)
         return dict(claims)
 
@@ -71,12 +72,12 @@ def expected(issuer, audience):
     return {name: {"essential": True, **({"value": values[name]} if name in values else {})} for name in REQUIRED}
 
 
-def all_of(jwks, issuer, audience, client=None):
+def all_of(jwks, issuer, audience, client=None, algorithms=ALGORITHMS):
     """Every verifier by the name its project goes by."""
     return {
-        "PyJWT": pyjwt(client or Source(jwks), issuer, audience),
-        "joserfc": joserfc_(jwks, issuer, audience),
-        "Authlib": authlib(jwks, issuer, audience),
+        "PyJWT": pyjwt(client or Source(jwks), issuer, audience, algorithms),
+        "joserfc": joserfc_(jwks, issuer, audience, algorithms),
+        "Authlib": authlib(jwks, issuer, audience, algorithms),
     }
 
 

@@ -21,7 +21,7 @@ use base64::{
 use rescind::{
     clock::{Clock, ManualClock, Random, SystemRandom},
     keyring::{
-        Change, ChangeError, KeyState, Keyring, KeyringError, Order, Passphrase, Settings, Step, StepError, Timing,
+        Change, ChangeError, KeyState, Keyring, KeyringError, Order, Passphrase, Settings, StepError, Timing,
         TimingError,
     },
     model::{Algorithm, Kid, PublicKey, SessionId, Timestamp},
@@ -182,6 +182,21 @@ fn two_installations_share_nothing() {
     assert_ne!(a.current_derivation().secret(sid, 1, &[0; 16]), b.current_derivation().secret(sid, 1, &[0; 16]));
     assert_ne!(a.subject_refs().refer(&subject), b.subject_refs().refer(&subject));
     assert!(b.sealer().open(b"", &a.sealer().seal(b"", b"x", &SystemRandom)).is_err());
+    assert_ne!(a.installation(), b.installation());
+}
+
+#[test]
+fn the_name_of_an_installation_needs_no_passphrase_and_outlives_rotations() {
+    let home = Home::new();
+    assert_eq!(Keyring::installation_of(&home.keys()).unwrap(), None);
+    assert!(!home.keys().exists(), "asked, not made");
+    let ring = home.open_with("correct horse").unwrap();
+    let name = ring.installation();
+    assert_eq!(Keyring::installation_of(&home.keys()).unwrap(), Some(name));
+    ring.rotate(true).unwrap();
+    drop(ring);
+    assert_eq!(Keyring::installation_of(&home.keys()).unwrap(), Some(name));
+    assert_eq!(home.open_with("correct horse").unwrap().installation(), name);
 }
 
 #[test]
@@ -212,7 +227,7 @@ fn a_key_goes_through_its_life_and_is_gone_at_the_end() {
     assert!(ring.sweep().unwrap().is_empty());
     assert!(home.pem_of(&first).exists());
     home.clock.advance(Duration::from_millis(1));
-    assert_eq!(ended(ring.sweep().unwrap()), [first.clone()]);
+    assert_eq!(ended(ring.sweep().unwrap()), std::slice::from_ref(&first));
     assert_eq!(ring.state_of(&first), Some(KeyState::Destroyed), "the record stays");
     assert!(!home.pem_of(&first).exists(), "the private key does not");
     assert!(!published(&ring).contains(&first.to_string()) && published(&ring).len() == 3);
@@ -536,6 +551,7 @@ fn a_first_start_cut_off_at_any_step_is_repeated() {
     let keys = whole.keys().filter(|n| n.ends_with(".pem")).map(String::as_str);
     for name in keys.chain(["secrets.json"]) {
         home.lay_out(&with(&files, &[(&format!(".{name}.tmp"), b"half")]));
+        assert_eq!(Keyring::installation_of(&home.keys()).unwrap(), None, "not committed: another will be made");
         assert_serves(&home.open().unwrap());
         files.insert(name.to_owned(), whole[name].clone());
         home.lay_out(&files);

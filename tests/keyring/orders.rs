@@ -1,6 +1,6 @@
 //! What operators order: generate, activate, roll back, retire, destroy, compromise, import and export.
 
-use rescind::keyring::{Order, Step};
+use rescind::keyring::Step;
 
 use super::*;
 
@@ -111,6 +111,17 @@ fn a_preview_says_what_will_be_done_and_does_nothing() {
     let states = |change: &Change| change.moved.iter().map(|m| (m.from, m.to)).collect::<Vec<_>>();
     assert_eq!(states(&preview), states(&done));
     assert!(matches!(ring.preview(&Order::Rotate, false), Err(ChangeError::Refused(StepError::TooEarly(_)))));
+}
+
+#[test]
+fn a_rotation_makes_no_key_where_more_stand_by_than_need_to() {
+    let home = Home::new();
+    let ring = home.open().unwrap();
+    let made = ring.change(&Order::Generate(None), false).unwrap();
+    let (count, newest) = (ring.list().len(), made.now(KeyState::Pending).next().unwrap().clone());
+    let rotated = ring.rotate(true).unwrap();
+    assert_eq!((ring.list().len(), rotated.pending), (count, newest));
+    same_after_a_restart(&home, &ring);
 }
 
 #[test]

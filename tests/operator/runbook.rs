@@ -1,6 +1,6 @@
 //! docs/how-to/incident.md, pasted as it is written, with the leak before each of its sections.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use serde_json::Value;
 
@@ -127,19 +127,8 @@ impl Runbook {
         said
     }
 
-    /// In the shell of an operator of this site: its paths and its address instead of the documents'.
     fn bash(&self, lines: &str, variables: &[(&str, &str)], place: &str) -> String {
-        let node = format!("{}/", self.site.path("node").display());
-        let here = lines
-            .replace("https://issuer.example", &self.site.issuer)
-            .replace("/root/rescind-operator", "operator.secret")
-            .replace("/etc/rescind/", &node)
-            .replace("/var/lib/rescind/", &node);
-        let bin = Path::new(env!("CARGO_BIN_EXE_rescind")).parent().unwrap();
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-        let mut bash = Command::new("bash");
-        bash.args(["-euo", "pipefail", "-c", &here]).current_dir(self.site.dir()).env_clear().env("PATH", path);
-        bash.env("SSL_CERT_FILE", self.site.path("ca.pem")).env("CURL_CA_BUNDLE", self.site.path("ca.pem"));
+        let mut bash = self.site.shell(lines);
         bash.env("RESCIND_SERVER", &self.site.issuer).env("RESCIND_CLIENT_ID", "operator");
         bash.env("RESCIND_CLIENT_SECRET_FILE", self.site.path("operator.secret")).envs(variables.iter().copied());
         let ended = end_of(&mut bash, "");

@@ -21,7 +21,7 @@ pub struct Site {
     dir: tempfile::TempDir,
     /// Where clients find it: `https://…`, at nginx.
     pub issuer: String,
-    operations: String,
+    pub(super) operations: String,
     nginx: Child,
     service: Option<Server>,
 }
@@ -34,13 +34,25 @@ impl Site {
 
     /// The same, after something was done to the configuration.
     pub fn with(change: impl FnOnce(&Path)) -> Self {
+        Self::made(|dir| {
+            add_clients(dir);
+            change(&dir.join("node/rescind.toml"));
+            check(dir);
+        })
+    }
+
+    /// Before there is anybody but the operator.
+    pub fn without_clients() -> Self {
+        Self::made(|_| {})
+    }
+
+    fn made(configure: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [front, listen, operations] = addresses();
         let issuer = format!("https://{front}");
         init(dir.path(), &issuer, &listen, &operations);
-        add_clients(dir.path());
-        change(&dir.path().join("node/rescind.toml"));
-        check(dir.path());
+        trust_nginx(dir.path());
+        configure(dir.path());
         authority(dir.path(), &front);
         let nginx = nginx(dir.path(), &front, &listen);
         let mut site = Self { dir, issuer, operations: format!("http://{operations}"), nginx, service: None };
@@ -71,6 +83,28 @@ impl Site {
     pub fn stop(&mut self) {
         let ended = self.service.take().unwrap().end();
         assert_eq!(ended.code, 0, "{}", ended.stderr);
+    }
+
+    pub fn sighup(&self) {
+        self.service.as_ref().unwrap().sighup();
+    }
+
+    /// Lines of a document in the shell of an operator of this site: its paths and its address instead of the documents'.
+    pub fn shell(&self, lines: &str) -> Command {
+        let node = format!("{}/", self.path("node").display());
+        let here = lines
+            .replace("https://issuer.example", &self.issuer)
+            .replace("https://auth.example.com", &self.issuer)
+            .replace("/root/rescind-operator", "operator.secret")
+            .replace("/root/", "")
+            .replace("/etc/rescind/", &node)
+            .replace("/var/lib/rescind/", &node);
+        let bin = Path::new(env!("CARGO_BIN_EXE_rescind")).parent().unwrap();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let mut bash = Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &here]).current_dir(self.dir()).env_clear().env("PATH", path);
+        bash.env("SSL_CERT_FILE", self.path("ca.pem")).env("CURL_CA_BUNDLE", self.path("ca.pem"));
+        bash
     }
 
     /// A command, in the environment of whoever trusts this authority and has this client's secret.
@@ -148,7 +182,14 @@ fn init(dir: &Path, issuer: &str, listen: &str, operations: &str) {
     assert_eq!(made.code, 0, "{}", made.stderr);
 }
 
-/// A login application, and the app that its people use. nginx is on this machine, so its word about addresses is taken.
+/// nginx is on this machine, so its word about addresses is taken.
+fn trust_nginx(dir: &Path) {
+    let file = dir.join("node/rescind.toml");
+    let text = edit(&file, "# trusted = []", "trusted = [\"127.0.0.0/8\"]");
+    fs::write(file, text).unwrap();
+}
+
+/// A login application, and the app that its people use.
 fn add_clients(dir: &Path) {
     let secret = dir.join("login.secret");
     let made = end_of(rescind().args(["client", "generate-secret", "--json", "--secret-file"]).arg(&secret), "");
@@ -159,7 +200,7 @@ fn add_clients(dir: &Path) {
         made["secret_sha256"].as_str().unwrap()
     );
     let file = dir.join("node/rescind.toml");
-    let text = edit(&file, "# trusted = []", "trusted = [\"127.0.0.0/8\"]") + "\n" + &tables;
+    let text = fs::read_to_string(&file).unwrap() + "\n" + &tables;
     fs::write(&file, text).unwrap();
 }
 

@@ -22,16 +22,11 @@ use crate::{
 };
 
 pub(super) async fn run(args: ExportArgs) -> Result<Exit, Failure> {
-    let instant = |flag: &str, text: &Option<String>| match text.as_deref().map(Timestamp::from_rfc3339) {
-        Some(None) => Err(Failure::usage(format!("--{flag}: write an instant as 2026-01-31T12:00:00Z"))),
-        Some(Some(at)) => Ok(Some(at)),
-        None => Ok(None),
-    };
-    let (_, until) = (instant("since", &args.since)?, instant("until", &args.until)?);
+    let until = args.until.as_deref().and_then(Timestamp::from_rfc3339);
     let remote = args.server.connect()?;
     let mut filter = Vec::new();
     filter.extend(args.since.clone().map(|since| ("since", since)));
-    filter.extend(args.subject.clone().map(|subject| ("subject", subject)));
+    filter.extend(args.subject.as_ref().map(|subject| ("subject", subject.to_string())));
     let written = match &args.output {
         Some(path) => into_file(&remote, path).await?,
         None => {

@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 
 use super::{
     Exit, Failure,
+    args::{id, instant},
     output::{table, text, when},
     remote::{Remote, Server},
     say, tell,
 };
-use crate::model::Timestamp;
+use crate::model::{SessionId, Subject};
 
 mod tail;
 
@@ -20,7 +21,7 @@ pub(super) use tail::{Args as TailArgs, run as tail};
 pub(super) struct Filter {
     /// Of this subject.
     #[arg(long, value_name = "SUB")]
-    subject: Option<String>,
+    subject: Option<Subject>,
     /// Of this session.
     #[arg(long, value_name = "SID")]
     session: Option<String>,
@@ -29,17 +30,16 @@ pub(super) struct Filter {
     since: Option<String>,
 }
 
-fn instant(text: &str) -> Result<String, String> {
-    match Timestamp::from_rfc3339(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("expected an RFC 3339 instant, such as 2026-01-31T12:00:00Z".into()),
-    }
-}
-
 impl Filter {
     fn query(&self) -> Vec<(&'static str, String)> {
-        let all = [("subject", &self.subject), ("session", &self.session), ("since", &self.since)];
-        all.into_iter().filter_map(|(name, value)| value.clone().map(|value| (name, value))).collect()
+        let subject = self.subject.as_ref().map(ToString::to_string);
+        let all = [("subject", subject), ("session", self.session.clone()), ("since", self.since.clone())];
+        all.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect()
+    }
+
+    /// Before anything is asked.
+    fn check(&self) -> Result<(), Failure> {
+        self.session.as_ref().map_or(Ok(()), |sid| id::<SessionId>("--session", sid).map(drop))
     }
 
     fn is_everything(&self) -> bool {
@@ -68,6 +68,7 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
+    args.filter.check()?;
     let remote = args.server.connect()?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let from_start = args.oldest || args.filter.since.is_some();

@@ -45,6 +45,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(in crate::cli) async fn run(args: Args) -> Result<Exit, Failure> {
+    args.filter.check()?;
     let remote = args.server.connect()?;
     let stop = stop_signal()?;
     tokio::pin!(stop);
@@ -166,7 +167,7 @@ impl Tail {
             return Err(failure);
         }
         if !std::mem::replace(&mut self.down, true) {
-            tell(format_args!("rescind: {:#}; trying on", failure.error));
+            tell(format_args!("rescind: {failure}; trying on"));
         }
         Ok(WHEN_DOWN)
     }

@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 
 use super::{
     Exit, Failure,
-    consent::{Consent, DECLINED},
+    args::reason,
+    consent::{Consent, Foreseen},
     effect,
-    output::{members, table, text, when},
+    output::{members, plain, table, text, when},
     remote::{Remote, Server},
     say, tell,
 };
+use crate::model::ClientId;
 
 mod secret_file;
 mod secrets;
@@ -83,7 +85,7 @@ fn methods(client: &Value) -> String {
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
     /// The client.
-    id: String,
+    id: ClientId,
     /// Print the answer of GET /v1/clients/{client_id}.
     #[arg(long)]
     json: bool,
@@ -97,8 +99,8 @@ async fn show(args: ShowArgs) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-async fn fetch(remote: &Remote, id: &str) -> Result<Value, Failure> {
-    remote.get(&["v1", "clients", id], &[]).await
+async fn fetch(remote: &Remote, id: &ClientId) -> Result<Value, Failure> {
+    remote.get(&["v1", "clients", id.as_str()], &[]).await
 }
 
 fn show_client(client: &Value, json: bool) {
@@ -143,12 +145,12 @@ fn show_client(client: &Value, json: bool) {
 #[derive(Debug, clap::Args)]
 pub(super) struct DisableArgs {
     /// The client.
-    id: String,
+    id: ClientId,
     /// End its sessions and their tokens, too. That cannot be undone.
     #[arg(long)]
     end_sessions: bool,
     /// Why, for the audit log.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
     /// Print the answer of POST /v1/clients/{client_id}/disable; with --dry-run an object with `dry_run`, `client` and
     /// `impact`.
@@ -161,28 +163,26 @@ pub(super) struct DisableArgs {
 }
 
 async fn disable(args: DisableArgs) -> Result<Exit, Failure> {
-    args.consent.check(args.server.takes_stdin())?;
-    let remote = args.server.connect()?;
-    if args.consent.dry_run || args.consent.asks() {
-        let impact = impact(&remote, &args).await?;
-        if args.consent.dry_run {
-            let client = fetch(&remote, &args.id).await?;
-            if args.json {
-                say(json!({"dry_run": true, "client": client, "impact": impact}));
-            } else {
-                say(question(&args.id, &impact));
-            }
-            return Ok(Exit::Yes);
-        }
-        if !args.consent.ask(&question(&args.id, &impact))? {
-            return Ok(DECLINED);
-        }
-    }
-    let order = json!({"end_sessions": args.end_sessions, "reason": args.reason});
-    let done = remote.post(&["v1", "clients", &args.id, "disable"], &order).await?;
-    if args.json {
-        say(done);
-        return Ok(Exit::Yes);
+    let consent = args.consent;
+    let foresee = async |remote: &Remote| {
+        let impact = impact(remote, &args).await?;
+        let words = question(&args.id, &impact);
+        // Who is asked can do without it.
+        let client = if consent.dry_run { fetch(remote, &args.id).await? } else { Value::Null };
+        Ok(Foreseen::new(json!({"dry_run": true, "client": client, "impact": impact}), words))
+    };
+    let order = async |remote: &Remote| {
+        let order = json!({"end_sessions": args.end_sessions, "reason": args.reason});
+        let done = remote.post(&["v1", "clients", args.id.as_str(), "disable"], &order).await?;
+        show_disabled(&done, args.json);
+        Ok(Exit::Yes)
+    };
+    consent.carry_out(&args.server, args.json, foresee, order).await
+}
+
+fn show_disabled(done: &Value, json: bool) {
+    if json {
+        return say(done);
     }
     show_client(&done["client"], false);
     if done["revocation"].is_null() {
@@ -190,7 +190,6 @@ async fn disable(args: DisableArgs) -> Result<Exit, Failure> {
     } else {
         members(effect::effect(&done["revocation"]["effect"]));
     }
-    Ok(Exit::Yes)
 }
 
 /// What would end with it. Null: nothing is to end.
@@ -202,8 +201,8 @@ async fn impact(remote: &Remote, args: &DisableArgs) -> Result<Value, Failure> {
     remote.post(&["v1", "revocations"], &order).await
 }
 
-fn question(id: &str, impact: &Value) -> String {
-    let id = super::output::plain(id);
+fn question(id: &ClientId, impact: &Value) -> String {
+    let id = plain(id.as_str());
     if impact.is_null() {
         return format!("This would refuse client {id} everywhere; its sessions and tokens stay.");
     }
@@ -216,9 +215,9 @@ fn question(id: &str, impact: &Value) -> String {
 #[derive(Debug, clap::Args)]
 pub(super) struct EnableArgs {
     /// The client.
-    id: String,
+    id: ClientId,
     /// Why, for the audit log.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
     /// Print the answer of POST /v1/clients/{client_id}/enable.
     #[arg(long)]
@@ -229,7 +228,7 @@ pub(super) struct EnableArgs {
 
 async fn enable(args: EnableArgs) -> Result<Exit, Failure> {
     let order = json!({"reason": args.reason});
-    let client = args.server.connect()?.post(&["v1", "clients", &args.id, "enable"], &order).await?;
+    let client = args.server.connect()?.post(&["v1", "clients", args.id.as_str(), "enable"], &order).await?;
     show_client(&client, args.json);
     Ok(Exit::Yes)
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::{Failure, new_file::NewFile};
+use super::super::{Failure, fresh::Fresh};
 
 /// An option of every command that makes a secret.
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,7 @@ pub(super) struct SecretFile {
 
 impl SecretFile {
     /// Makes the file before there is a secret that could be lost. None: stdout.
-    pub(super) fn create(&self) -> Result<Option<NewFile<'_>>, Failure> {
-        self.secret_file.as_deref().map(|path| NewFile::create("--secret-file", path)).transpose()
+    pub(super) fn create(&self) -> Result<Option<Fresh<'_>>, Failure> {
+        self.secret_file.as_deref().map(|path| Fresh::create("--secret-file", path)).transpose()
     }
 }

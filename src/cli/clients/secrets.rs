@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::{
     super::{
         Exit, Failure,
-        consent::{Consent, DECLINED},
+        consent::{Consent, Foreseen},
         output::{plain, text, when},
-        remote::Server,
+        remote::{Remote, Server},
         say, tell,
     },
     fetch,
@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     clock::SystemRandom,
-    model::time::{format_duration, parse_duration},
+    model::{
+        ClientId,
+        time::{format_duration, parse_duration},
+    },
     service::{SecretHash, generate_secret},
 };
 
@@ -32,7 +35,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct RotateArgs {
     /// The client.
-    id: String,
+    id: ClientId,
     /// Drop the old ones after this time: 12h or 7d, 90d at most.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     drop_old_after: Option<Duration>,
@@ -53,33 +56,30 @@ pub(in super::super) struct RotateArgs {
 
 pub(super) async fn rotate(args: RotateArgs) -> Result<Exit, Failure> {
     // A new secret beside the old ones does no harm; nobody need be asked.
-    if args.drop_old {
-        args.consent.check(args.server.takes_stdin())?;
-    }
-    let remote = args.server.connect()?;
-    let what = format!("This would drop all secrets that client {} has, at once, and make a new one.", plain(&args.id));
-    if args.consent.dry_run {
-        let client = fetch(&remote, &args.id).await?;
-        if args.json {
-            say(json!({"dry_run": true, "client": client}));
+    let consent = args.consent.given_if(!args.drop_old);
+    let foresee = async |remote: &Remote| {
+        let client = fetch(remote, &args.id).await?;
+        let (id, has) = (plain(args.id.as_str()), client["secrets"].as_array().map_or(0, Vec::len));
+        let words = if args.drop_old {
+            format!("This would drop all secrets that client {id} has ({has}), at once, and make a new one.")
         } else {
-            show_client(&client, false);
-            tell(if args.drop_old { &*what } else { "This would make a new secret beside these." });
-        }
-        return Ok(Exit::Yes);
-    }
-    if args.drop_old && !args.consent.ask(&what)? {
-        return Ok(DECLINED);
-    }
+            format!("This would make a new secret for client {id}, beside those that it has ({has}).")
+        };
+        Ok(Foreseen::new(json!({"dry_run": true, "client": client}), words))
+    };
+    consent.carry_out(&args.server, args.json, foresee, async |remote: &Remote| make(remote, &args).await).await
+}
+
+async fn make(remote: &Remote, args: &RotateArgs) -> Result<Exit, Failure> {
     let file = args.file.create()?;
     let order = json!({"drop_old": args.drop_old, "drop_old_after": args.drop_old_after.map(format_duration)});
-    let mut made = remote.post(&["v1", "clients", &args.id, "secrets"], &order).await?;
+    let mut made = remote.post(&["v1", "clients", args.id.as_str(), "secrets"], &order).await?;
     let secret = zeroize::Zeroizing::new(made["client_secret"].as_str().unwrap_or_default().to_owned());
-    let name = text(&made["secret_id"]);
+    let (name, id) = (text(&made["secret_id"]), plain(args.id.as_str()));
     if let Some(file) = file {
         let lost = format!("secret {name} was made, but could not be written; drop it with drop-secret");
         let path = file.keep(&*secret, &lost)?;
-        tell(format_args!("Secret {name} of client {} is in {}.", plain(&args.id), path.display()));
+        tell(format_args!("Secret {name} of client {id} is in {}.", path.display()));
         made.as_object_mut().into_iter().for_each(|answer| drop(answer.remove("client_secret")));
         if args.json {
             say(&made);
@@ -88,7 +88,7 @@ pub(super) async fn rotate(args: RotateArgs) -> Result<Exit, Failure> {
         say(&made);
     } else {
         say(&*secret);
-        tell(format_args!("That is secret {name} of client {}, told this once.", plain(&args.id)));
+        tell(format_args!("That is secret {name} of client {id}, told this once."));
     }
     tell_of_others(&made);
     Ok(Exit::Yes)
@@ -108,15 +108,15 @@ fn tell_of_others(made: &Value) {
 
 /// Drop one secret of a client, at once.
 ///
-/// `rescind client show` names the secrets. The last one stays: disable the client instead. Needs the permission
-/// clients:write.
+/// `rescind client show` names the secrets. The last one of a client that has neither key nor certificate stays: disable
+/// the client instead. Needs the permission clients:write.
 ///
 /// Exit codes: 0 done, 1 nobody agreed or it is the last one, 3 no such client or secret, 4 not permitted,
 /// 5 cannot tell.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct DropArgs {
     /// The client.
-    id: String,
+    id: ClientId,
     /// The secret's name: the first 12 digits of its SHA-256.
     secret_id: String,
     /// Print the answer of DELETE /v1/clients/{client_id}/secrets/{secret_id}; with --dry-run an object with `dry_run`
@@ -130,25 +130,26 @@ pub(in super::super) struct DropArgs {
 }
 
 pub(super) async fn drop_one(args: DropArgs) -> Result<Exit, Failure> {
-    args.consent.check(args.server.takes_stdin())?;
-    let remote = args.server.connect()?;
-    let (id, secret) = (plain(&args.id), plain(&args.secret_id));
-    let what = format!("This would drop secret {secret} of client {id}: whoever uses it is refused from then on.");
-    if args.consent.dry_run {
-        let client = fetch(&remote, &args.id).await?;
-        if args.json {
-            say(json!({"dry_run": true, "client": client}))
-        } else {
-            say(what)
-        }
-        return Ok(Exit::Yes);
+    // Not repeated, and not sent: it may be the secret itself.
+    if args.secret_id.len() != 12 || !args.secret_id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Failure::usage(format!(
+            "SECRET_ID: 12 hexadecimal digits, as `rescind client show {}` names it; never the secret itself",
+            plain(args.id.as_str())
+        )));
     }
-    if !args.consent.ask(&what)? {
-        return Ok(DECLINED);
-    }
-    let client = remote.delete(&["v1", "clients", &args.id, "secrets", &args.secret_id]).await?;
-    show_client(&client, args.json);
-    Ok(Exit::Yes)
+    let foresee = async |remote: &Remote| {
+        let (id, secret) = (plain(args.id.as_str()), &args.secret_id);
+        let words = format!("This would drop secret {secret} of client {id}: whoever uses it is refused from then on.");
+        // Who is asked can do without it.
+        let client = if args.consent.dry_run { fetch(remote, &args.id).await? } else { Value::Null };
+        Ok(Foreseen::new(json!({"dry_run": true, "client": client}), words))
+    };
+    let order = async |remote: &Remote| {
+        let path = ["v1", "clients", args.id.as_str(), "secrets", &args.secret_id];
+        show_client(&remote.delete(&path).await?, args.json);
+        Ok(Exit::Yes)
+    };
+    args.consent.carry_out(&args.server, args.json, foresee, order).await
 }
 
 /// Make a secret and its hash, for the configuration. No service is asked.

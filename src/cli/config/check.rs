@@ -127,7 +127,9 @@ impl Config {
             findings.note_at(&declared.at, client.check());
             findings.note_at(&declared.at, self.check_certificates(client));
             let jwks = declared.leaves.get("jwks_file").map_or(&declared.at, |leaf| &leaf.origin);
-            findings.note_at(jwks, client.jwks().map(drop));
+            if let Err(problem) = client.jwks() {
+                findings.problems.push(Problem { at: Some(jwks.to_string()), ..problem });
+            }
             if let Some(first) = seen.insert(&client.id, &declared.at) {
                 findings.note_at(
                     &declared.at,
@@ -166,7 +168,9 @@ impl ClientTable {
                  secret (rescind client generate-secret), or take its permissions"
             ));
         }
-        let own = self.permissions.contains(&Permission::ClientCredentials);
+        // Who gives out secrets has the permission for that, and need not fetch any tokens.
+        let own = self.permissions.contains(&Permission::ClientCredentials)
+            && !self.permissions.contains(&Permission::ClientsWrite);
         if own && self.audience.as_ref().is_none_or(Vec::is_empty) {
             return Err(format!(
                 "client `{id}` may fetch tokens of its own (client_credentials); say in `audience` for whom they are"
@@ -176,15 +180,16 @@ impl ClientTable {
     }
 
     /// The keys in its file.
-    pub(super) fn jwks(&self) -> Result<Vec<Jwk>, String> {
+    pub(super) fn jwks(&self) -> Result<Vec<Jwk>, Problem> {
         let Some(path) = &self.jwks_file else { return Ok(Vec::new()) };
-        let place = format!("client `{}`: jwks_file {}", self.id, path.display());
+        let whose = format!("client `{}`: jwks_file", self.id);
         let mut json = Vec::new();
         let read = File::open(path).and_then(|file| file.take(MAX_JWKS).read_to_end(&mut json));
-        read.map_err(|e| format!("{place}: cannot read it: {e}"))?;
-        let keys = client_keys(&json).map_err(|e| format!("{place}: {e}"))?;
+        read.map_err(|e| Problem::unreadable(path, &e).about(&whose))?;
+        let bad = |what: &dyn std::fmt::Display| Problem::of(format!("{whose} {}: {what}", path.display()));
+        let keys = client_keys(&json).map_err(|e| bad(&e))?;
         // With no key it would be public, and anyone could use its permissions.
-        if keys.is_empty() { Err(format!("{place}: holds no key")) } else { Ok(keys) }
+        if keys.is_empty() { Err(bad(&"holds no key")) } else { Ok(keys) }
     }
 }
 

@@ -8,11 +8,12 @@ use reqwest::Url;
 use super::{
     ClientTable, Config,
     check::Findings,
+    layers::Problem,
     schema::{default, settings, unset},
     values::{Reads, Written},
 };
 use crate::{
-    http::edge::{AddressHeader, Cors, Origin, Proxies, Quota, Rates, Tls, TlsFiles},
+    http::edge::{AddressHeader, Cors, Origin, Proxies, Quota, Rates, Tls, TlsError, TlsFiles},
     model::{
         Timestamp,
         time::{format_duration, parse_duration},
@@ -128,8 +129,15 @@ impl OperationsTlsTable {
     }
 }
 
-fn load(name: &str, files: Option<TlsFiles>, now: Timestamp) -> Result<Option<Arc<Tls>>, String> {
-    files.map(|files| Tls::load(files, now).map(Arc::new).map_err(|e| format!("[{name}]: {e}"))).transpose()
+fn load(name: &str, files: Result<Option<TlsFiles>, String>, now: Timestamp) -> Result<Option<Arc<Tls>>, Problem> {
+    let Some(files) = files.map_err(Problem::of)? else { return Ok(None) };
+    Tls::load(files, now).map(Arc::new).map(Some).map_err(|error| {
+        let problem = match &error {
+            TlsError::File { path, source } => Problem::unreadable(path, source),
+            _ => Problem::of(error.to_string()),
+        };
+        problem.about(format!("[{name}]"))
+    })
 }
 
 impl ProxiesTable {
@@ -141,8 +149,10 @@ impl ProxiesTable {
 impl RatesTable {
     pub(super) fn check(&self) -> Result<(), String> {
         match (self.connections_per_address, self.in_flight) {
-            (Some(0), _) => Err("rates.connections_per_address is 0, which lets nobody in".into()),
-            (_, 0) => Err("rates.in_flight is 0, which answers nothing".into()),
+            (Some(0), _) => {
+                Err("rates.connections_per_address is 0, which lets nobody in; write a greater number".into())
+            }
+            (_, 0) => Err("rates.in_flight is 0, which answers nothing; write a greater number".into()),
             _ => Ok(()),
         }
     }
@@ -190,20 +200,16 @@ impl Config {
         ))
     }
 
-    /// How the node meets the network. Reads certificates.
-    pub(crate) fn edge(&self, now: Timestamp) -> Result<Settings, String> {
-        let tls = load("tls", self.tls.files()?, now)?;
-        if let (Some(tls), Some(host)) = (&tls, self.issuer_host())
-            && !tls.names(&host)
-        {
-            tracing::warn!(
-                host,
-                "the certificate is not for the issuer's host: clients that come here by it refuse it"
-            );
-        }
+    /// How the node meets the network. Reads certificates; tells all that is wrong with them.
+    pub(crate) fn edge(&self, now: Timestamp) -> Result<Settings, Vec<Problem>> {
+        let both = (load("tls", self.tls.files(), now), load("operations_tls", self.operations_tls.files(), now));
+        let (tls, operations_tls) = match both {
+            (Ok(tls), Ok(operations)) => (tls, operations),
+            (tls, operations) => return Err([tls.err(), operations.err()].into_iter().flatten().collect()),
+        };
         Ok(Settings {
             tls,
-            operations_tls: load("operations_tls", self.operations_tls.files()?, now)?,
+            operations_tls,
             proxies: Proxies {
                 trusted: self.proxies.trusted.iter().map(|w| w.0).collect(),
                 header: self.proxies.header.0,
@@ -211,6 +217,14 @@ impl Config {
             rates: self.rates.rates(),
             cors: Cors { origins: self.cors.origins.iter().map(|w| w.0.clone()).collect() },
         })
+    }
+
+    /// What is odd about them and keeps nothing from starting.
+    pub(crate) fn doubts(&self, edge: &Settings) -> Option<String> {
+        let (tls, host) = (edge.tls.as_ref()?, self.issuer_host()?);
+        let doubt =
+            || format!("[tls]: the certificate is not for the issuer's host {host}: clients that come by it refuse it");
+        (!tls.names(&host)).then(doubt)
     }
 
     fn issuer_host(&self) -> Option<String> {

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    super::{Failure, OrExit, exit::Exit},
-    Config,
-};
+use super::{Config, layers::Problem};
 use crate::{
     http::Limits,
     keyring::{Passphrase, Settings, Timing},
@@ -42,11 +39,11 @@ impl Config {
     }
 
     /// Fetches the passphrase of the keys, if there is one.
-    pub(crate) fn passphrase(&self) -> Result<Option<Passphrase>, Failure> {
+    pub(crate) fn passphrase(&self) -> Result<Option<Passphrase>, Problem> {
         let Some(source) = &self.keys.passphrase else { return Ok(None) };
-        let secret = source.read().map_err(|e| Failure::usage(format!("keys.passphrase: {e}")))?;
+        let secret = source.read().map_err(|problem| problem.about("keys.passphrase"))?;
         let passphrase = Passphrase::new(secret.expose().to_owned());
-        passphrase.map(Some).or_exit(Exit::Usage, format!("keys.passphrase: {source}"))
+        passphrase.map(Some).map_err(|e| Problem::of(format!("keys.passphrase: {source}: {e}")))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -75,7 +72,7 @@ impl Config {
     }
 
     /// The clients; reads the files of their keys.
-    pub(crate) fn clients(&self) -> Result<Vec<Client>, String> {
+    pub(crate) fn clients(&self) -> Result<Vec<Client>, Problem> {
         let client = |c: &super::ClientTable, jwks| Client {
             keys: c.keys.iter().map(|key| key.0.clone()).chain(jwks).collect(),
             certificates: c.certificate_sha256.iter().map(|w| w.0).collect(),

@@ -7,15 +7,21 @@ use toml::Value;
 use super::{
     Config,
     layers::{Leaf, Origin, Problem, Tree, read_value},
-    schema::{Key, Kind, dotted, find, nearest},
+    schema::{Key, Kind, Wrong, dotted, find, nearest},
     secret::credentials,
 };
 
 const PREFIX: &str = "RESCIND_";
 
 /// Variables of the commands, which are no settings.
-const OTHERS: [&str; 5] =
-    ["RESCIND_CONFIG", "RESCIND_SERVER", "RESCIND_CLIENT_ID", "RESCIND_CLIENT_SECRET", "RESCIND_CLIENT_SECRET_FILE"];
+const OTHERS: [&str; 6] = [
+    "RESCIND_CONFIG",
+    "RESCIND_SERVER",
+    "RESCIND_CLIENT_ID",
+    "RESCIND_CLIENT_SECRET",
+    "RESCIND_CLIENT_SECRET_FILE",
+    "RESCIND_VERIFIER_NAME",
+];
 
 /// The variable of a setting: `RESCIND_LIMITS__BODY`.
 pub(crate) fn variable(section: &str, key: &str) -> String {
@@ -156,35 +162,25 @@ fn settings() -> impl Iterator<Item = String> {
 
 /// Reads a text as this setting wants it: as it stands, as TOML, or as a list with commas.
 fn read(key: &Key, text: &str) -> Result<Value, String> {
-    let plain = Value::String(text.to_owned());
-    let Err(as_text) = (key.check)(&plain) else { return Ok(plain) };
-    let toml = read_value(text);
-    let list = || Value::Array(text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Into::into).collect());
-    let as_toml = toml.as_ref().map(|value| (key.check)(value));
-    if let (Some(Ok(())), Some(value)) = (&as_toml, toml) {
-        return Ok(value);
-    }
-    let list = list();
-    match ((key.check)(&list), as_toml) {
-        (Ok(()), _) => Ok(list),
-        // Each way says what it wanted; that it was no text, or no list, is not what is wrong.
-        (Err(as_list), as_toml) => {
-            let all = [Some(as_text), as_toml.and_then(Result::err), Some(as_list)];
-            let said = all.into_iter().flatten();
-            let mut said: Vec<String> = said.collect();
-            said.sort_by_key(|s| s.starts_with("invalid type"));
-            Err(match said.into_iter().next() {
-                Some(s) if s.starts_with("invalid type") => format!("`{text}` is not {}", expected(&s)),
-                Some(s) => s,
-                None => format!("`{text}` cannot be read"),
-            })
+    let list = || text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Into::into).collect();
+    let ways = [Some(Value::String(text.to_owned())), read_value(text), Some(Value::Array(list()))];
+    let mut wrongs = Vec::new();
+    for value in ways.into_iter().flatten() {
+        match key.accepts(&value) {
+            Ok(()) => return Ok(value),
+            Err(wrong) => wrongs.push(wrong),
         }
     }
-}
-
-/// What serde wanted instead.
-fn expected(said: &str) -> &str {
-    said.rsplit_once("expected ").map_or("what is expected here", |(_, what)| what)
+    // Each way says what it wanted; that it was no text, or no list, is not what is wrong.
+    wrongs.sort_by_key(|wrong| matches!(wrong, Wrong::Type { .. }));
+    Err(match wrongs.into_iter().next() {
+        Some(Wrong::Value(what)) => what,
+        Some(Wrong::Type { expected, such_as }) => {
+            let mend = such_as.map(|example| format!("; write it as {example}")).unwrap_or_default();
+            format!("`{text}` is not {expected}{mend}")
+        }
+        None => format!("`{text}` cannot be read"),
+    })
 }
 
 #[cfg(test)]
@@ -219,7 +215,7 @@ mod tests {
         assert_eq!(read("custom_claims", "[\"roles\", \"tenant\"]").unwrap(), roles);
         assert_eq!(read("issuer", "true").unwrap(), "true".into());
         assert!(read("limits.body", "16KB").unwrap_err().contains("write a number and a unit"));
-        assert!(read("behind_tls_proxy", "yes").unwrap_err().contains("`yes` is not a boolean"));
+        assert!(read("behind_tls_proxy", "yes").unwrap_err().contains("`yes` is not true or false"));
         assert!(read("limits.connections", "many").unwrap_err().contains("`many` is not"));
         assert!(read("limits.connections", "-1").is_err());
         assert!(read("limits.body", "1\nx = 2").is_err());

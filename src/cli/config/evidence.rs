@@ -6,6 +6,7 @@ use super::{
     super::args::between,
     Config,
     check::Findings,
+    layers::Problem,
     schema::{default, secret, settings, unset},
     secret::Source,
     values::{Reads, Written},
@@ -84,7 +85,7 @@ impl Config {
     }
 
     /// Who watches the node. Reads the webhook's secret.
-    pub(crate) fn evidence(&self) -> Result<Evidence, String> {
+    pub(crate) fn evidence(&self) -> Result<Evidence, Problem> {
         let table = &self.alerts;
         let alerts = AlertSettings {
             window: table.window.0,
@@ -95,8 +96,9 @@ impl Config {
         let (Some(url), Some(source)) = (&self.webhook.url, &self.webhook.secret) else {
             return Ok(Evidence { alerts, webhook: None });
         };
-        let text = source.read().map_err(|e| format!("webhook.secret: {e}"))?;
-        let secret = WebhookSecret::read(text.expose()).map_err(|e| format!("webhook.secret: {source}: {e}"))?;
+        let text = source.read().map_err(|problem| problem.about("webhook.secret"))?;
+        let secret = WebhookSecret::read(text.expose());
+        let secret = secret.map_err(|e| Problem::of(format!("webhook.secret: {source}: {e}")))?;
         let all = || Kind::ALL.iter().copied().collect();
         let kinds: BTreeSet<Kind> =
             self.webhook.events.as_ref().map_or_else(all, |events| events.iter().map(|w| w.0).collect());

@@ -17,7 +17,7 @@ use toml::{
 use super::{
     ClientTable, Config,
     layers::{Declared, Leaf, Origin, Problem, Tree, anchor, base_of, defaults},
-    schema::{Described, Key, Kind, Section, Shown, dotted, nearest},
+    schema::{Described, Key, Kind, Section, Shown, Wrong, dotted, nearest},
 };
 
 /// No configuration is longer.
@@ -30,8 +30,9 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    pub(crate) fn read(path: &Path) -> Result<Self, Problem> {
-        let failed = |e: std::io::Error| Problem::reading(path, &e);
+    /// `problem` says what it means that it cannot be read.
+    pub(crate) fn read(path: &Path, problem: fn(&Path, &std::io::Error) -> Problem) -> Result<Self, Problem> {
+        let failed = |e: std::io::Error| problem(path, &e);
         let mut text = String::new();
         File::open(path).map_err(failed)?.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
         if text.len() as u64 > MAX_FILE {
@@ -148,12 +149,13 @@ impl Reader<'_> {
     /// A value of this setting, or a problem.
     fn value(&mut self, key: &Key, value: Spanned<DeValue<'_>>, at: &Origin) -> Option<Value> {
         let value = Value::deserialize(toml::de::ValueDeserializer::from(value));
-        let checked = value.map_err(|e| e.message().to_owned()).and_then(|mut value| {
-            (key.check)(&value)?;
+        let value = value.map_err(|e| Wrong::Value(e.message().to_owned()));
+        let checked = value.and_then(|mut value| {
+            key.accepts(&value)?;
             anchor(key, &mut value, &self.base);
             Ok(value)
         });
-        checked.map_err(|what| self.problems.push(Problem::at(at, format!("{}: {what}", key.name)))).ok()
+        checked.map_err(|wrong| self.problems.push(Problem::at(at, key.told(wrong)))).ok()
     }
 
     fn clients(&mut self, name: &Name<'_>, value: Spanned<DeValue<'_>>, tree: &mut Tree) {

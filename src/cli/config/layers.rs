@@ -173,16 +173,25 @@ impl Problem {
     pub(crate) fn of(what: impl Into<String>) -> Self {
         Self { at: None, what: what.into(), exit: Exit::Usage }
     }
-    /// Of a file that could not be read.
+    /// Of a configuration that could not be read.
     pub(crate) fn reading(path: &Path, error: &io::Error) -> Self {
-        let denied = error.kind() == io::ErrorKind::PermissionDenied;
-        let exit = if denied { Exit::NotPermitted } else { Exit::Usage };
-        let mend = match error.kind() {
-            io::ErrorKind::NotFound => "; `rescind init` writes one, --config or RESCIND_CONFIG names another",
-            io::ErrorKind::PermissionDenied => "; give it to the user that the service runs as",
-            _ => "",
+        let mut problem = Self::unreadable(path, error);
+        if error.kind() == io::ErrorKind::NotFound {
+            problem.what += "; `rescind init` writes one, --config or RESCIND_CONFIG names another";
+        }
+        problem
+    }
+    /// Of a file that the configuration names and that could not be read.
+    pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Self {
+        let (exit, mend) = match error.kind() {
+            io::ErrorKind::PermissionDenied => (Exit::NotPermitted, "; give it to the user that the service runs as"),
+            _ => (Exit::Usage, ""),
         };
         Self { exit, ..Self::of(format!("cannot read {}: {error}{mend}", path.display())) }
+    }
+    /// The same, with what it is about said before it.
+    pub(crate) fn about(self, what: impl fmt::Display) -> Self {
+        Self { what: format!("{what}: {}", self.what), ..self }
     }
 }
 

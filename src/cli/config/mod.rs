@@ -112,7 +112,8 @@ impl Chosen {
     /// Reads and checks all layers; tells all that is wrong at once.
     pub(crate) fn load(&self) -> Result<Loaded, Vec<Problem>> {
         let mut problems = Vec::new();
-        let file = file::Text::read(&self.config).map_err(|problem| vec![problem])?.layer(&mut problems);
+        let file =
+            file::Text::read(&self.config, Problem::reading).map_err(|problem| vec![problem])?.layer(&mut problems);
         let environment = environment::of_environment(&mut problems);
         let flags = self.flags(&mut problems);
         Loaded::stack(&self.config, [file, environment::of_credentials(), environment, flags], problems)
@@ -174,13 +175,14 @@ impl Loaded {
 }
 
 fn read_clients_file(tree: &mut Tree, problems: &mut Vec<Problem>) {
-    let Some(toml::Value::String(path)) = tree.leaves.get("clients_file").map(|leaf| &leaf.value) else { return };
-    match file::Text::read(Path::new(path)) {
+    let Some(leaf) = tree.leaves.get("clients_file") else { return };
+    let Some(path) = leaf.value.as_str() else { return };
+    match file::Text::read(Path::new(path), Problem::unreadable) {
         Ok(text) => {
             let clients = text.clients(problems);
             tree.cover(clients);
         }
-        Err(problem) => problems.push(problem),
+        Err(problem) => problems.push(Problem { at: Some(leaf.origin.to_string()), ..problem.about("clients_file") }),
     }
 }
 

@@ -9,8 +9,56 @@ pub(crate) struct Key {
     /// Its doc comment, line by line.
     pub(crate) doc: &'static [&'static str],
     pub(crate) traits: Traits,
-    /// Whether a value is one of this setting; else what was expected.
+    /// Whether a value is of its type; else what was expected.
     pub(crate) check: fn(&toml::Value) -> Result<(), String>,
+}
+
+/// Why a value is none of a setting.
+pub(crate) enum Wrong {
+    /// It is of another type than this one, for example so. No example: it is a list that is empty by default.
+    Type { expected: &'static str, such_as: Option<&'static str> },
+    /// What it says makes no sense, and what would.
+    Value(String),
+}
+
+impl Key {
+    /// Whether a value is one of this setting.
+    pub(crate) fn accepts(&self, value: &toml::Value) -> Result<(), Wrong> {
+        (self.check)(value).map_err(|said| self.wrong(said))?;
+        if self.traits.kind == Kind::Path && value.as_str() == Some("") {
+            return Err(Wrong::Value("is empty; write a path, or leave it out".into()));
+        }
+        Ok(())
+    }
+
+    /// The parser's words for types are those of the program, and not of people.
+    fn wrong(&self, said: String) -> Wrong {
+        let is_type = said.starts_with("invalid type") || said.starts_with("invalid value: integer");
+        let Some((_, expected)) = said.rsplit_once("expected ").filter(|_| is_type) else { return Wrong::Value(said) };
+        let expected = match expected {
+            "a boolean" => "true or false",
+            "a sequence" => "a list",
+            "a map" => "a table",
+            "usize" | "u64" | "u32" => "a whole number, 0 or more",
+            _ => "text",
+        };
+        let such_as = match self.traits.shown {
+            Shown::Default(example) | Shown::Required { example } | Shown::Unset { example, .. } => example,
+        };
+        Wrong::Type { expected, such_as: Some(such_as).filter(|example| *example != "[]") }
+    }
+
+    /// The same for whoever reads it, with the setting's name.
+    pub(crate) fn told(&self, wrong: Wrong) -> String {
+        let name = self.name;
+        match wrong {
+            Wrong::Value(what) => format!("{name}: {what}"),
+            Wrong::Type { expected, such_as: None } => format!("{name}: {expected} is expected"),
+            Wrong::Type { expected, such_as: Some(example) } => {
+                format!("{name}: {expected} is expected, such as {name} = {example}")
+            }
+        }
+    }
 }
 
 /// A table of settings; the first one has no name and stands at the top of the file.
@@ -106,16 +154,16 @@ pub(crate) fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str
     known.into_iter().max_by(|a, b| near(a).total_cmp(&near(b))).filter(|n| near(n) > 0.7)
 }
 
-/// Declares a table of settings: a struct whose fields say how they are documented, typed and preset.
+/// Declares a table of settings: a struct whose fields say how they are documented, typed and preset. A setting that
+/// nobody reads is a warning, unless it says `, unread: "why"`.
 macro_rules! settings {
     ($(#[doc = $about:literal])* $vis:vis struct $name:ident {
-        $($(#[doc = $doc:literal])* $fvis:vis $key:ident: $type:ty = $traits:expr;)*
+        $($(#[doc = $doc:literal])* $fvis:vis $key:ident: $type:ty = $traits:expr $(, unread: $why:literal)?;)*
     }) => {
         $(#[doc = $about])*
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
-        #[allow(dead_code, reason = "some settings act on the layers, before there is such a value")]
-        $vis struct $name { $($(#[doc = $doc])* $fvis $key: $type,)* }
+        $vis struct $name { $($(#[doc = $doc])* $(#[expect(dead_code, reason = $why)])? $fvis $key: $type,)* }
 
         impl $crate::cli::config::schema::Described for $name {
             const ABOUT: &'static [&'static str] = &[$($about),*];
@@ -134,7 +182,6 @@ macro_rules! sections {
     ($(#[doc = $about:literal])* $vis:vis struct $name:ident { $($section:ident: $type:ty,)* }) => {
         $(#[doc = $about])*
         #[derive(Debug)]
-        #[allow(dead_code, reason = "as above, for whole tables")]
         $vis struct $name {
             /// What stands outside any table.
             $vis top: Top,

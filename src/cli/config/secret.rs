@@ -14,6 +14,8 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error};
 use zeroize::Zeroizing;
 
+use super::layers::Problem;
+
 /// No secret is longer; what is longer is another file.
 const MAX_SECRET: u64 = 64 << 10;
 
@@ -45,16 +47,16 @@ pub(crate) enum Source {
 
 impl Source {
     /// Fetches it. One line end at its end is not part of it.
-    pub(crate) fn read(&self) -> Result<Secret, String> {
+    pub(crate) fn read(&self) -> Result<Secret, Problem> {
         let text = match self {
-            Self::Environment(name) => Zeroizing::new(env::var(name).map_err(|e| format!("{name}: {e}"))?),
+            Self::Environment(name) => Zeroizing::new(env::var(name).map_err(|e| Problem::of(format!("{name}: {e}")))?),
             // systemd shares a credential with a dynamic user by an access list, which shows as the group's reading.
             Self::Credential(path) => read_file(path, 0o037)?,
             Self::File(path) => read_file(path, if is_credential(path) { 0o037 } else { 0o077 })?,
         };
         let line = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
         if line.is_empty() {
-            return Err(format!("{self} is empty; write the secret there, or do not name it at all"));
+            return Err(Problem::of(format!("{self} is empty; write the secret there, or do not name it at all")));
         }
         Ok(Secret(Zeroizing::new(line.to_owned())))
     }
@@ -93,19 +95,20 @@ fn is_credential(path: &Path) -> bool {
 }
 
 /// Reads a file that nobody may reach by the bits in `forbidden`.
-fn read_file(path: &Path, forbidden: u32) -> Result<Zeroizing<String>, String> {
+fn read_file(path: &Path, forbidden: u32) -> Result<Zeroizing<String>, Problem> {
     let shown = path.display();
-    let failed = |e: std::io::Error| format!("cannot read {shown}: {e}");
+    let failed = |e: std::io::Error| Problem::unreadable(path, &e);
     let file = File::open(path).map_err(failed)?;
     // Asked of the open file, not of the path: nobody can swap it in between.
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
     if mode & forbidden != 0 {
-        return Err(format!("{shown} holds a secret and others can reach it (mode {mode:o}); chmod 600 '{shown}'"));
+        let what = format!("{shown} holds a secret and others can reach it (mode {mode:o}); chmod 600 '{shown}'");
+        return Err(Problem::of(what));
     }
     let mut text = Zeroizing::new(String::with_capacity(4096));
     file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > MAX_SECRET {
-        return Err(format!("{shown} is longer than 64 KiB; is it the right file?"));
+        return Err(Problem::of(format!("{shown} is longer than 64 KiB; is it the right file?")));
     }
     Ok(text)
 }

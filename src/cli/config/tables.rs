@@ -31,7 +31,8 @@ settings! {
         /// Which custom claims sessions may carry.
         pub(crate) custom_claims: Option<Vec<String>> = unset("any that is not reserved", "[\"roles\", \"tenant\"]");
         /// A further file with `[[clients]]` tables and nothing else.
-        pub(crate) clients_file: Option<PathBuf> = unset("all clients are in this file", "\"clients.toml\"").path().reloads();
+        pub(crate) clients_file: Option<PathBuf> = unset("all clients are in this file", "\"clients.toml\"").path().reloads(),
+            unread: "its clients are read into the layers, before there is such a value";
     }
 }
 
@@ -91,7 +92,8 @@ settings! {
     pub(crate) struct SessionsTable {
         /// Limits of an authenticator assurance level (NIST SP 800-63B-4) for `lifetimes.absolute` and `lifetimes.idle`:
         /// aal1 30d, aal2 24h and 1h, aal3 12h and 15m. What is written in [lifetimes] may then only be shorter.
-        pub(crate) preset: Option<Written<Preset>> = unset("none", "\"aal2\"");
+        pub(crate) preset: Option<Written<Preset>> = unset("none", "\"aal2\""),
+            unread: "it acts on the layers, before there is such a value";
         /// How many open sessions a subject may have.
         pub(crate) max_per_subject: Option<usize> = unset("as many as it opens", "20");
         /// What becomes of one more: "refuse" does not open it, "end_oldest" ends the oldest for it.

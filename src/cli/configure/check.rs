@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -10,7 +11,12 @@ use serde_json::json;
 
 use super::{super::say, CheckArgs, Chosen, Exit, Failure, failure, tell};
 use crate::{
-    cli::config::{Config, layers::Problem},
+    cli::{
+        config::{Config, layers::Problem},
+        exit::said,
+        pair::{mismatch, no_place},
+    },
+    clock::{Clock, SystemClock},
     keyring::{Keyring, Passphrase},
 };
 
@@ -47,10 +53,12 @@ fn look(config: &Config, file: &Path) -> Found {
     check_file(file, &mut found);
     match config.passphrase() {
         Ok(passphrase) => check_keys(config, passphrase, &mut found),
-        Err(failure) => found.problems.push(Problem::of(format!("{:#}", failure.error))),
+        Err(problem) => found.problems.push(problem),
     }
-    if let Err(what) = config.evidence() {
-        found.problems.push(Problem::of(what));
+    found.problems.extend(config.evidence().err());
+    match config.edge(SystemClock::default().now()) {
+        Ok(edge) => found.warnings.extend(config.doubts(&edge)),
+        Err(problems) => found.problems.extend(problems),
     }
     check_store(&config.store.url.0, &mut found);
     found
@@ -73,6 +81,7 @@ fn check_file(file: &Path, found: &mut Found) {
 
 fn check_keys(config: &Config, passphrase: Option<Passphrase>, found: &mut Found) {
     let dir = &config.keys.dir;
+    let mismatch = mismatch(dir, &config.store.url.0);
     let encrypted = passphrase.is_some();
     match Keyring::inspect(dir, passphrase) {
         Ok(true) if !encrypted => found.warnings.push(format!(
@@ -80,13 +89,14 @@ fn check_keys(config: &Config, passphrase: Option<Passphrase>, found: &mut Found
              keys.passphrase",
             dir.display()
         )),
-        Ok(true) => {}
-        Ok(false) => {
+        Ok(false) if mismatch.is_none() => {
             found.warnings.push(format!("there are no keys in {} yet; the first start makes them", dir.display()));
             check_place(dir, found);
         }
-        Err(error) => found.problems.push(Problem::of(format!("cannot use the keys: {error}"))),
+        Ok(_) => {}
+        Err(error) => found.problems.push(Problem::of(format!("cannot use the keys: {}", said(&error)))),
     }
+    found.problems.extend(mismatch.map(Problem::of));
 }
 
 fn check_store(path: &PathBuf, found: &mut Found) {
@@ -98,12 +108,19 @@ fn check_store(path: &PathBuf, found: &mut Found) {
                 found.warnings.push(format!("others can reach the store (mode {mode:o}); chmod 600 '{shown}'"));
             }
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == ErrorKind::NotFound && path.parent().is_some_and(is_absent) => {
+            found.problems.push(Problem::of(no_place(path)));
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => {
             found.warnings.push(format!("there is no store at {} yet; the first start makes it", path.display()));
             check_place(path, found);
         }
         Err(e) => found.problems.push(Problem::of(format!("store.url: cannot open {}: {e}", path.display()))),
     }
+}
+
+fn is_absent(dir: &Path) -> bool {
+    !dir.as_os_str().is_empty() && !dir.exists()
 }
 
 /// Whether something can be made there.

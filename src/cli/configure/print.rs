@@ -96,12 +96,14 @@ fn client(client: &Declared) -> serde_json::Value {
 
 /// `value` is null for what is not set, and for secrets.
 fn leaf(key: &Key, leaf: Option<&Leaf>) -> serde_json::Value {
-    let Some(leaf) = leaf else { return json!({ "value": null, "origin": { "kind": "default" } }) };
-    let mut shown = json!({ "value": redacted(key, &leaf.value), "origin": leaf.origin });
+    let mut shown = match leaf {
+        Some(leaf) => json!({ "value": redacted(key, &leaf.value), "origin": leaf.origin }),
+        None => json!({ "value": null, "origin": { "kind": "default" } }),
+    };
     if key.traits.kind == Kind::Secret {
         shown["value"] = serde_json::Value::Null;
         shown["secret"] = true.into();
-        shown["file"] = secret_file(&leaf.value).into();
+        shown["file"] = leaf.and_then(|leaf| secret_file(&leaf.value)).into();
     }
     shown["reloads"] = key.traits.reloads.into();
     shown

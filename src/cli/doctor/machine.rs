@@ -7,51 +7,65 @@ use std::{
 };
 
 use super::{
-    super::config::{Config, secret::Source},
+    super::{
+        Exit,
+        config::{Config, secret::Source},
+        pair::mismatch,
+    },
     Check,
 };
+use crate::clock::{Clock, SystemClock};
 
 /// Files that are looked at in the directory of the keys; more than there ever are.
 const MAX_FILES: usize = 1000;
 
 /// What is configured, and who can reach it.
 pub(super) fn files(config: &Path) -> Vec<Check> {
+    let all = format!("`rescind config check --config {}` tells all that is wrong", config.display());
     let read = match Config::read(config) {
         Ok(read) => read,
-        Err(failure) => {
-            return vec![Check::fail("config", format!("{:#}", failure.error), "mend the configuration")];
-        }
+        Err(failure) => return vec![Check::fail("config", failure.to_string(), all)],
     };
-    let mut checks = vec![Check::ok("config", format!("{} can be read and makes sense", config.display()))];
-    checks.push(guarded("config file", config, 0o022));
-    checks.push(keys(&read.keys.dir));
-    let store = &read.store.url.0;
-    checks.push(guarded("store", store, 0o077));
+    let mut checks = vec![match wrong(&read) {
+        Some(wrong) => Check::fail("config", wrong, all),
+        None => Check::ok("config", format!("{} can be read and makes sense", config.display())),
+    }];
+    let first_start = "the first start of `rescind serve` makes it";
+    checks.push(guarded("config file", config, 0o022, "name the right one with --config"));
+    checks.push(keys(&read.keys.dir, first_start));
+    checks.push(guarded("store", &read.store.url.0, 0o077, first_start));
     if let Some(Source::File(file)) = &read.keys.passphrase {
-        checks.push(guarded("passphrase", file, 0o077));
+        checks.push(guarded("passphrase", file, 0o077, "put it back there, or mend keys.passphrase_file"));
     }
     checks
 }
 
+/// What is wrong with what it names. What this user may not see is told apart below.
+fn wrong(config: &Config) -> Option<String> {
+    let edge = config.edge(SystemClock::default().now()).err().into_iter().flatten();
+    let edge = edge.filter(|problem| problem.exit != Exit::NotPermitted).map(|problem| problem.to_string());
+    mismatch(&config.keys.dir, &config.store.url.0).into_iter().chain(edge).next()
+}
+
 /// The directory, and each file in it.
-fn keys(dir: &Path) -> Check {
+fn keys(dir: &Path, if_missing: &str) -> Check {
     let name = "key files";
     let listed = fs::read_dir(dir).and_then(|entries| entries.take(MAX_FILES).collect::<io::Result<Vec<_>>>());
     let entries = match listed {
         Ok(entries) => entries,
-        Err(e) => return unreadable(name, dir, &e),
+        Err(e) => return unreadable(name, dir, &e, if_missing),
     };
     let all = std::iter::once(dir.to_owned()).chain(entries.iter().map(fs::DirEntry::path));
-    let checked = all.map(|path| guarded(name, &path, 0o077));
+    let checked = all.map(|path| guarded(name, &path, 0o077, if_missing));
     let wrong = checked.into_iter().find(|check| check.remedy.is_some());
     wrong.unwrap_or_else(|| Check::ok(name, format!("{}: only its owner can reach it", dir.display())))
 }
 
 /// Whether nobody has what these bits give.
-fn guarded(name: &'static str, path: &Path, forbidden: u32) -> Check {
+fn guarded(name: &'static str, path: &Path, forbidden: u32, if_missing: &str) -> Check {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(e) => return unreadable(name, path, &e),
+        Err(e) => return unreadable(name, path, &e, if_missing),
     };
     let mode = metadata.permissions().mode() & 0o777;
     let shown = path.display();
@@ -69,12 +83,14 @@ fn guarded(name: &'static str, path: &Path, forbidden: u32) -> Check {
     Check::ok(name, format!("{shown}, mode {mode:04o}"))
 }
 
-fn unreadable(name: &'static str, path: &Path, error: &io::Error) -> Check {
-    let detail = format!("{}: {error}", path.display());
-    match error.kind() {
-        io::ErrorKind::NotFound => Check::warn(name, detail, "it is made at the first start of `rescind serve`"),
-        _ => Check::warn(name, detail, "run this as the user that serves"),
-    }
+fn unreadable(name: &'static str, path: &Path, error: &io::Error, if_missing: &str) -> Check {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => if_missing,
+        io::ErrorKind::PermissionDenied => "run this as the user that serves",
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => "mend the configuration: something else is there",
+        _ => "look at the disk",
+    };
+    Check::warn(name, format!("{}: {error}", path.display()), remedy)
 }
 
 /// Keys and tokens are random numbers.

@@ -13,8 +13,9 @@ mod service;
 /// Check a service, the way to it, and this machine: one line for each, with a remedy where one is needed.
 ///
 /// Asks what anyone may ask: the issuer's metadata, its keys, its revocation feed, which is verified as verifiers do,
-/// and its clock. With --client-id and a secret also whether the service knows that client; with --operations whether
-/// it is ready; with --config, on the machine that serves, whether the files are as safe as they must be.
+/// and its clock. With --client-id and a secret also whether the service knows that client and, if it has the permission
+/// audit:read, whether the audit log is still the service's own; with --operations whether it is ready; with --config, on
+/// the machine that serves, whether the files are as safe as they must be.
 ///
 /// Exit codes: 0 nothing failed (warnings are no failure), 1 something failed, 2 usage.
 #[derive(Debug, clap::Args)]

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::{
     super::{
         Exit, Failure,
-        consent::{Consent, DECLINED},
+        consent::{Consent, Foreseen},
         effect::effect,
         output::{members, table, text, when},
-        remote::Server,
+        remote::{Remote, Server},
         say,
     },
     foreign::{FOREIGN, Foreign},
@@ -57,40 +57,29 @@ pub(in super::super) struct Args {
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let kid = match (&args.kid, args.secret) {
         (_, Some(kind)) => {
-            let how = secret::How { json: args.json, consent: &args.consent, server: args.server };
+            let how = secret::How { json: args.json, consent: args.consent, server: args.server };
             return secret::compromise(kind, args.end_sessions, args.reason, how).await;
         }
         (Some(kid), None) => kid,
         (None, None) => return Err(Failure::usage("which key? give its kid, or --secret KIND")),
     };
-    args.consent.check(args.server.takes_stdin())?;
-    let remote = args.server.connect()?;
     let path = ["v1", "keys", kid, "compromise"];
-    let mut order = json!({"end_sessions": args.end_sessions, "reason": args.reason});
-    if args.consent.dry_run || args.consent.asks() {
-        order["dry_run"] = true.into();
-        let would = remote.post(&path, &order).await?;
-        let question = question(&would, args.end_sessions);
-        if args.consent.dry_run {
-            if args.json {
-                say(would)
-            } else {
-                say(question)
-            }
+    let order = |dry_run| json!({"end_sessions": args.end_sessions, "reason": args.reason, "dry_run": dry_run});
+    let foresee = async |remote: &Remote| {
+        let would = remote.post(&path, &order(true)).await?;
+        let words = question(&would, args.end_sessions);
+        Ok(Foreseen::new(would, words))
+    };
+    let carried_out = async |remote: &Remote| {
+        let done = remote.post(&path, &order(false)).await?;
+        if args.json {
+            say(done);
             return Ok(Exit::Yes);
         }
-        if !args.consent.ask(&question)? {
-            return Ok(DECLINED);
-        }
-        order["dry_run"] = false.into();
-    }
-    let done = remote.post(&path, &order).await?;
-    if args.json {
-        say(done);
-        return Ok(Exit::Yes);
-    }
-    show(told::rows(&remote, &done).await, &done);
-    Ok(Exit::Yes)
+        show(told::rows(remote, &done).await, &done);
+        Ok(Exit::Yes)
+    };
+    args.consent.carry_out(&args.server, args.json, foresee, carried_out).await
 }
 
 fn question(would: &Value, end_sessions: bool) -> String {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    super::{Exit, Failure, OrExit, new_file::NewFile, prompt, remote::Server, say, tell},
+    super::{Exit, Failure, OrExit, fresh::Fresh, prompt, remote::Server, say, tell},
     import::read_file,
     kid::kid,
 };
@@ -65,7 +65,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
 
 async fn public(args: Args, output: Option<&Path>) -> Result<Exit, Failure> {
     let remote = args.server.connect()?;
-    let output = output.map(|path| NewFile::create("--output", path)).transpose()?;
+    let output = output.map(|path| Fresh::create("--output", path)).transpose()?;
     let key = remote.get(&["v1", "keys", &args.kid], &[]).await?;
     let text = match args.format {
         _ if args.json => key.to_string(),
@@ -99,7 +99,7 @@ async fn private(args: Args, output: &Path) -> Result<Exit, Failure> {
         None => return Err(Failure::usage("no passphrase; name a file with one by --passphrase-file")),
     };
     let remote = args.server.connect()?;
-    let file = NewFile::create("--output", output)?;
+    let file = Fresh::create("--output", output)?;
     let order = json!({"passphrase": *passphrase});
     let mut done = remote.post(&["v1", "keys", &args.kid, "dangerous-export"], &order).await?;
     let pem = match done.as_object_mut().and_then(|answer| answer.remove("pem")) {

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::{
     super::{
         Exit, Failure,
-        consent::{Consent, DECLINED},
+        consent::{Consent, Foreseen},
         output::members,
-        remote::Server,
+        remote::{Remote, Server},
         say, tell,
     },
     kid::kid,
@@ -50,38 +50,27 @@ impl Order<'_> {
     }
 }
 
-async fn carry_out(how: How, mut order: Order<'_>) -> Result<Exit, Failure> {
+async fn carry_out(how: How, order: Order<'_>) -> Result<Exit, Failure> {
     let How { json, consent, server } = how;
-    let asks = order.asks && consent.asks();
-    if asks {
-        consent.check(server.takes_stdin())?;
-    }
-    let remote = server.connect()?;
     let path = [&["v1", "keys"], order.path].concat();
-    if consent.dry_run || asks {
-        order.body["dry_run"] = true.into();
-        let would = remote.post(&path, &order.body).await?;
-        if consent.dry_run {
-            if json {
-                say(would)
-            } else {
-                say(order.question(&would))
-            }
+    let foresee = async |remote: &Remote| {
+        let mut asked = order.body.clone();
+        asked["dry_run"] = true.into();
+        let would = remote.post(&path, &asked).await?;
+        let words = order.question(&would);
+        Ok(Foreseen::new(would, words))
+    };
+    let carried_out = async |remote: &Remote| {
+        let done = remote.post(&path, &order.body).await?;
+        if json {
+            say(done);
             return Ok(Exit::Yes);
         }
-        if !consent.ask(&order.question(&would))? {
-            return Ok(DECLINED);
-        }
-        order.body["dry_run"] = false.into();
-    }
-    let done = remote.post(&path, &order.body).await?;
-    if json {
-        say(done);
-        return Ok(Exit::Yes);
-    }
-    members(told::rows(&remote, &done).await);
-    tell(order.effect);
-    Ok(Exit::Yes)
+        members(told::rows(remote, &done).await);
+        tell(order.effect);
+        Ok(Exit::Yes)
+    };
+    consent.given_if(!order.asks).carry_out(&server, json, foresee, carried_out).await
 }
 
 /// The help of a flag that does not wait, from the table of rules.
@@ -120,7 +109,7 @@ pub(super) async fn rotate(args: RotateArgs) -> Result<Exit, Failure> {
     let RotateArgs { dangerous_without_waiting: force, secret: kind, how } = args;
     if let Some(kind) = kind {
         let How { json, consent, server } = how;
-        return secret::rotate(kind, secret::How { json, consent: &consent, server }).await;
+        return secret::rotate(kind, secret::How { json, consent, server }).await;
     }
     carry_out(how, forced(&["rotate"], force, Wait::Published, effect(force, NOBODY))).await
 }

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::super::{
     Exit, Failure,
-    consent::{Consent, DECLINED},
+    consent::{Consent, Foreseen},
     output::{members, table, text, when},
-    remote::Server,
+    remote::{Remote, Server},
     say, tell,
 };
 use crate::keyring::{Exposure, SecretKind};
@@ -56,51 +56,42 @@ fn state(key: &Value) -> String {
     }
 }
 
-/// How an order goes to the service.
-pub(super) struct How<'a> {
+/// How to go about it.
+pub(super) struct How {
     pub(super) json: bool,
-    pub(super) consent: &'a Consent,
+    pub(super) consent: Consent,
     pub(super) server: Server,
 }
 
 async fn carry_out(
-    how: How<'_>,
+    how: How,
     path: &[&str],
-    mut order: Value,
+    order: Value,
     question: &str,
     show: impl FnOnce(&Value),
 ) -> Result<Exit, Failure> {
-    how.consent.check(how.server.takes_stdin())?;
-    let remote = how.server.connect()?;
+    let How { json, consent, server } = how;
     let path = [&["v1", "keys", "secrets"], path].concat();
-    if how.consent.dry_run || how.consent.asks() {
-        order["dry_run"] = true.into();
-        let would = remote.post(&path, &order).await?;
-        if how.consent.dry_run {
-            if how.json {
-                say(would)
-            } else {
-                say(question)
-            }
-            return Ok(Exit::Yes);
+    let foresee = async |remote: &Remote| {
+        let mut asked = order.clone();
+        asked["dry_run"] = true.into();
+        Ok(Foreseen::new(remote.post(&path, &asked).await?, question))
+    };
+    let carried_out = async |remote: &Remote| {
+        let done = remote.post(&path, &order).await?;
+        if json {
+            say(done);
+        } else {
+            show(&done);
         }
-        if !how.consent.ask(question)? {
-            return Ok(DECLINED);
-        }
-        order["dry_run"] = false.into();
-    }
-    let done = remote.post(&path, &order).await?;
-    if how.json {
-        say(done);
-    } else {
-        show(&done);
-    }
-    Ok(Exit::Yes)
+        Ok(Exit::Yes)
+    };
+    consent.carry_out(&server, json, foresee, carried_out).await
 }
 
 const NOBODY: &str = "Nobody is logged out, and no good token is refused.";
 
-pub(super) async fn rotate(kind: SecretKind, how: How<'_>) -> Result<Exit, Failure> {
+pub(super) async fn rotate(kind: SecretKind, how: How) -> Result<Exit, Failure> {
     let question = format!("A new {kind} key would be in use; what the old one made stays good. {NOBODY}");
     let show = |done: &Value| {
         members(made(done));
@@ -126,7 +117,7 @@ pub(super) async fn compromise(
     kind: SecretKind,
     end_sessions: bool,
     reason: Option<String>,
-    how: How<'_>,
+    how: How,
 ) -> Result<Exit, Failure> {
     let exposure = kind.exposure();
     let order = json!({"end_sessions": end_sessions, "reason": reason});
@@ -186,6 +177,6 @@ pub(super) async fn forget(args: ForgetArgs) -> Result<Exit, Failure> {
     let question = "Sessions opened until now under keys that are not here would be refused for good, where they are \
                     answered 503 now. Those whose keys are here go on.";
     let show = |done: &Value| members([("refused until", when(&done["forgotten_until"]))]);
-    let how = How { json, consent: &consent, server };
+    let how = How { json, consent, server };
     carry_out(how, &["forget-unknown"], json!({"reason": reason}), question, show).await
 }

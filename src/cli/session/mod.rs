@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 
 use super::{
     Exit, Failure,
-    consent::{Consent, DECLINED},
+    args::{id, reason},
+    consent::{Consent, Foreseen},
     effect,
     output::{members, table, text, when},
-    remote::Server,
+    remote::{Remote, Server},
     say, tell,
 };
+use crate::model::{SessionId, Subject};
 
 mod open;
 
@@ -38,7 +40,7 @@ pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
 #[derive(Debug, clap::Args)]
 pub(super) struct ListArgs {
     /// Whose: `sub`.
-    subject: String,
+    subject: Subject,
     /// Only those that have not ended.
     #[arg(long)]
     open: bool,
@@ -58,7 +60,7 @@ async fn list(args: ListArgs) -> Result<Exit, Failure> {
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let (mut sessions, mut total, mut after) = (Vec::new(), Value::Null, None);
     while sessions.len() < limit {
-        let mut query = vec![("subject", args.subject.clone()), ("limit", "200".into())];
+        let mut query = vec![("subject", args.subject.to_string()), ("limit", "200".into())];
         query.extend(after.map(|after| ("after", after)));
         let mut page = remote.get(&["v1", "sessions"], &query).await?;
         total = page["total"].take();
@@ -115,7 +117,8 @@ pub(super) struct ShowArgs {
 }
 
 async fn show(args: ShowArgs) -> Result<Exit, Failure> {
-    let session = args.server.connect()?.get(&["v1", "sessions", &args.session], &[]).await?;
+    let session: SessionId = id("SESSION", &args.session)?;
+    let session = args.server.connect()?.get(&["v1", "sessions", &session.to_string()], &[]).await?;
     if args.json {
         say(session);
         return Ok(Exit::Yes);
@@ -156,7 +159,7 @@ pub(super) struct RevokeArgs {
     #[arg(long)]
     others: bool,
     /// Why, for the audit log; up to 256 bytes.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
     /// Print the answer of POST /v1/sessions/{session_id}/revoke.
     #[arg(long)]
@@ -168,25 +171,24 @@ pub(super) struct RevokeArgs {
 }
 
 async fn revoke(args: RevokeArgs) -> Result<Exit, Failure> {
-    args.consent.check(args.server.takes_stdin())?;
-    let remote = args.server.connect()?;
-    let path = ["v1", "sessions", &args.session, "revoke"];
+    let session = id::<SessionId>("SESSION", &args.session)?.to_string();
+    let path = ["v1", "sessions", &session, "revoke"];
     let order = |dry_run| json!({"others": args.others, "reason": args.reason, "dry_run": dry_run});
-    if args.consent.dry_run {
+    let foresee = async |remote: &Remote| {
         let impact = remote.post(&path, &order(true)).await?;
-        effect::show_impact(&impact, args.json);
-        return Ok(Exit::Yes);
-    }
-    if args.consent.asks() {
-        let impact = remote.post(&path, &order(true)).await?;
-        if !args.consent.ask(&effect::sentence(&impact))? {
-            return Ok(DECLINED);
-        }
-    }
-    let ended = remote.post(&path, &order(false)).await?;
+        let words = effect::sentence(&impact);
+        Ok(Foreseen::new(impact, words))
+    };
+    let carry_out = async |remote: &Remote| {
+        show_ended(&remote.post(&path, &order(false)).await?, &args);
+        Ok(Exit::Yes)
+    };
+    args.consent.carry_out(&args.server, args.json, foresee, carry_out).await
+}
+
+fn show_ended(ended: &Value, args: &RevokeArgs) {
     if args.json {
-        say(ended);
-        return Ok(Exit::Yes);
+        return say(ended);
     }
     let named = if args.others { "kept" } else { "session" };
     let done = [
@@ -195,5 +197,4 @@ async fn revoke(args: RevokeArgs) -> Result<Exit, Failure> {
         ("ended", text(&ended["sessions"])),
     ];
     members(done.into_iter().chain(effect::effect(&ended["effect"])));
-    Ok(Exit::Yes)
 }

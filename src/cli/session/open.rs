@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::super::{
     Exit, Failure, OrExit,
-    new_file::NewFile,
+    fresh::Fresh,
     output::{members, text},
     remote::Server,
     say,
 };
-use crate::model::time::format_duration;
+use crate::model::{Audience, ClientId, Scope, Subject, time::format_duration};
 
 /// What is secret about the answer.
 const TOKENS: [&str; 2] = ["access_token", "refresh_token"];
@@ -24,16 +24,16 @@ const TOKENS: [&str; 2] = ["access_token", "refresh_token"];
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// Whose: `sub`.
-    subject: String,
+    subject: Subject,
     /// For whom its tokens are: `aud`. May be repeated.
     #[arg(long, value_name = "AUDIENCE", required = true)]
-    audience: Vec<String>,
+    audience: Vec<Audience>,
     /// What they allow, separated by spaces.
     #[arg(long, value_name = "SCOPE")]
-    scope: Option<String>,
+    scope: Option<Scope>,
     /// Which client will refresh it; the one that asks by default.
     #[arg(long, value_name = "ID")]
-    for_client: Option<String>,
+    for_client: Option<ClientId>,
     /// A file with custom claims, a JSON object.
     #[arg(long, value_name = "FILE")]
     claims_file: Option<PathBuf>,
@@ -60,14 +60,12 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let order = order(&args)?;
     let remote = args.server.connect()?;
     // Before the session exists: one whose tokens cannot be kept is of no use to anybody.
-    let file = args.tokens_file.as_deref().map(|path| NewFile::create("--tokens-file", path)).transpose()?;
+    let file = args.tokens_file.as_deref().map(|path| Fresh::create("--tokens-file", path)).transpose()?;
     let mut opened = remote.post(&["v1", "sessions"], &order).await?;
     if let Some(file) = file {
         let session = text(&opened["session_id"]);
-        file.keep(
-            &opened,
-            &format!("the session {session} was opened, but its tokens could not be written; revoke it"),
-        )?;
+        let lost = format!("the session {session} was opened, but its tokens could not be written; revoke it");
+        file.keep(&opened, &lost)?;
         opened.as_object_mut().into_iter().for_each(|answer| TOKENS.iter().for_each(|name| drop(answer.remove(*name))));
     }
     if args.json {
@@ -93,15 +91,18 @@ fn order(args: &Args) -> Result<Value, Failure> {
             order[name] = value;
         }
     };
-    set("scope", args.scope.clone().into());
-    set("client_id", args.for_client.clone().into());
+    set("scope", json!(args.scope));
+    set("client_id", json!(args.for_client));
     set("acr", args.acr.clone().into());
     set("amr", if args.amr.is_empty() { Value::Null } else { args.amr.clone().into() });
     set("device", args.device.as_ref().map_or(Value::Null, |label| json!({"label": label})));
     if let Some(path) = &args.claims_file {
         let named = format!("--claims-file {}", path.display());
         let claims: Map<String, Value> = serde_json::from_reader(fs::File::open(path).or_exit(Exit::Usage, &named)?)
-            .or_exit(Exit::Usage, format!("{named}: expected one JSON object"))?;
+            .or_exit(
+                Exit::Usage,
+                format!("{named}: one JSON object is expected, such as {{\"roles\": [\"admin\"]}}"),
+            )?;
         set("claims", claims.into());
     }
     Ok(order)

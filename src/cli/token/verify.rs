@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::{
-    super::{Exit, Failure, OrExit, client::check_transport, say, tell},
+    super::{Exit, Failure, OrExit, client, say, tell},
     from_stdin, table,
 };
 use crate::{
@@ -14,11 +13,6 @@ use crate::{
     model::time::parse_duration,
     verifier::{MAX_LEEWAY, Refused, Verifier},
 };
-
-/// How long the issuer is given to say what its keys are and what is revoked.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How long it is given after it could not be asked.
-const SECOND_CHANCE: Duration = Duration::from_secs(2);
 
 /// Say whether an access token is good, as a service would.
 ///
@@ -46,27 +40,15 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     if args.leeway > MAX_LEEWAY {
         return Err(Failure::usage("--leeway is above 60s: revocations are not remembered longer than that"));
     }
-    let url = Url::parse(&args.issuer).or_exit(Exit::Usage, format!("--issuer `{}`", args.issuer))?;
-    check_transport(&url).map_err(|e| Failure::new(Exit::Usage, e))?;
+    client::issuer(&args.issuer)?;
     let token = from_stdin()?;
     if token.starts_with(PREFIX) {
         return Ok(refused(&args, "refresh_token", "it is a refresh token, of which only its issuer can say more"));
     }
     let verifier = Verifier::builder(&*args.issuer).audience(&*args.audience).leeway(args.leeway);
     let verifier = verifier.follow().or_exit(Exit::Usage, "cannot verify")?;
-    let failed = async {
-        tokio::time::sleep(SECOND_CHANCE).await;
-        while verifier.health().last_error.is_none() {
-            tokio::time::sleep(SECOND_CHANCE).await;
-        }
-    };
-    let ready = tokio::select! {
-        () = verifier.ready() => true,
-        () = failed => false,
-        () = tokio::time::sleep(PATIENCE) => false,
-    };
-    if !ready {
-        let why = verifier.health().last_error.unwrap_or_else(|| "no answer in time".into());
+    if let Err(why) = client::heard(&verifier).await {
+        let why = why.unwrap_or_else(|| format!("{} does not answer in time", args.issuer));
         return Err(Failure::new(Exit::CannotTell, anyhow::anyhow!(why)));
     }
     match verifier.verify(&token) {

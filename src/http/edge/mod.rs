@@ -23,7 +23,10 @@ pub use self::{
 };
 use self::{rates::Limiter, shed::Shed};
 use super::{App, FEED, caller::Peer, layers::refuse};
-use crate::{clock::Clock, service::Caller};
+use crate::{
+    clock::Clock,
+    service::{Caller, Error},
+};
 
 mod buckets;
 mod cors;
@@ -110,16 +113,9 @@ impl Edge {
 
     /// A request of somebody whose name, if any, has been checked. Whoever proved itself is measured by its own name,
     /// everyone else by where they come from.
-    pub(super) fn admit(
-        &self,
-        visit: Visit,
-        caller: Result<Caller, crate::service::Error>,
-        clock: &dyn Clock,
-    ) -> Result<Caller, crate::service::Error> {
-        let Some(limiter) = &self.limiter else { return caller };
-        let limited = limiter.admit(visit, &caller, clock.monotonic());
-        limited.map_err(|over| self.metrics.limited(over))?;
-        caller
+    pub(super) fn admit(&self, visit: Visit, who: Result<&Caller, &Error>, clock: &dyn Clock) -> Result<(), Error> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        limiter.admit(visit, who, clock.monotonic()).map_err(|over| self.metrics.limited(over))
     }
 
     /// A grant that was no good, by somebody who proved nothing, counts as a failure of its address.

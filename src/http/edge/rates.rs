@@ -118,10 +118,10 @@ impl Limiter {
     /// A request whose authentication has been looked at. A right secret passes whatever failed before from the same
     /// address: secrets are 256 random bits, so that trying is hopeless, and behind a shared address anyone could lock
     /// out a client by failing in its place.
-    pub(super) fn admit(&self, visit: Visit, caller: &Result<Caller, Error>, now: Duration) -> Result<(), Over> {
+    pub(super) fn admit(&self, visit: Visit, who: Result<&Caller, &Error>, now: Duration) -> Result<(), Over> {
         let revokes = visit.class == Class::Revocation;
-        match caller {
-            Ok(caller) if caller.proven => {
+        match who {
+            Ok(caller) if caller.is_proven() => {
                 let (budget, quota) =
                     if revokes { ("revocations", self.rates.revocations) } else { ("client", self.rates.client) };
                 let key = Key::Client(caller.client.id.clone(), revokes);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::{Head, Line};
+use super::{Head, Line, erasure::stripped};
 use crate::model::feed::Digest;
 
 /// The first place where the log is not what was written.
@@ -17,7 +17,7 @@ pub struct Broken {
     pub why: &'static str,
 }
 
-/// A walk. It holds one digest, and a name for each subject whose erasure has not been told yet.
+/// A walk. It holds one digest, and the place of each stripped record whose erasure has not been told yet.
 #[derive(Debug, Default)]
 pub struct Walk {
     /// The first record that was seen, and what it says lies before it.
@@ -25,8 +25,8 @@ pub struct Walk {
     last: Option<(u64, Digest)>,
     records: u64,
     erased: u64,
-    /// Records without their personal part, by pseudonym, for which no erasure has been met.
-    bare: BTreeMap<Option<String>, u64>,
+    /// Records without their personal part that no erasure has named yet, each with its pseudonym.
+    bare: BTreeMap<u64, Option<String>>,
     /// The service itself had found another log than its own.
     found_broken: Option<u64>,
     /// Records may be missing between those that are seen.
@@ -76,8 +76,7 @@ impl Walk {
         self.last = Some((line.sequence, digest));
         self.records += 1;
         match &*line.event {
-            // Told in the same step that removed them, so it stands after all of them.
-            "subject_erased" => drop(self.bare.remove(&line.subject_ref).or_else(|| self.bare.remove(&None))),
+            "subject_erased" => self.excuse(line),
             "audit_broken" => drop(self.found_broken.get_or_insert(line.sequence)),
             _ => {}
         }
@@ -92,13 +91,25 @@ impl Walk {
                 return broken("has a personal part that nothing vouches for");
             }
             self.erased += 1;
-            self.bare.entry(line.subject_ref.clone()).or_insert(line.sequence);
+            self.bare.insert(line.sequence, line.subject_ref.clone());
             return Ok(());
         };
         let salt = BASE64_URL_SAFE_NO_PAD.decode(salt).ok().and_then(|s| <[u8; 16]>::try_from(s).ok());
         match salt {
             Some(salt) if line.commitment(&salt) == personal => Ok(()),
             _ => broken("its personal part has been changed"),
+        }
+    }
+
+    /// An erasure is told in the same step that stripped its records, so it stands after all of them. It excuses those
+    /// that it names, and that are its subject's or, older than pseudonyms, nobody's.
+    fn excuse(&mut self, erased: &Line) {
+        for run in stripped(erased.cause.as_deref().unwrap_or_default()) {
+            let its = |(_, of): &(&u64, &Option<String>)| of.is_none() || **of == erased.subject_ref;
+            let named: Vec<u64> = self.bare.range(run).filter(its).map(|(sequence, _)| *sequence).collect();
+            for sequence in named {
+                self.bare.remove(&sequence);
+            }
         }
     }
 
@@ -150,7 +161,7 @@ impl Walk {
     /// # Errors
     /// [`Broken`].
     pub fn end(&self) -> Result<(), Broken> {
-        if let Some(sequence) = self.bare.values().min() {
+        if let Some(sequence) = self.bare.keys().next() {
             return Err(Broken { sequence: *sequence, why: "lost its personal part, and no erasure tells of it" });
         }
         match self.found_broken {

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
 use super::{
-    Client, LiveSecret, MAX_PROOFS, SecretHash, Standing, generate_secret,
-    overrides::{Disabled, Override, Overrides},
+    Client, LiveSecret, MAX_PROOFS, Method, SecretHash, Standing, generate_secret,
+    overrides::{AT_ONCE, Disabled, Override, Overrides},
 };
 use crate::{
     keyring::ChangeError,
@@ -31,10 +31,10 @@ pub struct ClientView {
     pub client: Arc<Client>,
     /// None: it may come in.
     pub disabled: Option<DisabledSince>,
+    /// By which ways it can prove itself; by none if it is public.
+    pub methods: Vec<Method>,
     /// Its live secrets: no more than their names.
     pub secrets: Vec<SecretView>,
-    /// Whether it has nothing to prove itself with.
-    pub public: bool,
 }
 
 /// Since when a client is disabled, and by whose word.
@@ -88,8 +88,8 @@ impl ClientView {
         Self {
             client: standing.client.clone(),
             disabled: standing.disabled.as_ref().map(disabled),
+            methods: standing.methods(now),
             secrets: standing.live(now).map(secret).collect(),
-            public: standing.public,
         }
     }
 }
@@ -218,7 +218,7 @@ impl Service {
         let ends = match old {
             OldSecrets::Keep => None,
             OldSecrets::DropAfter(after) => Some(now.plus(after)),
-            OldSecrets::Drop => Some(now),
+            OldSecrets::Drop => Some(AT_ONCE),
         };
         let (standing, _) = self
             .change_client(ctx, id, |standing, mut page| {
@@ -236,10 +236,10 @@ impl Service {
         Ok(NewSecret { id: hash.id(), secret, client: ClientView::of(&standing, now) })
     }
 
-    /// Drops one secret of a client at once.
+    /// Drops one secret of a client at once, for good, whatever the clock says later.
     ///
     /// # Errors
-    /// The caller may not, 404, 409 for the last one, or 503.
+    /// The caller may not, 404, 409 for the last one of a client that has nothing else, or 503.
     pub async fn drop_secret(
         self: &Arc<Self>,
         ctx: &Context,
@@ -254,11 +254,12 @@ impl Service {
                 let Some(found) = live.iter().find(|l| l.hash.id() == secret) else {
                     return Err(Error::NotFound("no live secret of this id"));
                 };
-                if live.len() == 1 {
-                    let hint = "it is the last one; make another first, or disable the client".into();
-                    return Err(Error::Conflict { code: "last_secret", hint, earliest: None });
+                if live.len() == 1 && standing.methods(now) == [Method::Secret] {
+                    let hint = "it is the last one, and the client has neither key nor certificate; make another first, \
+                                or disable the client";
+                    return Err(Error::Conflict { code: "last_secret", hint: hint.into(), earliest: None });
                 }
-                page.drop_secret(found.hash, now);
+                page.drop_secret(found.hash, AT_ONCE);
                 page.tidy(&standing.client.secrets, now);
                 let cause = Some(format!("secret {secret} is dropped").into());
                 Ok(Some(Change { page, event: Event::ClientSecretDropped, cause, denial: None }))
@@ -281,6 +282,8 @@ impl Service {
         plan: impl FnOnce(&Standing, Override) -> Result<Option<Change>, Error>,
     ) -> Result<(Standing, Option<Entry>), Error> {
         let writer = self.clients.writer.clone().lock_owned().await;
+        // Whoever was let in by what a change before this one has dropped changes nothing any more.
+        self.still_let_in(&ctx.caller)?;
         let state = self.clients.now().clone();
         let (standing, book) = (self.standing_of(id)?, state.book().ok_or_else(Error::clients_unknown)?);
         let page = book.of(id).cloned().unwrap_or_default();

@@ -8,7 +8,7 @@ use std::{
 use subtle::Choice;
 
 use self::overrides::{Disabled, Override, Overrides};
-use crate::model::{Audience, ClientId, Jwk, Scope, Timestamp};
+use crate::model::{Audience, ClientId, Jwk, PublicKey, Scope, Timestamp};
 
 mod book;
 mod certificate;
@@ -16,6 +16,7 @@ mod keys;
 mod manage;
 mod overrides;
 mod permission;
+mod proof;
 mod secret;
 
 pub(crate) use book::ClientBook;
@@ -23,6 +24,7 @@ pub use certificate::CertificateHash;
 pub use keys::{ClientKey, client_keys};
 pub use manage::{ClientView, DisabledSince, NewSecret, OldSecrets, SecretView};
 pub use permission::Permission;
+pub use proof::{Method, Proof};
 pub use secret::{SecretHash, generate_secret};
 
 /// Secrets of one client that are live at once, and keys.
@@ -86,8 +88,16 @@ impl Client {
 pub struct Caller {
     /// Who.
     pub client: Arc<Client>,
-    /// Whether it proved it: with a secret, a key, or a certificate.
-    pub proven: bool,
+    /// By what.
+    pub proof: Proof,
+}
+
+impl Caller {
+    /// Whether it is who it says. A public client has said no more than its name.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proof != Proof::Name
+    }
 }
 
 /// What a request says about who sends it.
@@ -127,9 +137,10 @@ pub(crate) struct LiveSecret {
 pub(crate) struct Standing {
     pub(crate) client: Arc<Client>,
     pub(crate) disabled: Option<Disabled>,
+    /// Those that have been dropped among them.
     pub(crate) secrets: Vec<LiveSecret>,
-    /// Nothing was ever given to it that it could prove itself with.
-    pub(crate) public: bool,
+    /// Whether it has, or had once.
+    had_secret: bool,
 }
 
 impl Standing {
@@ -147,8 +158,7 @@ impl Standing {
         Self {
             client: client.clone(),
             disabled: change.and_then(|c| c.disabled.clone()),
-            // One whose secrets have all been dropped has not become public by that.
-            public: secrets.is_empty() && client.keys.is_empty() && client.certificates.is_empty(),
+            had_secret: !secrets.is_empty() || change.is_some_and(Override::had_secret),
             secrets,
         }
     }
@@ -163,8 +173,8 @@ impl Standing {
         self.secrets.iter().filter(move |s| s.until.is_none_or(|until| now < until))
     }
 
-    fn caller(&self, proven: bool) -> Caller {
-        Caller { client: self.client.clone(), proven }
+    fn caller(&self, proof: Proof) -> Caller {
+        Caller { client: self.client.clone(), proof }
     }
 }
 
@@ -207,9 +217,14 @@ impl Clients {
         self.0.get(id).is_some_and(Standing::is_enabled)
     }
 
+    /// Whether a caller would be let in again, by what it was let in by.
+    pub(crate) fn still_let_in(&self, caller: &Caller, now: Timestamp) -> bool {
+        self.0.get(&caller.client.id).is_some_and(|s| s.takes(&caller.proof, now))
+    }
+
     /// A client without credentials, by its name alone.
-    pub(crate) fn named(&self, id: &ClientId) -> Option<Caller> {
-        self.0.get(id).filter(|s| s.public && s.is_enabled()).map(|s| s.caller(false))
+    pub(crate) fn named(&self, id: &ClientId, now: Timestamp) -> Option<Caller> {
+        self.0.get(id).filter(|s| s.is_public(now) && s.is_enabled()).map(|s| s.caller(Proof::Name))
     }
 
     /// A client by its secret; `None` tells nobody whether the name or the secret was wrong.
@@ -221,7 +236,7 @@ impl Clients {
         let nobody = [SecretHash::NOBODY];
         let known = if known.is_empty() { &nobody[..] } else { &known[..] };
         let right = known.iter().fold(Choice::from(0), |found, hash| found | hash.is(&presented));
-        standing.filter(|s| bool::from(right) && s.is_enabled()).map(|s| s.caller(true))
+        standing.filter(|s| bool::from(right) && s.is_enabled()).map(|s| s.caller(Proof::Secret(presented)))
     }
 
     /// A client by its certificate; where no name is given, by whoever alone has registered it.
@@ -235,12 +250,12 @@ impl Clients {
             None => self.0.values().filter(has).collect(),
         };
         let one = found.pop().filter(|s| found.is_empty() && s.is_enabled())?;
-        Some(one.caller(true))
+        Some(one.caller(Proof::Certificate(*shown)))
     }
 
-    /// A client by one of its keys.
-    pub(crate) fn by_key(&self, id: &ClientId, signed_by: impl FnOnce(&[Jwk]) -> bool) -> Option<Caller> {
+    /// A client by that of its keys which `signer` finds.
+    pub(crate) fn by_key(&self, id: &ClientId, signer: impl FnOnce(&[Jwk]) -> Option<PublicKey>) -> Option<Caller> {
         let standing = self.0.get(id).filter(|s| s.is_enabled())?;
-        signed_by(&standing.client.keys).then(|| standing.caller(true))
+        signer(&standing.client.keys).map(|key| standing.caller(Proof::Key(key)))
     }
 }

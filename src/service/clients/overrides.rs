@@ -25,6 +25,9 @@ pub(crate) struct Disabled {
     pub(crate) reason: Option<Box<str>>,
 }
 
+/// From when on a secret is dropped that is dropped at once. No clock that is set back shows an instant before it.
+pub(crate) const AT_ONCE: Timestamp = Timestamp::from_millis(0);
+
 /// A secret that is no longer good, or will not be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Dropped {
@@ -56,13 +59,23 @@ impl Override {
     }
 
     /// Forgets secrets of its own that have ended. Those of the configuration stay dropped for as long as it names
-    /// them.
+    /// them, and the last of all for good: see [`Override::had_secret`].
     pub(crate) fn tidy(&mut self, configured: &[SecretHash], now: Timestamp) {
-        let ended = |hash: &SecretHash| self.dropped.iter().any(|d| d.hash == *hash && d.from <= now);
-        self.secrets = self.secrets.iter().filter(|hash| !ended(hash)).copied().collect();
+        for ended in self.dropped.iter_mut().filter(|d| d.from <= now) {
+            ended.from = AT_ONCE;
+        }
+        let dropped = &self.dropped;
+        self.secrets.retain(|hash| dropped.iter().all(|d| d.hash != *hash || d.from > now));
         let kept = &self.secrets;
+        let last = self.dropped.last().copied().filter(|_| kept.is_empty() && configured.is_empty());
         self.dropped.retain(|d| kept.contains(&d.hash) || configured.contains(&d.hash));
+        self.dropped.extend(last);
         debug_assert!(self.secrets.len() <= MAX_PROOFS, "a rotation is refused while two are live");
+    }
+
+    /// Whether it has had one, and so does not become public if its configuration should lose its keys.
+    pub(crate) fn had_secret(&self) -> bool {
+        !self.secrets.is_empty() || !self.dropped.is_empty()
     }
 }
 

@@ -55,6 +55,10 @@ permissions! {
     RevokeAll = "revoke:all",
     /// Read the denylist. Whoever may deny anything may do so too.
     RevocationsRead = "revocations:read",
+    /// See which verifiers report, and how far they are.
+    VerifiersRead = "verifiers:read",
+    /// Report how far a verifier is.
+    VerifiersReport = "verifiers:report",
     /// Introspect tokens (RFC 7662), those for the client's `introspect_audience`.
     Introspect = "introspect",
     /// Fetch tokens of its own (RFC 6749 §4.4).

@@ -8,7 +8,7 @@ use super::{Attempt, Kind, Webhook};
 use crate::{
     model::{audit::Record, chain::Line},
     service::{Context, Error, Permission, Service},
-    store::{AuditQuery, AuditStore, EvidenceStore, StoreError},
+    store::{AuditQuery, AuditStore, EvidenceStore, SignedHead, StoreError},
 };
 
 /// The name of its cursor.
@@ -56,14 +56,18 @@ impl Service {
         }
     }
 
-    /// The first time it begins at the end: what was before nobody had asked for.
+    /// The first time it begins at the end: what was before nobody had asked for. A cursor may also be gone with what the
+    /// store has lost; that something was lost is told.
     async fn begin(&self) -> Result<Reader, StoreError> {
+        let SignedHead { head, alarm, .. } = self.store.audit_head().await?;
         if let Some(kept) = self.store.cursor(CURSOR).await? {
+            // Never beyond the end: what comes next nobody has read.
+            let kept = kept.min(head.sequence);
             return Ok(Reader { position: kept, kept });
         }
-        let end = self.store.audit_head().await?.head.sequence;
-        self.store.move_cursor(CURSOR, end).await?;
-        Ok(Reader { position: end, kept: end })
+        let kept = alarm.map_or(head.sequence, |first| first.saturating_sub(1).min(head.sequence));
+        self.store.move_cursor(CURSOR, kept).await?;
+        Ok(Reader { position: kept, kept })
     }
 
     /// One page of the log. Says whether there is more of it.

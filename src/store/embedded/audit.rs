@@ -1,13 +1,13 @@
 //! The audit log: appended to, cut at its old end, read, and stripped of what names a person.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
 use super::{
     AUDIT_SCAN, EmbeddedStore,
-    clerk::{STATEMENT, stored_chain},
+    clerk::{STATEMENT, broken_at, recent_alarm, stored_chain},
     tables::{AUDIT, Happened, META, Step, decode, encode, failed},
     verbs::table,
 };
@@ -15,7 +15,7 @@ use crate::{
     model::{
         SubjectRef, Timestamp,
         audit::{Draft, Event, Link, Outcome, Record},
-        chain::{NOTHING, tie},
+        chain::{Head, NOTHING, tie},
         feed::Digest,
         time::format_duration,
     },
@@ -28,6 +28,9 @@ const TRIM_EVERY: Duration = Duration::from_secs(3600);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Records that one step drops at most, and one record tells of.
 const DROPS: u64 = 256;
+/// How many more than should be are kept for the witness, which is told of newer ones each second. So many are not written
+/// in a second; where it cannot be told, the log stays bounded all the same.
+const AHEAD_OF_WITNESS: u64 = 100_000;
 
 /// A row: a record, and the latest instant up to it. The clock may be put back, this is not: it can be bisected.
 #[derive(Serialize, Deserialize)]
@@ -53,6 +56,8 @@ impl Step<'_> {
         what: Happened,
         subject_ref: Option<SubjectRef>,
     ) -> Result<(), StoreError> {
+        // Its own drop tells of no other: what is too much goes bit by bit.
+        let may_drop = what.event != Event::AuditDropped;
         let record = Record {
             sequence: self.chain.head.sequence + 1,
             at: self.moment.now,
@@ -70,7 +75,7 @@ impl Step<'_> {
         };
         self.append_record(record)?;
         let most = self.clerk.keep.records.max(8);
-        if self.chain.head.kept() > most {
+        if may_drop && self.chain.head.kept() > most {
             // Several at a time: the record that tells of it takes a place, too.
             self.drop_oldest((most / 8).clamp(4, DROPS), &format!("more than the {most} that are kept"))?;
         }
@@ -117,24 +122,40 @@ impl Step<'_> {
         oldest.map(|(_, bytes)| row_of(bytes.value()).map(|row| row.record.at)).transpose()
     }
 
+    /// Up to where the log may be cut: the newest always stays, and so does what the witness remembers, since by that it
+    /// is known again. Where it began was signed, so before there is a notary that stays, too.
+    fn droppable(&self) -> Result<u64, StoreError> {
+        let head = self.chain.head;
+        if self.clerk.chain.is_none() && self.meta.get(STATEMENT).map_err(failed)?.is_some() {
+            return Ok(head.first);
+        }
+        let testified =
+            self.clerk.testified.filter(|_| head.kept() <= self.clerk.keep.records.saturating_add(AHEAD_OF_WITNESS));
+        Ok(head.sequence.min(testified.map_or(u64::MAX, |then| then.sequence)))
+    }
+
     /// The chain goes on from what was dropped: its digest stays as the anchor, and a record tells of it.
     fn drop_oldest(&mut self, count: u64, why: &str) -> Result<(), StoreError> {
         let first = self.chain.head.first;
-        // The newest always stays.
-        let end = (first + count).min(self.chain.head.sequence);
+        let end = first.saturating_add(count).min(self.droppable()?);
         if end <= first {
             return Ok(());
         }
         for sequence in first..end {
             self.audit.remove(sequence).map_err(failed)?;
         }
-        let now_first = self.audit.get(end).map_err(failed)?.ok_or(StoreError::Damaged("audit"))?;
-        self.chain.head.anchor = Digest(row_of(now_first.value())?.record.link.previous);
-        drop(now_first);
-        self.chain.head.first = end;
+        let (end, anchor) = self.first_from(end)?;
+        (self.chain.head.first, self.chain.head.anchor) = (end, anchor);
         let cause = format!("records {first} to {}: {why}", end - 1);
         let (event, outcome, cause) = (Event::AuditDropped, Outcome::Done, Some(cause.into()));
         self.write(Draft::default(), Happened { event, outcome, session: None, generation: None, cause }, None)
+    }
+
+    /// The record there and what lies before it. If somebody has taken it out, the next: the log never stops what it records.
+    fn first_from(&self, sequence: u64) -> Result<(u64, Digest), StoreError> {
+        let first = self.audit.range(sequence..).map_err(failed)?.next().transpose().map_err(failed)?;
+        let (sequence, bytes) = first.ok_or(StoreError::Damaged("audit"))?;
+        Ok((sequence.value(), Digest(row_of(bytes.value())?.record.link.previous)))
     }
 
     /// Records from before there was a chain are tied together as they stand: what they say cannot be vouched for.
@@ -159,7 +180,7 @@ impl Step<'_> {
             }
         }
         if let Some(first) = first {
-            let head = crate::model::chain::Head { first, anchor: NOTHING, sequence: last.0, digest: last.1 };
+            let head = Head { first, anchor: NOTHING, sequence: last.0, digest: last.1 };
             self.chain = super::clerk::Chain { head, latest, born: last.0 };
             self.dirty = true;
         }
@@ -267,17 +288,13 @@ impl EmbeddedStore {
         self.whole()?;
         let txn = self.read()?;
         let Some(meta) = table(&txn, META)? else {
-            return Ok(SignedHead { head: crate::model::chain::Head::EMPTY, statement: None });
+            return Ok(SignedHead { head: Head::EMPTY, statement: None, broken: None, alarm: None });
         };
         let statement = meta.get(STATEMENT).map_err(failed)?.map(|bytes| bytes.value().to_vec());
         let statement = statement.and_then(|bytes| String::from_utf8(bytes).ok());
-        Ok(SignedHead { head: stored_chain(&meta)?.head, statement })
-    }
-
-    /// Whether the audit log was found to be another than the one that this service wrote.
-    #[must_use]
-    pub fn audit_broken(&self) -> bool {
-        self.shared.desk.broken.load(Ordering::Relaxed)
+        let head = stored_chain(&meta)?.head;
+        let (broken, alarm) = (broken_at(&meta, &head)?, recent_alarm(&meta, self.shared.clock.now())?);
+        Ok(SignedHead { head, statement, broken, alarm })
     }
 }
 

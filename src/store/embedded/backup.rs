@@ -19,10 +19,13 @@ use sha2::{Digest, Sha256};
 
 use super::{
     EmbeddedStore,
-    tables::{Character, META, Progress, SCHEMA, Visitor, decode, each_table, failed},
+    tables::{Character, INSTALLATION, META, Progress, SCHEMA, Visitor, decode, each_table, failed},
     verbs::table,
 };
-use crate::{model::Timestamp, store::StoreError};
+use crate::{
+    model::{Installation, Timestamp},
+    store::StoreError,
+};
 
 /// What a backup begins with: its kind and the version of its form.
 pub(super) const MAGIC: &[u8] = b"rescind-backup 1\n";
@@ -40,6 +43,9 @@ pub struct Head {
     pub schema: u32,
     /// Which store, in hexadecimal.
     pub store: String,
+    /// Whose keys it was made with. Not in a backup of a store that was never opened beside any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installation: Option<Installation>,
     /// How many commits it had made.
     pub commits: u64,
     /// The last position of its denylist's log.
@@ -193,9 +199,12 @@ fn head_of(transaction: &ReadTransaction, taken_at: Timestamp) -> Result<Head, S
     let row = |name| meta.get(name).map_err(failed)?.ok_or(StoreError::Damaged("meta"));
     let character: Character = decode(row("character")?.value(), "character")?;
     let progress: Progress = decode(row("progress")?.value(), "progress")?;
+    let installation = meta.get(INSTALLATION).map_err(failed)?;
+    let installation = installation.map(|b| decode(b.value(), "installation")).transpose()?;
     Ok(Head {
         schema: SCHEMA,
         store: format!("{:032x}", character.id),
+        installation: installation.map(Installation),
         commits: progress.commits,
         position: super::feed::head_position(&meta)?,
         taken_at,

@@ -3,10 +3,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -22,7 +19,7 @@ use crate::{
     clock::{Random, random_bytes},
     model::{
         Timestamp,
-        audit::{Draft, Event, Outcome},
+        audit::{Draft, Event, Outcome, Record},
         chain::{Head, digest_of},
         feed::Digest,
     },
@@ -33,6 +30,16 @@ use crate::{
 pub(super) const CHAIN: &str = "audit_chain";
 /// Where it holds the notary's word on its head.
 pub(super) const STATEMENT: &str = "audit_statement";
+/// Where it holds the record that tells that the log is another: see [`SignedHead::broken`].
+///
+/// [`SignedHead::broken`]: crate::store::SignedHead::broken
+pub(super) const BROKEN: &str = "audit_broken";
+/// Where it holds what nobody may miss, and since when: see [`SignedHead::alarm`].
+///
+/// [`SignedHead::alarm`]: crate::store::SignedHead::alarm
+const ALARM: &str = "audit_alarm";
+/// For how long that is news.
+const NEWS: Duration = Duration::from_secs(3 * 86_400);
 /// Records that an opening of the store may write before there is a notary.
 const UNSIGNED: u64 = 64;
 
@@ -61,7 +68,6 @@ pub(super) struct Keep {
 #[derive(Default)]
 pub(super) struct Desk {
     pub(super) notary: OnceLock<Arc<dyn Notary>>,
-    pub(super) broken: AtomicBool,
 }
 
 impl fmt::Debug for Desk {
@@ -76,6 +82,8 @@ pub(super) struct Clerk {
     pub(super) desk: Arc<Desk>,
     /// As of our last commit, once the log has been found to be ours.
     pub(super) chain: Option<Chain>,
+    /// How far the witness remembers the log. Only what was signed gets there.
+    pub(super) testified: Option<Head>,
     /// When to look for records that are too old.
     pub(super) trim_at: Timestamp,
     salts: [u8; 32],
@@ -84,7 +92,13 @@ pub(super) struct Clerk {
 impl Clerk {
     pub(super) fn new(keep: Keep, desk: Arc<Desk>, random: &dyn Random) -> Self {
         let salts = random_bytes(random);
-        Self { noted: Noted::default(), keep, desk, chain: None, trim_at: Timestamp::default(), salts }
+        let (noted, trim_at) = (Noted::default(), Timestamp::default());
+        Self { noted, keep, desk, chain: None, testified: None, trim_at, salts }
+    }
+
+    /// What the witness is to remember next. While nobody can say whose log it is, that stays what it was.
+    pub(super) fn to_testify(&self) -> Option<Head> {
+        self.chain.map_or(self.testified, |chain| Some(chain.head))
     }
 
     /// Never the same twice, and forgotten here at once: who has this process later cannot find it again.
@@ -101,8 +115,8 @@ impl Clerk {
 }
 
 impl Step<'_> {
-    /// Asked before the first change of an opening: is this the log that we signed last? What is not is told in the
-    /// log itself, which goes on: it never stops what it records.
+    /// Asked before each batch: is this the log that we signed last? What is not is told in the log itself, which goes
+    /// on: it never stops what it records.
     pub(super) fn examine_chain(&mut self) -> Result<(), StoreError> {
         if let Some(known) = self.clerk.chain {
             return if known == self.chain {
@@ -115,17 +129,26 @@ impl Step<'_> {
         self.clerk.chain = Some(self.chain);
         // Signed anew by this batch, whatever the notary's key was.
         self.signs = true;
+        match self.fault(&*notary)? {
+            Some(why) => self.tell_broken(why),
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with the log, by what was signed last and by what the witness remembers: it lies where who can write
+    /// the store cannot.
+    fn fault(&self, notary: &dyn Notary) -> Result<Option<&'static str>, StoreError> {
+        let testified = self.clerk.testified;
         let statement = self.meta.get(STATEMENT).map_err(failed)?.map(|b| b.value().to_vec());
         let signed = match statement.map(String::from_utf8) {
+            None if testified.is_some() => return Ok(Some("its signed head is gone")),
             None => self.unsigned_head()?,
             Some(Ok(text)) => notary.attested(&text),
             Some(Err(_)) => None,
         };
-        let Some(signed) = signed else { return self.tell_broken("its head is not signed by this service") };
-        match self.departs_from(&signed)? {
-            Some(why) => self.tell_broken(why),
-            None => Ok(()),
-        }
+        let Some(signed) = signed else { return Ok(Some("its head is not signed by this service")) };
+        let departs = self.departs_from(&signed)?;
+        if departs.is_some() { Ok(departs) } else { testified.map_or(Ok(None), |then| self.lacks(&then)) }
     }
 
     /// A log that was never signed ends where the chain began.
@@ -152,6 +175,9 @@ impl Step<'_> {
             return Ok(Some(why));
         }
         let head = self.chain.head;
+        if (head.first, head.anchor) != (signed.first, signed.anchor) {
+            return Ok(Some("it does not begin where it did"));
+        }
         if head.sequence - signed.sequence > UNSIGNED {
             return Ok(Some("it holds records that were never signed"));
         }
@@ -161,8 +187,7 @@ impl Step<'_> {
             let Some(row) = row.map(|bytes| row_of(bytes.value())).transpose()? else {
                 return Ok(Some("a record is missing"));
             };
-            // Only the opening of the store writes without a notary, and nobody asks it to.
-            if Digest(row.record.link.previous) != previous || row.record.actor.is_some() {
+            if Digest(row.record.link.previous) != previous || !may_be_unsigned(&row.record) {
                 return Ok(Some("it holds records that were never signed"));
             }
             previous = digest_of(&row.record);
@@ -170,26 +195,53 @@ impl Step<'_> {
         Ok((previous != head.digest).then_some("its head is not the newest record"))
     }
 
-    /// Whether the log is without a record that it once ended with.
-    pub(super) fn lacks(&self, then: &Head) -> Result<Option<&'static str>, StoreError> {
-        let head = self.chain.head;
-        Ok(match then.sequence {
-            newer if newer > head.sequence => Some("its newest records are missing"),
-            // Dropped since, as the configuration says.
-            older if older + 1 < head.first => None,
-            sequence if self.digest_at(sequence)? == Some(then.digest) => None,
-            _ => Some("the record that was its newest has been changed"),
+    /// Whether the log is without the record that it once ended with. Retention does not explain that: such a record is
+    /// dropped only when the witness remembers a newer one.
+    fn lacks(&self, then: &Head) -> Result<Option<&'static str>, StoreError> {
+        if then.sequence > self.chain.head.sequence {
+            return Ok(Some("its newest records are missing"));
+        }
+        let same = self.digest_at(then.sequence)? == Some(then.digest);
+        Ok((!same).then_some("the record that was its newest is gone or has been changed"))
+    }
+
+    /// What the log has lost beside what the witness remembers, to be told by whoever accepts it.
+    pub(super) fn lost_records(&self, testified: Option<Head>) -> Result<String, StoreError> {
+        let (last, Some(then)) = (self.chain.head.sequence, testified) else { return Ok(String::new()) };
+        Ok(match self.lacks(&then)? {
+            Some(_) if then.sequence > last => {
+                format!("; of the audit log records {} to {} are lost", last + 1, then.sequence)
+            }
+            Some(_) => "; the audit log is not the one that its witness remembers".into(),
+            None => String::new(),
         })
     }
 
-    pub(super) fn tell_broken(&mut self, why: &'static str) -> Result<(), StoreError> {
+    fn tell_broken(&mut self, why: &'static str) -> Result<(), StoreError> {
         self.clerk.chain = Some(self.chain);
-        if self.clerk.desk.broken.swap(true, Ordering::Relaxed) {
-            return Ok(());
-        }
         tracing::error!(why, "the audit log is not the one that this service wrote");
+        self.raise_alarm()?;
+        self.meta.insert(BROKEN, &encode(&(self.chain.head.sequence + 1))[..]).map_err(failed)?;
         let (event, outcome, cause) = (Event::AuditBroken, Outcome::Done, Some(why.into()));
         self.note(Draft::default(), Happened { event, outcome, session: None, generation: None, cause })
+    }
+
+    /// What is written next nobody may miss: who reads along and has no place yet begins there, and nobody has read beyond
+    /// it, whatever the store says.
+    pub(super) fn raise_alarm(&mut self) -> Result<(), StoreError> {
+        let (now, last) = (self.moment.now, self.chain.head.sequence);
+        // An earlier one may not have been heard of yet.
+        if recent_alarm(&self.meta, now)?.is_none_or(|first| first > last) {
+            self.meta.insert(ALARM, &encode(&(last + 1, now))[..]).map_err(failed)?;
+        }
+        self.put_cursors_back(last)
+    }
+
+    /// The log of other keys goes on as it stands: of what they signed nobody here can tell whether they did.
+    pub(super) fn disown_chain(&mut self) -> Result<(), StoreError> {
+        self.meta.remove(STATEMENT).map_err(failed)?;
+        self.chain.born = self.chain.head.sequence;
+        Ok(())
     }
 
     /// Writes the chain, and the notary's word on it. Called once, before the commit.
@@ -204,6 +256,33 @@ impl Step<'_> {
         }
         Ok(())
     }
+}
+
+/// Only an opening of the store writes before there is a notary: what the clock or an operator's word at the start makes
+/// it write. Nobody has asked it over HTTP, and it strips nothing.
+fn may_be_unsigned(record: &Record) -> bool {
+    let by_opening = matches!(record.event, Event::Revoked | Event::StoreAccepted | Event::AuditDropped);
+    by_opening && record.actor.is_none()
+}
+
+/// The record that tells that the log is another, while it is kept.
+pub(super) fn broken_at(
+    meta: &impl ReadableTable<&'static str, Bytes>,
+    head: &Head,
+) -> Result<Option<u64>, StoreError> {
+    let row = meta.get(BROKEN).map_err(failed)?;
+    let told: Option<u64> = row.and_then(|bytes| decode(bytes.value(), "audit").ok());
+    Ok(told.filter(|sequence| *sequence >= head.first))
+}
+
+/// What nobody may miss, as long as it is news.
+pub(super) fn recent_alarm(
+    meta: &impl ReadableTable<&'static str, Bytes>,
+    now: Timestamp,
+) -> Result<Option<u64>, StoreError> {
+    let row = meta.get(ALARM).map_err(failed)?;
+    let alarm: Option<(u64, Timestamp)> = row.and_then(|bytes| decode(bytes.value(), "audit").ok());
+    Ok(alarm.filter(|(_, at)| now.since(*at) <= NEWS).map(|(sequence, _)| sequence))
 }
 
 pub(super) fn stored_chain(meta: &impl ReadableTable<&'static str, Bytes>) -> Result<Chain, StoreError> {

@@ -5,12 +5,12 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use super::{
     EmbeddedStore,
     expiry::Due,
-    tables::{Happened, META, Step, decode, encode, failed},
+    tables::{ASSERTIONS, Happened, META, Step, decode, encode, failed},
     verbs::table,
 };
 use crate::{
     model::{Timestamp, audit::Outcome, denial::Retention},
-    store::{ASSERTIONS, AssertionUse, BookChange, BookChanged, ClientStore, StoreError},
+    store::{AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, StoreError},
 };
 
 /// Where [`META`] holds the sealed book.
@@ -33,20 +33,31 @@ impl Step<'_> {
         Ok(BookChanged::Done(entry.map(Box::new)))
     }
 
-    fn use_assertion(&mut self, id: [u8; 16], until: Timestamp) -> Result<AssertionUse, StoreError> {
+    /// Nobody can read it any more.
+    pub(super) fn forget_book(&mut self) -> Result<(), StoreError> {
+        self.meta.remove(BOOK).map(drop).map_err(failed)
+    }
+
+    fn use_assertion(&mut self, id: AssertionId, until: Timestamp, most: u64) -> Result<AssertionUse, StoreError> {
         if until <= self.assertions_forgotten_by()? {
             return Ok(AssertionUse::Unknown);
         }
-        if self.assertions.get(id).map_err(failed)?.is_some() {
+        if self.assertions.get(row_key(id)).map_err(failed)?.is_some() {
             return Ok(AssertionUse::Again);
         }
-        if self.assertions.len().map_err(failed)? >= ASSERTIONS {
+        let mine = self.assertions_of(id.client)?;
+        if mine >= most.saturating_sub(self.assertions.len().map_err(failed)?) {
             return Ok(AssertionUse::Full);
         }
-        self.assertions.insert(id, until.millis()).map_err(failed)?;
-        self.schedule(until, Due::Assertion(id))?;
+        self.assertions.insert(row_key(id), until.millis()).map_err(failed)?;
+        self.assertions_by.insert(id.client, mine + 1).map_err(failed)?;
+        self.schedule(until, Due::Assertion(row_key(id)))?;
         self.dirty = true;
         Ok(AssertionUse::First)
+    }
+
+    fn assertions_of(&self, client: [u8; 8]) -> Result<u64, StoreError> {
+        Ok(self.assertions_by.get(client).map_err(failed)?.map_or(0, |row| row.value()))
     }
 
     fn assertions_forgotten_by(&self) -> Result<Timestamp, StoreError> {
@@ -63,10 +74,23 @@ impl Step<'_> {
     }
 
     /// It is refused for its age now; only a clock that is set back could make it look good again.
-    pub(super) fn expire_assertion(&mut self, id: [u8; 16]) -> Result<(), StoreError> {
-        let until = self.assertions.remove(id).map_err(failed)?.map(|row| row.value());
-        until.map_or(Ok(()), |until| self.forget_assertions_by(Timestamp::from_millis(until)))
+    pub(super) fn expire_assertion(&mut self, key: [u8; 16]) -> Result<(), StoreError> {
+        let Some(until) = self.assertions.remove(key).map_err(failed)?.map(|row| row.value()) else { return Ok(()) };
+        let client = *key.first_chunk().expect("a key has 16 bytes");
+        match self.assertions_of(client)?.saturating_sub(1) {
+            0 => drop(self.assertions_by.remove(client).map_err(failed)?),
+            left => drop(self.assertions_by.insert(client, left).map_err(failed)?),
+        }
+        self.forget_assertions_by(Timestamp::from_millis(until))
     }
+}
+
+/// The assertions of a client stand together.
+fn row_key(AssertionId { client, jti }: AssertionId) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&client);
+    key[8..].copy_from_slice(&jti);
+    key
 }
 
 impl ClientStore for EmbeddedStore {
@@ -81,8 +105,15 @@ impl ClientStore for EmbeddedStore {
         self.urgent_step(move |step| step.amend_book(change, retention)).await
     }
 
-    async fn use_assertion(&self, id: [u8; 16], until: Timestamp) -> Result<AssertionUse, StoreError> {
+    fn assertion_used(&self, id: AssertionId) -> Result<bool, StoreError> {
         self.whole()?;
-        self.urgent_step(move |step| step.use_assertion(id, until)).await
+        let Some(assertions) = table(&self.read()?, ASSERTIONS)? else { return Ok(false) };
+        Ok(assertions.get(row_key(id)).map_err(failed)?.is_some())
+    }
+
+    async fn use_assertion(&self, id: AssertionId, until: Timestamp) -> Result<AssertionUse, StoreError> {
+        self.whole()?;
+        let most = self.assertions;
+        self.urgent_step(move |step| step.use_assertion(id, until, most)).await
     }
 }

@@ -67,12 +67,7 @@ impl EmbeddedStore {
     ) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         let declaration = Box::new(Declaration { acceptance, random, audit, answer });
-        let requests = self.requests.as_ref().ok_or(StoreError::Busy)?;
-        self.shared.depth.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if requests.try_send(Request::Declare(declaration)).is_err() {
-            self.shared.depth.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-            return Err(StoreError::Busy);
-        }
+        self.send(Request::Declare(declaration))?;
         answered.await.unwrap_or_else(|_| Err(StoreError::Failed("the store could not write".into())))
     }
 

@@ -13,6 +13,7 @@ use crate::{
     model::{
         SessionId, Subject, SubjectRef,
         audit::{Draft, Event, Outcome},
+        chain::erasure,
         denial::{Ends, Entry, Target},
     },
     store::{Erased, EvidenceStore, SignedHead, StoreError},
@@ -23,8 +24,11 @@ const ERASES: usize = 500;
 /// Audit records that one step looks at: it holds up everyone else for so long.
 const LOOKS: usize = 4000;
 
+/// Where cursors are in [`super::tables::META`].
+const CURSORS: std::ops::Range<&str> = "cursor ".."cursor!";
+
 fn cursor_name(name: &str) -> String {
-    format!("cursor {name}")
+    format!("{}{name}", CURSORS.start)
 }
 
 impl EvidenceStore for EmbeddedStore {
@@ -101,6 +105,22 @@ fn holds(
 }
 
 impl Step<'_> {
+    /// Nobody has read beyond this place. A cursor that cannot be read says nothing else.
+    pub(super) fn put_cursors_back(&mut self, last: u64) -> Result<(), StoreError> {
+        let mut ahead = Vec::new();
+        for row in self.meta.range(CURSORS).map_err(failed)? {
+            let (name, bytes) = row.map_err(failed)?;
+            if decode::<u64>(bytes.value(), "cursor").is_ok_and(|at| at <= last) {
+                continue;
+            }
+            ahead.push(name.value().to_owned());
+        }
+        for name in ahead {
+            self.meta.insert(&*name, &encode(&last)[..]).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     fn erase(
         &mut self,
         subject: &Subject,
@@ -119,9 +139,9 @@ impl Step<'_> {
         }
         let (records, looked) = self.strip(subject, after)?;
         let more = if sessions.len() == ERASES { Some(after) } else { looked };
-        let erased = Erased { sessions: sessions.len(), records, entries, next: more };
+        let erased = Erased { sessions: sessions.len(), records: records.len(), entries, next: more };
         if erased.sessions + erased.records + erased.entries > 0 {
-            let cause = format!("{} sessions, {records} records, {entries} reasons", erased.sessions);
+            let cause = erasure(erased.sessions, entries, &records);
             let (event, outcome) = (Event::SubjectErased, Outcome::Done);
             let happened = Happened { event, outcome, session: None, generation: None, cause: Some(cause.into()) };
             self.write(audit, happened, Some(reference))?;
@@ -154,8 +174,8 @@ impl Step<'_> {
         Ok(blanked)
     }
 
-    /// Strips records about the subject from after a place; says how many, and where to go on.
-    fn strip(&mut self, subject: &Subject, after: u64) -> Result<(usize, Option<u64>), StoreError> {
+    /// Strips records about the subject from after a place; says which, and where to go on.
+    fn strip(&mut self, subject: &Subject, after: u64) -> Result<(Vec<u64>, Option<u64>), StoreError> {
         let (mut found, mut last, mut looked) = (Vec::new(), after, 0);
         for row in self.audit.range(after + 1..).map_err(failed)? {
             let (sequence, bytes) = row.map_err(failed)?;
@@ -169,7 +189,7 @@ impl Step<'_> {
                 found.push((last, row));
             }
         }
-        let records = found.len();
+        let records = found.iter().map(|(sequence, _)| *sequence).collect();
         for (sequence, Row { latest, mut record }) in found {
             record.erase();
             self.audit.insert(sequence, &encode(&Row { latest, record })[..]).map_err(failed)?;

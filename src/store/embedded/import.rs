@@ -178,14 +178,13 @@ fn table_head(payload: &[u8]) -> Result<TableHead, BackupError> {
     serde_json::from_slice(payload).map_err(|_| damaged("a table has no name"))
 }
 
-/// Makes a new store file of a backup. Nobody has declared it yet: opened, it answers 503 until somebody does.
+/// Makes a new store file of a backup that has been checked. Nobody has declared it yet: opened, it answers 503 until somebody does.
 pub(super) fn import(
     mut backup: impl Read + Seek,
     file: std::fs::File,
     path: &Path,
     on_sync_failure: &OnSyncFailure,
-) -> Result<(Head, Summary), BackupError> {
-    let checked = check(&mut backup)?;
+) -> Result<(), BackupError> {
     backup.seek(SeekFrom::Start(0))?;
     let bytes: Arc<dyn super::Backing> = Arc::new(FileBacking(file));
     let opened = open_database(&bytes, on_sync_failure, 64 << 20);
@@ -210,8 +209,7 @@ pub(super) fn import(
     }
     // Read twice, and it must have been the same both times.
     reader.finish()?;
-    write(&database, &pending, true)?;
-    Ok(checked)
+    write(&database, &pending, true)
 }
 
 fn write(database: &Database, frames: &[(String, Vec<u8>)], last: bool) -> Result<(), BackupError> {

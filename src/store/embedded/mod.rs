@@ -6,11 +6,11 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        mpsc::{SyncSender, sync_channel},
     },
     thread::JoinHandle,
 };
@@ -49,6 +49,7 @@ mod following;
 mod import;
 mod options;
 mod others;
+mod peek;
 mod restore;
 mod rooms;
 mod singles;
@@ -65,6 +66,7 @@ pub use compact::{Compacted, compact};
 pub use declare::Report;
 pub use import::{BackupError, check};
 pub use options::{Acceptance, OpenError, Options};
+pub use peek::made_by;
 pub use restore::{Lost, Order, RestoreError, Restored, restore};
 
 /// Requests that may wait for the writer. Beyond it the answer is 503, at once.
@@ -78,6 +80,8 @@ const AUDIT_SCAN: usize = 50_000;
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     retention: Retention,
+    /// How many are remembered at once.
+    assertions: u64,
     requests: Option<SyncSender<Request>>,
     writer: Option<JoinHandle<()>>,
     // Held for as long as the store is open: a second process must not open it.
@@ -96,12 +100,7 @@ impl EmbeddedStore {
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: &Path, options: Options, clock: Arc<dyn Clock>, random: &dyn Random) -> Result<Self, OpenError> {
-        let file_error = |source| OpenError::File { path: path.into(), source };
-        let file = hold(path, true)?;
-        let bytes: Arc<dyn Backing> = Arc::new(FileBacking(file.try_clone().map_err(file_error)?));
-        let mut store = Self::on(bytes, Some(path), options, clock, random)?;
-        store._lock = Some(file);
-        Ok(store)
+        Held::at(path)?.open(options, clock, random)
     }
 
     /// A store in memory, gone with the process.
@@ -138,7 +137,7 @@ impl EmbeddedStore {
             Some(path) => upgrade::keep_older(path, open()?, open)?,
             None => open()?,
         };
-        let retention = options.retention;
+        let (retention, assertions) = (options.retention, options.assertions);
         let desk = Arc::new(Desk::default());
         let keep = Keep { records: options.audit_cap, age: options.audit_age };
         let mut clerk = Clerk::new(keep, desk.clone(), random);
@@ -179,12 +178,29 @@ impl EmbeddedStore {
         let (requests, queue) = sync_channel(QUEUE);
         let spawn = std::thread::Builder::new().name("rescind-store".into());
         let writer = spawn.spawn(move || writer.run(&queue)).map_err(|e| OpenError::Damaged(e.to_string()))?;
-        Ok(Self { shared, retention, requests: Some(requests), writer: Some(writer), _lock: None })
+        Ok(Self { shared, retention, assertions, requests: Some(requests), writer: Some(writer), _lock: None })
     }
 
-    /// Whose word the head of the audit log has from here on. The first one stays.
+    /// Whose word the head of the audit log has from here on. The first one stays. Waits for the disk: what the opening
+    /// has recorded is signed when this returns, because until then the log would look broken.
     pub fn employ(&self, notary: Arc<dyn Notary>) {
         let _ = self.shared.desk.notary.set(notary);
+        let (signed, wait) = sync_channel(1);
+        let nothing: Job = Box::new(move |_| (false, Box::new(move |_| signed.send(()).is_ok())));
+        // Where it cannot be written now, the next step that can does it.
+        if self.send(Request::Step(nothing)).is_ok() {
+            let _ = wait.recv();
+        }
+    }
+
+    /// Has the writer do something, or nothing at all.
+    fn send(&self, request: Request) -> Result<(), StoreError> {
+        let requests = self.requests.as_ref().ok_or(StoreError::Busy)?;
+        self.shared.depth.fetch_add(1, Ordering::Relaxed);
+        requests.try_send(request).map_err(|_| {
+            self.shared.depth.fetch_sub(1, Ordering::Relaxed);
+            StoreError::Busy
+        })
     }
 
     /// How many requests wait for the writer.
@@ -238,12 +254,7 @@ impl EmbeddedStore {
             let reply = move |durable: Result<(), StoreError>| answer.send(durable.and(outcome)).is_ok();
             (half_done, Box::new(reply))
         });
-        let requests = self.requests.as_ref().ok_or(StoreError::Busy)?;
-        self.shared.depth.fetch_add(1, Ordering::Relaxed);
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = requests.try_send(Request::Step(job)) {
-            self.shared.depth.fetch_sub(1, Ordering::Relaxed);
-            return Err(StoreError::Busy);
-        }
+        self.send(Request::Step(job))?;
         answered.await.unwrap_or_else(|_| Err(StoreError::Failed("the store could not write".into())))
     }
 
@@ -254,6 +265,51 @@ impl EmbeddedStore {
 
     fn whole(&self) -> Result<(), StoreError> {
         if self.shared.standing() == Standing::Whole { Ok(()) } else { Err(StoreError::NotWhole) }
+    }
+}
+
+/// A store's file, made if it was not there, which no other process can open meanwhile.
+#[derive(Debug)]
+pub struct Held {
+    path: PathBuf,
+    file: File,
+}
+
+impl Held {
+    /// Takes hold of it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn at(path: &Path) -> Result<Self, OpenError> {
+        Ok(Self { path: path.into(), file: hold(path, true)? })
+    }
+
+    /// Whether no store has ever been in it.
+    ///
+    /// # Errors
+    /// [`OpenError::File`].
+    pub fn is_new(&self) -> Result<bool, OpenError> {
+        self.file.metadata().map(|about| about.len() == 0).map_err(|source| self.failed(source))
+    }
+
+    /// Opens, or creates, the store in it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(
+        self,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<EmbeddedStore, OpenError> {
+        let bytes = self.file.try_clone().map_err(|source| self.failed(source))?;
+        let mut store = EmbeddedStore::on(Arc::new(FileBacking(bytes)), Some(&self.path), options, clock, random)?;
+        store._lock = Some(self.file);
+        Ok(store)
+    }
+
+    fn failed(&self, source: io::Error) -> OpenError {
+        OpenError::File { path: self.path.clone(), source }
     }
 }
 

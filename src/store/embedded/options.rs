@@ -3,7 +3,10 @@
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{OnSyncFailure, tables::SCHEMA};
-use crate::model::denial::Retention;
+use crate::{
+    model::{Installation, denial::Retention},
+    store::ASSERTIONS,
+};
 
 /// What an operator says about a store that came back older, or empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,6 +31,13 @@ pub struct Options {
     pub witness: Option<PathBuf>,
     /// What to do if the witness contradicts the store.
     pub acceptance: Acceptance,
+    /// Whose keys lie beside it. None: nobody asks, as for a store that is looked at by itself.
+    pub installation: Option<Installation>,
+    /// Whether keys that did not make the store may take it over. Its sessions end, and what was changed of clients at
+    /// run time is void: nobody can read either.
+    pub other_keys: bool,
+    /// Whose word `acceptance` is, where no client of the service gives it: it goes into the audit log.
+    pub accepted_by: Option<Box<str>>,
     /// Whether `acceptance` counts although nothing contradicts the store: an operator knows that it was restored.
     pub declared: bool,
     /// Bytes of pages kept in memory.
@@ -36,6 +46,8 @@ pub struct Options {
     pub audit_cap: u64,
     /// How old they may become; up to an hour more until they are dropped.
     pub audit_age: Option<Duration>,
+    /// Client assertions that are remembered at once, those of all clients together.
+    pub assertions: u64,
     /// Reopening after a crash in constant time, at the price of dearer commits.
     pub quick_repair: bool,
     /// What to do when a sync fails: end the process, unless a test wants to look.
@@ -50,10 +62,14 @@ impl Options {
             retention,
             witness: None,
             acceptance: Acceptance::Wait,
+            accepted_by: None,
+            installation: None,
+            other_keys: false,
             declared: false,
             cache: 128 << 20,
             audit_cap: 1_000_000,
             audit_age: None,
+            assertions: ASSERTIONS,
             quick_repair: true,
             on_sync_failure: Arc::new(|error| {
                 tracing::error!(%error, "fsync failed: nobody can know what is durable; the process ends");
@@ -95,6 +111,14 @@ pub enum OpenError {
     Schema {
         /// What was found.
         found: u32,
+    },
+    /// The keys beside it are not those that it was made with. Nothing was written.
+    #[error("the store was made with the keys of installation {store}, and the keys beside it are those of {keys}")]
+    OtherKeys {
+        /// Whose keys made it.
+        store: Installation,
+        /// Whose lie beside it.
+        keys: Installation,
     },
     /// No copy could be kept of a store that is to be brought to a newer layout. It is as it was.
     #[error(

@@ -10,19 +10,15 @@ use std::{
     sync::Arc,
 };
 
-use redb::{ReadableDatabase, ReadableTable};
-
 use super::{
-    Backing, BackupError, EmbeddedStore, Fenced, FileBacking, Head, OpenError, Options, Summary,
-    audit::row_of,
+    BackupError, EmbeddedStore, FileBacking, Head, OpenError, Options, Summary,
     import::import,
-    tables::{AUDIT, Character, LOG, META, decode},
-    verbs::table,
-    witness::sync_directory_of,
+    peek::lost,
+    witness::{Witness, sync_directory_of},
 };
 use crate::{
     clock::{Clock, Random},
-    model::{Timestamp, audit::Event},
+    model::{Installation, Timestamp},
 };
 
 /// Why a backup was not put in the store's place. The store is as it was.
@@ -45,6 +41,16 @@ pub enum RestoreError {
         /// Why.
         source: io::Error,
     },
+    /// It is of an installation that other keys belong to.
+    #[error("{path} {}, and the keys here are those of installation {keys}", of_whom(.of))]
+    OtherKeys {
+        /// Which backup.
+        path: PathBuf,
+        /// Whose keys it was made with. None: it does not say; an earlier program made it.
+        of: Option<Installation>,
+        /// Whose are here.
+        keys: Installation,
+    },
     /// There is a store already.
     #[error("{path}: a store is there already; what it knows since the backup would be lost")]
     Exists {
@@ -56,6 +62,13 @@ pub enum RestoreError {
     /// The store, or what the backup makes, does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+}
+
+fn of_whom(installation: &Option<Installation>) -> String {
+    installation.as_ref().map_or_else(
+        || "does not say of which installation it is".into(),
+        |of| format!("is a backup of installation {of}"),
+    )
 }
 
 /// What a replaced store knew and the backup does not, as far as it can be read.
@@ -109,21 +122,21 @@ pub fn restore(
     let opened = File::open(backup).map_err(|source| RestoreError::File { path: backup.into(), source })?;
     let bad = |source| RestoreError::Backup { path: backup.into(), source };
     let old = lock(store)?;
-    if order.dry_run || (old.is_some() && !order.replace) {
-        let (head, summary) = super::check(&opened).map_err(bad)?;
-        let lost = old.as_ref().and_then(|old| lost(old, &head));
-        if order.dry_run {
-            return Ok(Restored { head, summary, aside: None, lost });
-        }
+    let (head, summary) = super::check(&opened).map_err(bad)?;
+    check_installation(backup, &head, options)?;
+    let lost = old.as_ref().and_then(|old| lost(old, &head));
+    if order.dry_run {
+        return Ok(Restored { head, summary, aside: None, lost });
+    }
+    if old.is_some() && !order.replace {
         return Err(RestoreError::Exists { path: store.into(), lost });
     }
     let [new, new_witness] = [Some(store), options.witness.as_deref()].map(|p| p.map(|p| suffixed(p, ".restoring")));
     let new = new.expect("made of a path that is there");
     let file = fresh_file(&new)?;
-    let (head, summary) = import(opened, file, &new, &options.on_sync_failure).map_err(bad)?;
-    let lost = old.as_ref().and_then(|old| lost(old, &head));
-    if let Some(witness) = &new_witness {
-        remove(witness)?;
+    import(opened, file, &new, &options.on_sync_failure).map_err(bad)?;
+    if let (Some(new), Some(old)) = (&new_witness, &options.witness) {
+        remember(old, new)?;
     }
     // Opened once with the operator's word: declared, with a witness of its own, and closed cleanly.
     let declaring = Options { witness: new_witness.clone(), ..options.clone() };
@@ -142,6 +155,16 @@ pub fn restore(
     Ok(Restored { head, summary, aside, lost })
 }
 
+/// Under other keys a backup is a list of records that nobody can open.
+fn check_installation(backup: &Path, head: &Head, options: &Options) -> Result<(), RestoreError> {
+    match options.installation {
+        Some(keys) if head.installation != Some(keys) && !options.other_keys => {
+            Err(RestoreError::OtherKeys { path: backup.into(), of: head.installation, keys })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn rename(from: &Path, to: &Path) -> Result<(), RestoreError> {
     let done = fs::rename(from, to).and_then(|()| sync_directory_of(to));
     done.map_err(|source| RestoreError::File { path: to.into(), source })
@@ -154,6 +177,16 @@ fn remove(path: &Path) -> Result<(), RestoreError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The new store is declared in view of what the old one's witness remembers, so that its log tells what it has lost.
+fn remember(old: &Path, new: &Path) -> Result<(), RestoreError> {
+    remove(new)?;
+    // One that is missing or cannot be read hinders no restore.
+    if Witness::new(old.into()).audit().is_ok_and(|audit| audit.is_some()) {
+        fs::copy(old, new).map_err(|source| RestoreError::File { path: new.into(), source })?;
+    }
+    Ok(())
 }
 
 /// What a broken-off restore left behind goes.
@@ -188,33 +221,4 @@ fn lock(store: &Path) -> Result<Option<File>, RestoreError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: store.into() }.into()),
         Err(TryLockError::Error(e)) => Err(file_error(e)),
     }
-}
-
-/// Read without a write to it: it may be wanted as evidence.
-fn lost(old: &File, head: &Head) -> Option<Lost> {
-    let bytes: Arc<dyn Backing> = Arc::new(FileBacking(old.try_clone().ok()?));
-    let fenced = Fenced { bytes, fence: Arc::default(), on_sync_failure: Arc::new(|_| {}) };
-    fenced.fence.store(true, std::sync::atomic::Ordering::Release);
-    let database = redb::Builder::new().open_read_only_with_backend(fenced).ok()?;
-    let transaction = database.begin_read().ok()?;
-    let meta = table(&transaction, META).ok()??;
-    let character: Character = decode(meta.get("character").ok()??.value(), "character").ok()?;
-    if format!("{:032x}", character.id) != head.store {
-        return None;
-    }
-    let mut lost = Lost { revocations: 0, sessions: 0, records: 0 };
-    if let Some(log) = table(&transaction, LOG).ok()? {
-        lost.revocations = log.range(head.position + 1..).ok()?.count() as u64;
-    }
-    if let Some(log) = table(&transaction, AUDIT).ok()? {
-        for row in log.iter().ok()?.rev() {
-            let record = row_of(row.ok()?.1.value()).ok()?.record;
-            if record.at <= head.taken_at {
-                break;
-            }
-            lost.records += 1;
-            lost.sessions += u64::from(record.event == Event::SessionOpened);
-        }
-    }
-    Some(lost)
 }

@@ -6,17 +6,18 @@ use redb::{Database, ReadableTable};
 
 use super::{
     Acceptance, OpenError, Options,
-    clerk::Clerk,
+    clerk::{BROKEN, Clerk},
     import::UNDECLARED,
-    tables::{Character, Happened, META, Progress, SCHEMA, Step, decode, encode, failed},
+    tables::{Character, Happened, INSTALLATION, META, Progress, SCHEMA, Step, decode, encode, failed},
     witness::Witness,
 };
 use crate::{
     clock::{Clock, Random, random_bytes},
     model::{
-        Timestamp,
+        Installation, Timestamp,
         audit::{Draft, Event, Outcome},
-        denial::{Ends, Target},
+        chain::Head,
+        denial::{Ends, Retention, Target},
         family::{Moment, Standing},
     },
     store::{ASSERTION_LIFE, Denial, StoreError},
@@ -46,6 +47,9 @@ pub(super) fn prepare(
             |name: &str| meta.get(name).map(|v| v.map(|b| b.value().to_vec())).map_err(|e| redb_damaged(e.into()));
         let fresh = stored("character")?.is_none();
         let undeclared = stored(UNDECLARED)?.is_some();
+        let made_by = stored(INSTALLATION)?.map(|b| decode(&b, "installation")).transpose().map_err(damaged)?;
+        let taken_over = is_taken_over(made_by.map(Installation), options)?;
+        let acceptance = if taken_over { Acceptance::EndSessions } else { options.acceptance };
         let (mut before_feed, mut before_chain) = (fresh, false);
         if let Some(schema) = stored("schema")? {
             let found = decode(&schema, "schema").map_err(damaged)?;
@@ -95,7 +99,8 @@ pub(super) fn prepare(
         if undeclared {
             standing = Standing::NotWhole;
         }
-        let accept = (standing != Standing::Whole || options.declared) && options.acceptance != Acceptance::Wait;
+        let in_doubt = standing != Standing::Whole || options.declared || taken_over;
+        let accept = in_doubt && acceptance != Acceptance::Wait;
         if accept {
             // Another store from here on: the one that was lost, if it should turn up, is not taken for this one.
             character.id = u128::from_be_bytes(random_bytes(random));
@@ -111,8 +116,9 @@ pub(super) fn prepare(
             // count of commits would catch up with the witness's.
             return Ok(Start { character, progress, standing });
         }
-        let testified = witness.as_ref().filter(|_| !accept).map(|w| w.audit(character.id)).transpose();
-        let testified = testified.map_err(file)?.flatten();
+        let testified = witness.as_ref().map_or(Ok(None), Witness::audit).map_err(file)?;
+        // With an operator's word the log that is there is the one that counts from here on.
+        clerk.testified = testified.filter(|_| !accept);
         if let Some(witness) = witness.as_ref().filter(|_| !character.witnessed) {
             // From this commit on a missing witness is a contradiction, so there must be one before it. What it says is
             // true already.
@@ -128,12 +134,14 @@ pub(super) fn prepare(
             step.lay_open().map_err(damaged)?;
         }
         step.examine_chain().map_err(damaged)?;
-        // The witness remembers the log, too, and lies where who can write the store cannot.
-        if let Some(why) = testified.map_or(Ok(None), |head| step.lacks(&head)).map_err(damaged)? {
-            step.tell_broken(why).map_err(damaged)?;
-        }
         if accept {
-            accept_loss(&mut step, options, accepted_by).map_err(damaged)?;
+            // A client that gives it to a running service is named by the record itself.
+            let whose = options.accepted_by.as_deref().filter(|_| accepted_by.actor.is_none());
+            let word = Word { acceptance, taken_over, whose, testified };
+            accept_loss(&mut step, &word, options.retention, accepted_by).map_err(damaged)?;
+        }
+        if let Some(Installation(keys)) = options.installation {
+            step.meta.insert(INSTALLATION, &encode(&keys)[..]).map_err(|e| redb_damaged(e.into()))?;
         }
         step.make_up_for_the_clock(now).map_err(damaged)?;
         step.meta.insert("schema", &encode(&SCHEMA)[..]).map_err(|e| redb_damaged(e.into()))?;
@@ -145,27 +153,44 @@ pub(super) fn prepare(
     // Durable: from here on the witness may say so.
     if let Some(witness) = witness {
         let file = |source| OpenError::File { path: options.witness.clone().unwrap_or_default(), source };
-        witness.write(start.character.id, start.progress.commits, clerk.chain.as_ref()).map_err(file)?;
+        let audit = clerk.to_testify();
+        witness.write(start.character.id, start.progress.commits, audit).map_err(file)?;
+        clerk.testified = audit;
     }
     Ok(start)
 }
 
+/// Whether keys that did not make the store take it over; refused unless somebody said that it is meant.
+fn is_taken_over(made_by: Option<Installation>, options: &Options) -> Result<bool, OpenError> {
+    match (made_by, options.installation) {
+        (Some(store), Some(keys)) if store != keys && !options.other_keys => Err(OpenError::OtherKeys { store, keys }),
+        (Some(store), Some(keys)) => Ok(store != keys),
+        _ => Ok(false),
+    }
+}
+
 /// An operator has accepted that acknowledged writes are gone. What they denied must not come alive.
-fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft) -> Result<(), StoreError> {
+fn accept_loss(step: &mut Step<'_>, word: &Word<'_>, retention: Retention, by: &Draft) -> Result<(), StoreError> {
+    if word.taken_over {
+        step.forget_book()?;
+        step.disown_chain()?;
+    }
+    let cause = word.cause(&step.lost_records(word.testified)?);
+    step.raise_alarm()?;
     step.meta.remove(UNDECLARED).map_err(failed)?;
-    let keep = options.acceptance == Acceptance::DangerouslyKeepSessions;
+    step.meta.remove(BROKEN).map_err(failed)?;
+    let keep = word.acceptance == Acceptance::DangerouslyKeepSessions;
     let denial = Denial {
         target: Target::All,
         ends: if keep { Ends::Tokens } else { Ends::Sessions },
         before: None,
         expires: None,
-        reason: Some("the store came back without acknowledged writes".into()),
+        reason: Some(word.reason().into()),
         audit: by.clone(),
     };
-    step.deny(denial, options.retention)?;
+    step.deny(denial, retention)?;
     // Nor is it known any more which assertions have been used.
     step.forget_assertions_by(step.moment.now.plus(ASSERTION_LIFE))?;
-    let cause = if keep { "sessions kept" } else { "sessions ended" };
     step.note(
         by.clone(),
         Happened {
@@ -176,4 +201,33 @@ fn accept_loss(step: &mut Step<'_>, options: &Options, by: &Draft) -> Result<(),
             cause: Some(cause.into()),
         },
     )
+}
+
+/// What somebody has said of a store that came back.
+struct Word<'o> {
+    acceptance: Acceptance,
+    taken_over: bool,
+    whose: Option<&'o str>,
+    /// How far the witness remembers the audit log.
+    testified: Option<Head>,
+}
+
+impl Word<'_> {
+    fn reason(&self) -> &'static str {
+        if self.taken_over {
+            "the store was taken over by other keys"
+        } else {
+            "the store came back without acknowledged writes"
+        }
+    }
+
+    fn cause(&self, lost: &str) -> String {
+        let sessions = match self.acceptance {
+            Acceptance::DangerouslyKeepSessions => "sessions kept",
+            _ => "sessions ended",
+        };
+        let keys = if self.taken_over { ", taken over by other keys" } else { "" };
+        let whose = self.whose.map(|who| format!(", by {who} on the machine that serves")).unwrap_or_default();
+        format!("{sessions}{keys}{whose}{lost}")
+    }
 }

@@ -21,6 +21,8 @@ pub(super) const SCHEMA: u32 = 3;
 
 pub(super) type Bytes = &'static [u8];
 pub(super) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
+/// Where [`META`] says whose keys the store was made with.
+pub(super) const INSTALLATION: &str = "installation";
 /// Session id to family row.
 pub(super) const FAMILIES: TableDefinition<'_, [u8; 16], Bytes> = TableDefinition::new("families");
 /// Subject reference and session id.
@@ -42,6 +44,8 @@ pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("
 
 /// Assertion of a client that has been used, to when it is of no more use.
 pub(super) const ASSERTIONS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("assertions");
+/// The client's part of these to how many there are.
+pub(super) const ASSERTIONS_BY: TableDefinition<'_, [u8; 8], u64> = TableDefinition::new("assertions_by");
 
 /// Sees every table, each with its types.
 pub(super) trait Visitor {
@@ -63,7 +67,8 @@ pub(super) fn each_table(visitor: &mut impl Visitor) -> Result<(), StoreError> {
     visitor.visit(SEALS)?;
     visitor.visit(DENIED)?;
     visitor.visit(AUDIT)?;
-    visitor.visit(ASSERTIONS)
+    visitor.visit(ASSERTIONS)?;
+    visitor.visit(ASSERTIONS_BY)
 }
 
 /// How far the store has come; written by every commit.
@@ -158,6 +163,7 @@ pub(super) struct Step<'t> {
     pub(super) denied: Table<'t, Bytes, Bytes>,
     pub(super) audit: Table<'t, u64, Bytes>,
     pub(super) assertions: Table<'t, [u8; 16], u64>,
+    pub(super) assertions_by: Table<'t, [u8; 8], u64>,
     pub(super) moment: Moment,
     /// What expires by then has expired; `moment.now` may be ahead of it by a leap that is doubted.
     pub(super) expired_by: Timestamp,
@@ -202,6 +208,7 @@ impl<'t> Step<'t> {
             denied: txn.open_table(DENIED).map_err(failed)?,
             audit: txn.open_table(AUDIT).map_err(failed)?,
             assertions: txn.open_table(ASSERTIONS).map_err(failed)?,
+            assertions_by: txn.open_table(ASSERTIONS_BY).map_err(failed)?,
             moment,
             expired_by: moment.now,
             progress,

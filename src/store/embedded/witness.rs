@@ -1,5 +1,6 @@
 //! The witness: a small file beside the keys that remembers how far the store had come. A store that comes back
-//! older than its witness, or not at all, has been rolled back or wiped (G10).
+//! older than its witness, or not at all, has been rolled back or wiped (G10). It remembers the audit log as well: one
+//! that was signed once and is gone or shorter, or ends otherwise, was tampered with.
 //!
 //! It is written after the commits that it tells of, so that it is never ahead of the truth; between two writings lies
 //! a second at most, and an older copy from within that second goes unnoticed.
@@ -12,7 +13,6 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::clerk::Chain;
 use crate::model::{chain::Head, family::Standing};
 
 /// What the file says.
@@ -22,7 +22,7 @@ struct Testimony {
     store: u128,
     /// How many commits it had made at least.
     commits: u64,
-    /// How far its audit log had come. Not in a file from before it was chained.
+    /// How far its audit log had come, as it was signed. Not in a file from before it was chained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     audit: Option<Head>,
 }
@@ -61,15 +61,15 @@ impl Witness {
         })
     }
 
-    /// How far it remembers the audit log of that store.
-    pub(super) fn audit(&self, store: u128) -> io::Result<Option<Head>> {
-        Ok(self.read()?.filter(|t| t.store == store).and_then(|t| t.audit))
+    /// How far it remembers the audit log, whichever store that was in.
+    pub(super) fn audit(&self) -> io::Result<Option<Head>> {
+        Ok(self.read()?.and_then(|t| t.audit))
     }
 
     /// Remembers. Durable when it returns.
-    pub(super) fn write(&self, store: u128, commits: u64, audit: Option<&Chain>) -> io::Result<()> {
+    pub(super) fn write(&self, store: u128, commits: u64, audit: Option<Head>) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(directory_of(&self.path))?;
-        file.write_all(&serde_json::to_vec(&Testimony { store, commits, audit: audit.map(|chain| chain.head) })?)?;
+        file.write_all(&serde_json::to_vec(&Testimony { store, commits, audit })?)?;
         file.as_file().sync_data()?;
         file.persist(&self.path).map_err(|e| e.error)?;
         sync_directory_of(&self.path)

@@ -372,9 +372,10 @@ impl Writer {
             return;
         }
         self.last_testimony = mono;
-        let audit = self.clerk.chain.as_ref();
-        if let Err(error) = witness.write(self.shared.character().id, self.progress.commits, audit) {
-            tracing::warn!(%error, "the witness file could not be written");
+        let audit = self.clerk.to_testify();
+        match witness.write(self.shared.character().id, self.progress.commits, audit) {
+            Ok(()) => self.clerk.testified = audit,
+            Err(error) => tracing::warn!(%error, "the witness file could not be written"),
         }
     }
 }

@@ -2,12 +2,18 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use reqwest::{Client, Response, Url, redirect::Policy};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use form_urlencoded::byte_serialize;
+use reqwest::{Client, Response, Url, header::HeaderValue, redirect::Policy};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_platform_verifier::BuilderVerifierExt;
+use zeroize::Zeroizing;
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 const WHOLE_TIME: Duration = Duration::from_secs(15);
+
+/// How layers of the HTTP client begin that have nothing to say of the cause beneath them.
+const WRAPPERS: [&str; 3] = ["error sending request", "client error (", "tcp connect error"];
 
 /// Why an issuer could not be asked, in words for people.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -18,8 +24,8 @@ pub(crate) enum FetchError {
     PlainHttp(Box<str>),
     #[error("TLS cannot be set up: {0}")]
     Tls(Box<str>),
-    #[error("{url}: {why}")]
-    Http { url: Box<str>, why: Box<str> },
+    #[error("{url}: {why}{}", .mend.map(|mend| format!("; {mend}")).unwrap_or_default())]
+    Http { url: Box<str>, why: Box<str>, mend: Option<&'static str> },
     #[error("{url} answered {status}")]
     Status { url: Box<str>, status: u16 },
     #[error("{url} answered with more than {limit} bytes")]
@@ -30,23 +36,57 @@ pub(crate) enum FetchError {
 
 impl FetchError {
     pub(crate) fn http(url: &Url, error: &reqwest::Error) -> Self {
-        // The message of the whole chain: the outermost says only that sending failed.
         let mut why = String::new();
         let mut next: Option<&dyn std::error::Error> = Some(error);
         while let Some(error) = next {
             let text = error.to_string();
             // The URL is said once, and without its query.
-            let text = text.split(" for url (").next().unwrap_or_default().to_owned();
-            if !why.ends_with(&text) {
-                why = if why.is_empty() { text } else { format!("{why}: {text}") };
-            }
+            let text = text.split(" for url (").next().unwrap_or_default();
             next = error.source();
+            // The outer ones say no more than that sending failed.
+            let says_nothing = next.is_some() && WRAPPERS.iter().any(|wrapper| text.starts_with(wrapper));
+            if !says_nothing && !why.contains(text) {
+                why = if why.is_empty() { text.to_owned() } else { format!("{why}: {text}") };
+            }
         }
-        Self::Http { url: bare(url), why: why.into() }
+        let mend = mend(url, &why, error);
+        Self::Http { url: bare(url), why: why.into(), mend }
+    }
+    /// How it is usually mended, if that is known, and the rest of what there is to say.
+    #[cfg(feature = "server")]
+    pub(crate) fn apart(self) -> (String, Option<&'static str>) {
+        match self {
+            Self::Http { url, why, mend } => (format!("{url}: {why}"), mend),
+            other => (other.to_string(), None),
+        }
     }
     pub(crate) fn content(url: &Url, why: impl std::fmt::Display) -> Self {
         Self::Content { url: bare(url), why: why.to_string().into() }
     }
+}
+
+/// What usually is the matter when no answer comes. TLS tells its troubles in words alone.
+fn mend(url: &Url, why: &str, error: &reqwest::Error) -> Option<&'static str> {
+    let says = |word: &str| why.contains(word);
+    Some(match url.scheme() {
+        "https" if says("not valid for name") => {
+            "its certificate is for another name: ask by that name, or mend the certificate"
+        }
+        "https" if says("certificate expired") || says("certificate not valid yet") => {
+            "renew its certificate, or set this machine's clock"
+        }
+        "https" if says("certificate") => {
+            "its certificate is not trusted here: name the authority's file in SSL_CERT_FILE, or mend the certificate"
+        }
+        "https" if says("corrupt message") => {
+            "nobody speaks TLS there: is the port right, or is it http:// on this machine?"
+        }
+        "http" if says("invalid HTTP version") => "that port speaks TLS: write https://",
+        _ if says("dns error") => "is the host's name right?",
+        _ if error.is_timeout() => "is the address right, and does anything on the way hold it up?",
+        _ if error.is_connect() => "does the service run, and is the port right?",
+        _ => return None,
+    })
 }
 
 /// Without its query.
@@ -85,6 +125,18 @@ pub(crate) fn check_transport(url: &Url) -> Result<bool, FetchError> {
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// HTTP Basic (RFC 7617); id and secret are form-encoded first (RFC 6749 §2.3.1). Whoever prints it prints no secret.
+pub(crate) fn basic(id: &str, secret: &str) -> HeaderValue {
+    let mut pair = Zeroizing::new(String::new());
+    pair.extend(byte_serialize(id.as_bytes()));
+    pair.push(':');
+    pair.extend(byte_serialize(secret.as_bytes()));
+    let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*pair)));
+    let mut value = HeaderValue::from_str(&value).expect("base64 is visible ASCII");
+    value.set_sensitive(true);
+    value
 }
 
 /// The body of an answer, up to a limit.

@@ -79,7 +79,7 @@ impl Driver {
         }
     }
 
-    fn is_behind(&self) -> bool {
+    pub(super) fn is_behind(&self) -> bool {
         let word = *self.word.borrow();
         word.is_some() && self.core.checker.keys.load().version != word
     }

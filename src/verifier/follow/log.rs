@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Driver, StepError, Whereabouts, backoff,
+    Driver, Reporter, StepError, Whereabouts, backoff,
     http::{FetchError, good},
 };
 use crate::{
@@ -21,6 +21,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest pause after failures.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// The longest wait of one who reports, while it fetches the keys.
+const FOR_KEYS: Duration = Duration::from_secs(1);
 
 /// How long things may take, so that one answer that fails is not yet an outage.
 #[derive(Clone, Copy)]
@@ -38,7 +40,7 @@ impl Pace {
 }
 
 impl Driver {
-    pub(super) async fn follow_log(&self) {
+    pub(super) async fn follow_log(&self, mut reporter: Option<Reporter>) {
         let max_staleness = self.core.max_staleness.unwrap_or(3 * LONGEST_WAIT);
         let pace = Pace::of(max_staleness);
         let mut follower = Follower::new(&self.core.checker.policy.issuer, Default::default(), max_staleness);
@@ -51,7 +53,7 @@ impl Driver {
                 looked = self.core.clock.boottime();
             }
             let stepped = match self.places_within(look_again, pace.patience).await {
-                Ok(places) => self.step(&mut follower, &places, pace).await,
+                Ok(places) => self.step(&mut follower, &mut reporter, &places, pace).await,
                 Err(error) => Err(error.into()),
             };
             let pause = match stepped {
@@ -96,12 +98,13 @@ impl Driver {
     async fn step(
         &self,
         follower: &mut Follower,
+        reporter: &mut Option<Reporter>,
         places: &Arc<Whereabouts>,
         pace: Pace,
     ) -> Result<Option<Duration>, StepError> {
         follower.set_keys(places.feed_keys.clone());
         match follower.next() {
-            Next::Tail { wait } => self.ask_tail(follower, places, pace, wait).await,
+            Next::Tail { wait } => self.ask_tail(follower, reporter, places, pace, wait).await,
             Next::Page { epoch, page, again } => {
                 let past_caches = again.then(|| Nonce(random_bytes(&SystemRandom)));
                 let asked = self.ask_page(follower, places, epoch, page, past_caches).await;
@@ -116,14 +119,17 @@ impl Driver {
     async fn ask_tail(
         &self,
         follower: &mut Follower,
+        reporter: &mut Option<Reporter>,
         places: &Whereabouts,
         pace: Pace,
         wait: bool,
     ) -> Result<Option<Duration>, StepError> {
         let (core, after) = (&self.core, follower.place());
         let question = Question { nonce: Nonce(random_bytes(&SystemRandom)), sent: core.clock.boottime() };
-        // One who is in the dark, after a sleep say, wants to hear at once that there is no news.
-        let wait = if wait && core.replica.fresh_for(question.sent).is_some() { pace.wait } else { Duration::ZERO };
+        // One who is in the dark, after a sleep say, wants to hear at once that there is no news. One who reports has news
+        // itself once it has fetched the keys.
+        let longest = if reporter.is_some() && self.is_behind() { pace.wait.min(FOR_KEYS) } else { pace.wait };
+        let wait = if wait && core.replica.fresh_for(question.sent).is_some() { longest } else { Duration::ZERO };
         let mut url = places.feed.clone();
         {
             let mut query = url.query_pairs_mut();
@@ -138,7 +144,7 @@ impl Driver {
                 query.append_pair("digest", &place.mark.digest.to_string());
             }
         }
-        let answer = self.fetch(url, wait + pace.patience).await?;
+        let answer = self.fetch(url, wait + pace.patience, reporter.as_mut()).await?;
         let heard = follower.hear_tail(&question, &answer, core.clock.boottime(), &core.replica)?;
         self.show_tail(&answer, &places.feed_keys, follower).await;
         core.metrics.feed_heard(heard.entries);
@@ -169,7 +175,7 @@ impl Driver {
         if let Some(nonce) = past_caches {
             url.query_pairs_mut().append_pair("again", &nonce.to_string());
         }
-        let answer = self.fetch(url, LONGEST_WAIT + PATIENCE).await?;
+        let answer = self.fetch(url, LONGEST_WAIT + PATIENCE, None).await?;
         let core = &self.core;
         follower.hear_page(&answer, core.clock.boottime(), &core.replica)?;
         self.show_page(&answer, &places.feed_keys, follower).await;
@@ -178,9 +184,26 @@ impl Driver {
         Ok(())
     }
 
-    async fn fetch(&self, url: reqwest::Url, within: Duration) -> Result<String, FetchError> {
-        let request = self.web.get(url.clone()).timeout(within);
+    /// Asks, and reports beside it if there is a reporter.
+    async fn fetch(
+        &self,
+        url: reqwest::Url,
+        within: Duration,
+        reporter: Option<&mut Reporter>,
+    ) -> Result<String, FetchError> {
+        let (core, now) = (&self.core, self.core.clock.boottime());
+        let keys = core.checker.keys.load().version;
+        let report = reporter.and_then(|reporter| Some((reporter.headers(keys, now)?, reporter)));
+        let mut request = self.web.get(url.clone()).timeout(within);
+        if let Some((headers, _)) = &report {
+            request = request.headers(headers.clone());
+        }
         let answer = request.send().await.map_err(|e| FetchError::http(&url, &e))?;
+        if let Some((_, reporter)) = report
+            && let Some(reported) = reporter.hear(answer.status().as_u16(), answer.headers(), core.clock.boottime())
+        {
+            core.status().reported = Some(reported);
+        }
         let bytes = good(answer, MAX_ANSWER).await?;
         String::from_utf8(bytes).map_err(|_| FetchError::content(&url, "is not text"))
     }

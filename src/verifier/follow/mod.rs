@@ -5,6 +5,7 @@ pub(crate) mod http;
 mod keys;
 mod log;
 mod observe;
+mod report;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,16 +26,19 @@ use crate::{
     model::feed::KeysVersion,
 };
 
+#[cfg(feature = "server")]
+pub(crate) use self::observe::{Observed, Then};
+pub(crate) use self::{
+    observe::Observer,
+    report::{ReportAs, Reporter},
+};
+
 /// How often the issuer is asked anew which keys sign its feed.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// How often, while it does not answer.
 const LOOK_PAUSE: Duration = Duration::from_secs(30);
 /// For how long they are trusted if it cannot be asked: a key that was given up is believed no longer than that.
 const LOOK_WITHIN: Duration = Duration::from_secs(900);
-
-pub(crate) use self::observe::Observer;
-#[cfg(feature = "server")]
-pub(crate) use self::observe::{Observed, Then};
 
 /// The background task of a verifier. Dropping it ends it.
 pub(crate) struct Task {
@@ -44,7 +48,12 @@ pub(crate) struct Task {
 
 impl Task {
     /// Starts following the issuer that the core's policy names.
-    pub(super) fn start(core: Arc<Core>, max_key_age: Duration, observer: Option<Observer>) -> Result<Self, Misuse> {
+    pub(super) fn start(
+        core: Arc<Core>,
+        max_key_age: Duration,
+        observer: Option<Observer>,
+        reporter: Option<Reporter>,
+    ) -> Result<Self, Misuse> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| Misuse::NoRuntime)?;
         let issuer = Url::parse(&core.checker.policy.issuer).map_err(|_| Misuse::IssuerUrl)?;
         check_transport(&issuer).map_err(|_| Misuse::IssuerUrl)?;
@@ -56,7 +65,7 @@ impl Task {
         let places = ArcSwapOption::empty();
         let word = watch::Sender::new(None);
         let driver = Driver { core, web, issuer, places, word, unknown_key, stir, max_key_age, observer };
-        let handle = runtime.spawn(async move { driver.run().await }).abort_handle();
+        let handle = runtime.spawn(async move { driver.run(reporter).await }).abort_handle();
         Ok(Self { handle, stirred })
     }
     /// Waits for something that only the task can bring about.
@@ -107,9 +116,9 @@ enum StepError {
 }
 
 impl Driver {
-    async fn run(self) {
+    async fn run(self, reporter: Option<Reporter>) {
         // Both never end: dropping the task ends them.
-        tokio::join!(self.follow_log(), self.follow_keys());
+        tokio::join!(self.follow_log(reporter), self.follow_keys());
     }
 
     /// Where the issuer is to be asked; asks for that first, or again if what is known has not worked lately, or is old.
