@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     clock::{Random, random_bytes},
-    keyring::Keyring,
+    keyring::{Keyring, SealError},
     model::{
         ClientId, Scope, SessionId, Subject, SubjectRef, Timestamp,
         audit::Draft,
@@ -150,6 +150,10 @@ impl<S: FamilyStore> Families<S> {
             audit,
         };
         let Opened::Family(family) = self.store.open(opening).await? else { return Err(OpenError::Full) };
+        // Keys that were given up since: what they made is over before anybody has it.
+        if self.keyring.derivation(key.id()).is_none() || !self.keyring.sealer().has_key_of(&family.sealed) {
+            return Err(StoreError::Busy.into());
+        }
         identity.absolute_until = family.lineage.absolute_until;
         let at = family.id.stamp();
         Ok(self.grant(&family, identity, at, &key, Verdict::Rotate))
@@ -169,7 +173,7 @@ impl<S: FamilyStore> Families<S> {
         let (parsed, key) = self.read(token)?;
         for _ in 0..STALE_TRIES {
             let Some(family) = self.store.find(parsed.family).await? else { return Err(self.unknown(&parsed)) };
-            let identity = self.unseal(&family)?;
+            let Some(identity) = self.unseal(&family)? else { return Err(RefreshError::Refused(Refusal::CutOff)) };
             if !parsed.is_secret_of(&key, &identity.nonce) || family.key != parsed.key {
                 return Err(RefreshError::Refused(Refusal::Forged));
             }
@@ -234,13 +238,13 @@ impl<S: FamilyStore> Families<S> {
         Ok(self.store.close(parsed.family, Closure::LoggedOut, None, audit).await?)
     }
 
-    /// One session by its name.
+    /// One session by its name. Without those that ended with the key that could read them, here and below.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         match self.store.find(id).await? {
-            Some(family) => self.session(family).await.map(Some),
+            Some(family) => self.session(family).await,
             None => Ok(None),
         }
     }
@@ -255,11 +259,28 @@ impl<S: FamilyStore> Families<S> {
         after: Option<SessionId>,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError> {
-        let mut sessions = Vec::new();
-        for family in self.store.of_subject(self.refer(subject), after, limit).await? {
-            sessions.push(self.session(family).await?);
+        let (mut sessions, mut after) = (Vec::new(), after);
+        while sessions.len() < limit {
+            let asked = limit - sessions.len();
+            let page = self.store.of_subject(self.refer(subject), after, asked).await?;
+            let is_last = page.len() < asked;
+            after = page.last().map(|family| family.id);
+            for family in page {
+                sessions.extend(self.session(family).await?);
+            }
+            if is_last {
+                break;
+            }
         }
         Ok(sessions)
+    }
+
+    /// When the oldest session was opened that is still kept, ended or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.store.all(None, 1).await?.first().map(|family| family.id.stamp()))
     }
 
     /// How many sessions a subject has, ended ones that are still kept among them; counted up to `cap`.
@@ -332,7 +353,7 @@ impl<S: FamilyStore> Families<S> {
         let mut sessions = Vec::new();
         for family in families {
             match self.session(family).await {
-                Ok(session) => sessions.push(session),
+                Ok(session) => sessions.extend(session),
                 Err(StoreError::Damaged(_)) => {}
                 Err(e) => return Err(e),
             }
@@ -354,7 +375,14 @@ impl<S: FamilyStore> Families<S> {
     /// What can be said of a token without asking the store.
     fn read(&self, token: &str) -> Result<(Parsed, Arc<crate::keyring::DerivationKey>), RefreshError> {
         let parsed = Parsed::read(token).ok_or(RefreshError::Refused(Refusal::Forged))?;
-        let key = self.keyring.derivation(parsed.key).ok_or(RefreshError::Doubt(Doubt::KeyMissing))?;
+        let Some(key) = self.keyring.derivation(parsed.key) else {
+            let over = self.keyring.has_forgotten(parsed.family.stamp());
+            return Err(if over {
+                RefreshError::Refused(Refusal::CutOff)
+            } else {
+                RefreshError::Doubt(Doubt::KeyMissing)
+            });
+        };
         if !parsed.is_tagged_by(&key) {
             return Err(RefreshError::Refused(Refusal::Forged));
         }
@@ -364,19 +392,20 @@ impl<S: FamilyStore> Families<S> {
     async fn session_of(&self, token: &str) -> Result<(Parsed, Session), RefreshError> {
         let (parsed, key) = self.read(token)?;
         let Some(family) = self.store.find(parsed.family).await? else { return Err(self.unknown(&parsed)) };
-        let session = self.session(family).await?;
+        let Some(session) = self.session(family).await? else { return Err(RefreshError::Refused(Refusal::CutOff)) };
         if !parsed.is_secret_of(&key, &session.identity.nonce) {
             return Err(RefreshError::Refused(Refusal::Forged));
         }
         Ok((parsed, session))
     }
 
-    async fn session(&self, family: Family) -> Result<Session, StoreError> {
-        let identity = self.unseal(&family)?;
+    /// None: it has ended, with the key that could read it.
+    async fn session(&self, family: Family) -> Result<Option<Session>, StoreError> {
+        let Some(identity) = self.unseal(&family)? else { return Ok(None) };
         let cut_off = self.store.cut_off(family.subject, identity.client.clone(), family.id.stamp()).await?;
         let ended = family.lineage.ended(self.store.moment().now, cut_off);
         let Family { id, lineage, sealed, .. } = family;
-        Ok(Session { lineage, id, identity, ended, sealed })
+        Ok(Some(Session { lineage, id, identity, ended, sealed }))
     }
 
     /// The rule's word on a family that the store does not know.
@@ -399,15 +428,20 @@ impl<S: FamilyStore> Families<S> {
         }
     }
 
-    /// Opens the seal and holds what can be written in the store against it.
-    fn unseal(&self, family: &Family) -> Result<Identity, StoreError> {
+    /// Opens the seal and holds what can be written in the store against it. None: the session ended with the key.
+    fn unseal(&self, family: &Family) -> Result<Option<Identity>, StoreError> {
         let damaged = || StoreError::Damaged("the sealed part of a family does not belong to it");
-        let plain = self.keyring.sealer().open(&associated(family.id), &family.sealed).map_err(|_| damaged())?;
+        let opened_at = family.id.stamp();
+        let plain = match self.keyring.sealer().open_of(opened_at, &associated(family.id), &family.sealed) {
+            Ok(plain) => plain,
+            Err(SealError::UnknownKey(_)) if self.keyring.has_forgotten(opened_at) => return Ok(None),
+            Err(_) => return Err(damaged()),
+        };
         let identity: Identity = postcard::from_bytes(&plain).map_err(|_| damaged())?;
         if self.refer(&identity.subject) != family.subject || family.lineage.absolute_until > identity.absolute_until {
             return Err(damaged());
         }
-        Ok(identity)
+        Ok(Some(identity))
     }
 
     fn grant(

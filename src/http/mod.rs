@@ -36,6 +36,7 @@ mod operate;
 mod operations;
 #[cfg(test)]
 mod reference;
+mod secret_keys;
 mod server;
 mod sessions;
 mod store;
@@ -117,6 +118,10 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/keys/rollback", post(keys::roll_back))
         .route("/v1/keys/schedule", get(keys::schedule))
         .route("/v1/keys/import", post(keys::import))
+        .route("/v1/keys/secrets", get(secret_keys::list))
+        .route("/v1/keys/secrets/forget-unknown", post(secret_keys::forget_unknown))
+        .route("/v1/keys/secrets/{kind}/rotate", post(secret_keys::rotate))
+        .route("/v1/keys/secrets/{kind}/compromise", post(secret_keys::compromise))
         .route("/v1/keys/{kid}", get(keys::show))
         .route("/v1/keys/{kid}/activate", post(keys::activate))
         .route("/v1/keys/{kid}/retire", post(keys::retire))
@@ -177,6 +182,7 @@ pub(crate) fn operations_router(app: &App) -> Router {
         operate::revoke, operate::revocations, audit::list, audit::head,
         keys::list, keys::show, keys::generate, keys::rotate, keys::roll_back, keys::schedule, keys::import,
         keys::activate, keys::retire, keys::destroy, keys::compromise, keys::dangerous_export,
+        secret_keys::list, secret_keys::rotate, secret_keys::compromise, secret_keys::forget_unknown,
         subjects::export, subjects::erase, webhook::test,
         clients::list, clients::show, clients::disable, clients::enable, clients::rotate_secret, clients::drop_secret,
         feed::tail, feed::page, verifiers::list,

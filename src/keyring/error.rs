@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{rule::StepError, schedule::TimingError};
+use super::{exposure::SecretKind, rule::StepError, schedule::TimingError};
 
 /// Why the keyring cannot be opened or changed. Nothing has changed when one of these is returned, but for
 /// [`KeyringError::Io`] from the very last sync, after which either state is sound.
@@ -83,6 +83,17 @@ pub enum ChangeError {
     /// The private half is not here: it has been given up, or lives elsewhere.
     #[error("the private half of this key is not here")]
     NotHere,
+    /// So many replaced secrets are kept, because sessions may need each.
+    #[error(
+        "{kept} {kind} keys are kept for sessions that may need them; wait until the oldest sessions have ended, or end \
+        them"
+    )]
+    TooManyKept {
+        /// Of which kind.
+        kind: SecretKind,
+        /// How many.
+        kept: usize,
+    },
     /// It could not be made durable.
     #[error("the keys were not changed")]
     Failed(#[from] KeyringError),

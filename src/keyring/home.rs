@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::Random,
-    model::{Installation, Kid},
+    model::{Installation, Kid, Timestamp},
 };
 
 /// Lies there from before the first file is written until the first manifest stands. What lies beside it was never used.
@@ -63,6 +63,11 @@ impl Home {
     pub(super) fn commit(&self, ring: &Ring) -> Result<(), KeyringError> {
         let Self::Disk(disk) = self else { return Ok(()) };
         disk.dir.replace(manifest::NAME, &manifest::encode(ring))
+    }
+    /// Makes these the secrets that count. After an error those before still do.
+    pub(super) fn keep_secrets(&self, secrets: &Stored, random: &dyn Random) -> Result<(), KeyringError> {
+        let Self::Disk(disk) = self else { return Ok(()) };
+        disk.dir.replace(secrets::NAME, &secrets.encode(disk.passphrase.as_ref(), random))
     }
     /// What was committed survives a crash once this returns.
     pub(super) fn sync(&self) -> Result<(), KeyringError> {
@@ -114,13 +119,14 @@ impl Disk {
         Ok(Some((disk, json)))
     }
     /// What lies here, or `None` if nothing does yet.
-    pub(super) fn load(&self, random: &dyn Random) -> Result<Option<Loaded>, KeyringError> {
+    pub(super) fn load(&self, now: Timestamp, random: &dyn Random) -> Result<Option<Loaded>, KeyringError> {
         let Some(json) = self.dir.read(manifest::NAME)? else {
             return self.check_unused().map(|()| None);
         };
         self.dir.check_owner_only()?;
         let ring = manifest::decode(&self.dir.path_of(manifest::NAME), &json)?;
-        let loaded = Loaded { private: self.read_keys(&ring, random)?, secrets: self.read_secrets(random)?, ring };
+        let (private, secrets) = (self.read_keys(&ring, random)?, self.read_secrets(now, random)?);
+        let loaded = Loaded { private, secrets, ring };
         self.remove_leftovers(&loaded.ring)?;
         Ok(Some(loaded))
     }
@@ -202,9 +208,9 @@ impl Disk {
         let missing = || KeyringError::Missing { path: self.dir.path_of(secrets::NAME), mend };
         self.dir.read(secrets::NAME)?.ok_or_else(missing)
     }
-    fn read_secrets(&self, random: &dyn Random) -> Result<Stored, KeyringError> {
+    fn read_secrets(&self, now: Timestamp, random: &dyn Random) -> Result<Stored, KeyringError> {
         let (mut stored, encrypted) = self.open_secrets()?;
-        let completed = stored.complete(random);
+        let completed = stored.complete(now, random);
         if completed || (self.passphrase.is_some() && !encrypted) {
             self.dir.replace(secrets::NAME, &stored.encode(self.passphrase.as_ref(), random))?;
         }

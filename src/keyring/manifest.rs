@@ -48,7 +48,7 @@ struct Row {
 }
 
 /// A timestamp as people read it.
-struct Instant(Timestamp);
+pub(super) struct Instant(pub(super) Timestamp);
 
 impl Serialize for Instant {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

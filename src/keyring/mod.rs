@@ -1,7 +1,8 @@
 //! The keys: who signs, who is published, and the secrets that refresh tokens and sealed records are made with.
 //!
 //! [`rule`] says what is legal, [`ring`] applies it to what is public about keys, [`schedule`] says when what happens by
-//! itself, and [`Keyring`] does it with keys on disk. Readers take what they need from a snapshot and never wait for a
+//! itself, and [`Keyring`] does it with keys on disk. What symmetric secrets are good for to a thief says
+//! [`SecretKind::exposure`]. Readers take what they need from a snapshot and never wait for a
 //! writer; changes are made one after the other and are durable before anyone hears of them.
 
 mod audit_key;
@@ -11,11 +12,13 @@ mod disk;
 mod elapsed;
 mod error;
 mod exchange;
+mod exposure;
 mod feed_key;
 mod home;
 mod manifest;
 mod pem;
 mod published;
+mod renewal;
 pub mod ring;
 pub mod rule;
 pub mod schedule;
@@ -38,8 +41,10 @@ pub use self::{
     change::{Change, Moved, Order, Rotated},
     derivation::{DerivationKey, SubjectRefKey},
     error::{ChangeError, KeyringError},
+    exposure::{Exposure, SecretKind, UnknownKind},
     feed_key::FeedKey,
     published::PublishedSet,
+    renewal::SecretInfo,
     ring::{KeyInfo, KeyState},
     rule::{Step, StepError, TooEarly},
     schedule::{Planned, Timing, TimingError},
@@ -70,7 +75,7 @@ pub struct Settings {
 /// All keys of the service, shared by its threads.
 pub struct Keyring {
     current: ArcSwap<Snapshot>,
-    secrets: Secrets,
+    secrets: ArcSwap<Secrets>,
     settings: Settings,
     /// Held by whoever changes the ring, over its disk I/O. Readers never take it.
     writer: Mutex<Writer>,
@@ -89,6 +94,8 @@ struct Writer {
     home: Home,
     /// The private halves of the published keys of the current ring.
     private: Vec<Arc<ActiveKey>>,
+    /// The secrets as they lie on the disk.
+    stored: Stored,
     elapsed: Elapsed,
     /// Keys whose private halves are not needed, and could not be removed yet.
     owed: Vec<Kid>,
@@ -111,7 +118,7 @@ impl Keyring {
     ) -> Result<Self, KeyringError> {
         let settings = sound(settings)?;
         let disk = Disk::at(dir, passphrase)?;
-        let Some(loaded) = disk.load(&*random)? else {
+        let Some(loaded) = disk.load(clock.now(), &*random)? else {
             let first = First::generate(&settings, &*clock, &*random);
             disk.begin(&first.ring, &first.private, &first.secrets, &*random)?;
             return Ok(first.into_keyring(Home::Disk(disk), settings, clock, random));
@@ -172,14 +179,16 @@ impl Keyring {
     ) -> Self {
         let private: Vec<_> = private.into_iter().map(Arc::new).collect();
         let current = ArcSwap::from_pointee(Snapshot::new(ring, &private));
-        let writer = Mutex::new(Writer { home, private, elapsed, owed: Vec::new(), try_again: Duration::ZERO });
-        Self { current, secrets: secrets.into_use(), settings, writer, clock, random }
+        let in_use = ArcSwap::from_pointee(secrets.secrets());
+        let (owed, try_again) = (Vec::new(), Duration::ZERO);
+        let writer = Mutex::new(Writer { home, private, stored: secrets, elapsed, owed, try_again });
+        Self { current, secrets: in_use, settings, writer, clock, random }
     }
 
     /// The name of these keys, which stays however they are rotated.
     #[must_use]
     pub fn installation(&self) -> Installation {
-        self.secrets.installation
+        self.secrets.load().installation
     }
     /// The key that signs now. Ask again for each token.
     #[must_use]
@@ -230,17 +239,28 @@ impl Keyring {
     /// The derivation key of that name; a family keeps the one it was opened under.
     #[must_use]
     pub fn derivation(&self, id: u32) -> Option<Arc<DerivationKey>> {
-        self.secrets.derivation.iter().find(|k| k.id() == id).cloned()
+        self.secrets.load().derivation.iter().find(|k| k.id() == id).cloned()
     }
     /// The derivation key for new families.
     #[must_use]
     pub fn current_derivation(&self) -> Arc<DerivationKey> {
-        Arc::clone(self.secrets.derivation.last().expect("secrets are refused at load without a derivation key"))
+        Arc::clone(self.secrets.load().derivation.last().expect("secrets are refused at load without a derivation key"))
+    }
+    /// Up to which instant what was made under keys that are not here is over: refused, where it could not be told
+    /// otherwise.
+    #[must_use]
+    pub fn forgotten_until(&self) -> Option<Timestamp> {
+        self.secrets.load().forgotten_until
+    }
+    /// Whether something of that instant is over if its key is not here.
+    #[must_use]
+    pub fn has_forgotten(&self, at: Timestamp) -> bool {
+        self.forgotten_until().is_some_and(|until| at <= until)
     }
     /// Seals records for the store.
     #[must_use]
     pub fn sealer(&self) -> Arc<Sealer> {
-        Arc::clone(&self.secrets.sealer)
+        Arc::clone(&self.secrets.load().sealer)
     }
     /// The sealed book of clients as this node knew it last. Blocks on the disk, as [`Keyring::keep_client_book`] does.
     ///
@@ -259,27 +279,27 @@ impl Keyring {
     /// The key that signs the feed.
     #[must_use]
     pub fn feed_key(&self) -> Arc<FeedKey> {
-        Arc::clone(self.secrets.feed.last().expect("one is generated at load if there is none"))
+        Arc::clone(self.secrets.load().feed.last().expect("one is generated at load if there is none"))
     }
     /// The keys of the feed, newest last; never among those of [`Keyring::jwks`].
     #[must_use]
     pub fn feed_jwks(&self) -> JwkSet {
-        JwkSet { keys: self.secrets.feed.iter().map(|key| key.jwk()).collect() }
+        JwkSet { keys: self.secrets.load().feed.iter().map(|key| key.jwk()).collect() }
     }
     /// The key that signs the head of the audit log.
     #[must_use]
     pub fn audit_key(&self) -> Arc<AuditKey> {
-        Arc::clone(self.secrets.audit.last().expect("there is one for each of the feed's"))
+        Arc::clone(self.secrets.load().audit.last().expect("there is one for each of the feed's"))
     }
     /// The keys of the audit log, newest last; in no other set of keys.
     #[must_use]
     pub fn audit_jwks(&self) -> JwkSet {
-        JwkSet { keys: self.secrets.audit.iter().map(|key| key.jwk()).collect() }
+        JwkSet { keys: self.secrets.load().audit.iter().map(|key| key.jwk()).collect() }
     }
     /// Makes the references that stand for subjects.
     #[must_use]
     pub fn subject_refs(&self) -> Arc<SubjectRefKey> {
-        Arc::clone(&self.secrets.subject_refs)
+        Arc::clone(&self.secrets.load().subject_refs)
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -320,7 +340,7 @@ impl First {
             public
         };
         let ring = Ring::first(fresh, clock.now(), &settings.timing);
-        Self { ring, private, secrets: Stored::generate(random) }
+        Self { ring, private, secrets: Stored::generate(clock.now(), random) }
     }
     fn into_keyring(self, home: Home, settings: Settings, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Keyring {
         let mut elapsed = Elapsed::default();

@@ -8,7 +8,10 @@ use chacha20poly1305::{
 };
 
 use super::secret::SecretBytes;
-use crate::clock::{Random, random_bytes};
+use crate::{
+    clock::{Random, random_bytes},
+    model::Timestamp,
+};
 
 const ID: usize = 4;
 const NONCE: usize = 24;
@@ -20,6 +23,9 @@ pub enum SealError {
     /// This node has not got the key: it cannot tell what the record says.
     #[error("sealed under key {0}, which this node has not got")]
     UnknownKey(u32),
+    /// Sealed under a key that somebody else may have had by then.
+    #[error("sealed under key {0}, which has been given up")]
+    GivenUp(u32),
     /// Cut short, altered, or moved here from elsewhere.
     #[error("the sealed record has been altered")]
     Altered,
@@ -28,36 +34,68 @@ pub enum SealError {
 /// XChaCha20-Poly1305 under the newest key; opens what any of its keys sealed.
 pub struct Sealer {
     /// Newest last; never empty.
-    keys: Vec<(u32, XChaCha20Poly1305)>,
+    keys: Vec<Key>,
+}
+
+struct Key {
+    id: u32,
+    cipher: XChaCha20Poly1305,
+    /// Of one that somebody else may have: it opens what belongs to something older, and nothing else.
+    until: Option<Timestamp>,
 }
 
 impl Sealer {
-    pub(super) fn new<'a>(keys: impl IntoIterator<Item = (u32, &'a SecretBytes)>) -> Self {
-        Self { keys: keys.into_iter().map(|(id, key)| (id, XChaCha20Poly1305::new(key.expose().into()))).collect() }
+    pub(super) fn new<'a>(keys: impl IntoIterator<Item = (u32, &'a SecretBytes, Option<Timestamp>)>) -> Self {
+        let key = |(id, key, until): (u32, &SecretBytes, _)| Key {
+            id,
+            cipher: XChaCha20Poly1305::new(key.expose().into()),
+            until,
+        };
+        Self { keys: keys.into_iter().map(key).collect() }
+    }
+    /// Whether what was sealed under the key of `sealed` could be opened here.
+    #[must_use]
+    pub fn has_key_of(&self, sealed: &[u8]) -> bool {
+        let id = sealed.first_chunk().map(|id| u32::from_be_bytes(*id));
+        self.keys.iter().any(|key| Some(key.id) == id)
     }
     /// Key id, nonce, ciphertext. `aad` says what the record belongs to; it opens nowhere else.
     #[must_use]
     pub fn seal(&self, aad: &[u8], plain: &[u8], random: &dyn Random) -> Vec<u8> {
-        let (id, key) = self.keys.last().expect("secrets are refused at load without a sealing key");
+        let Key { id, cipher, .. } = self.keys.last().expect("secrets are refused at load without a sealing key");
         let nonce: [u8; NONCE] = random_bytes(random);
-        [&id.to_be_bytes()[..], &nonce, &seal(key, &nonce, aad, plain)].concat()
+        [&id.to_be_bytes()[..], &nonce, &seal(cipher, &nonce, aad, plain)].concat()
     }
-    /// What was sealed with the same `aad`.
+    /// What was sealed with the same `aad`, under a key that nobody else has.
     ///
     /// # Errors
     /// [`SealError`].
     pub fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.open_if(aad, sealed, |_| false)
+    }
+    /// As [`Sealer::open`], for what belongs to something of that instant, which `aad` names: older than a key's being
+    /// given up, it opens under that key as well.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn open_of(&self, at: Timestamp, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.open_if(aad, sealed, |until| at <= until)
+    }
+    fn open_if(&self, aad: &[u8], sealed: &[u8], old: impl Fn(Timestamp) -> bool) -> Result<Vec<u8>, SealError> {
         let (id, rest) = sealed.split_first_chunk::<ID>().ok_or(SealError::Altered)?;
         let id = u32::from_be_bytes(*id);
-        let (_, key) = self.keys.iter().find(|(k, _)| *k == id).ok_or(SealError::UnknownKey(id))?;
+        let key = self.keys.iter().find(|key| key.id == id).ok_or(SealError::UnknownKey(id))?;
+        if key.until.is_some_and(|until| !old(until)) {
+            return Err(SealError::GivenUp(id));
+        }
         let (nonce, body) = rest.split_first_chunk::<NONCE>().ok_or(SealError::Altered)?;
-        open(key, nonce, aad, body).ok_or(SealError::Altered)
+        open(&key.cipher, nonce, aad, body).ok_or(SealError::Altered)
     }
 }
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sealer({:?})", self.keys.iter().map(|(id, _)| id).collect::<Vec<_>>())
+        write!(f, "Sealer({:?})", self.keys.iter().map(|key| key.id).collect::<Vec<_>>())
     }
 }
 
@@ -77,7 +115,19 @@ mod tests {
 
     fn sealer(keys: &[(u32, u8)]) -> Sealer {
         let keys: Vec<_> = keys.iter().map(|(id, byte)| (*id, SecretBytes::new([*byte; 32]))).collect();
-        Sealer::new(keys.iter().map(|(id, key)| (*id, key)))
+        Sealer::new(keys.iter().map(|(id, key)| (*id, key, None)))
+    }
+
+    #[test]
+    fn a_key_given_up_opens_what_is_older_and_nothing_else() {
+        let (old, new, at) = (SecretBytes::new([1; 32]), SecretBytes::new([2; 32]), Timestamp::from_millis);
+        let sealed = Sealer::new([(5, &old, None)]).seal(b"a", b"alice", &SystemRandom);
+        let after = Sealer::new([(5, &old, Some(at(7))), (6, &new, None)]);
+        assert_eq!(after.open(b"a", &sealed), Err(SealError::GivenUp(5)));
+        assert_eq!(after.open_of(at(7), b"a", &sealed), Ok(b"alice".to_vec()));
+        assert_eq!(after.open_of(at(8), b"a", &sealed), Err(SealError::GivenUp(5)));
+        let fresh = after.seal(b"a", b"alice", &SystemRandom);
+        assert_eq!(after.open(b"a", &fresh), after.open_of(at(8), b"a", &fresh));
     }
 
     #[test]

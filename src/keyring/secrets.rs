@@ -2,7 +2,7 @@
 //! (XChaCha20-Poly1305) under a key that scrypt makes of it, bound to its use and id so that none can stand in for
 //! another.
 
-use std::{collections::HashSet, path::Path, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
@@ -13,18 +13,22 @@ use super::{
     audit_key::AuditKey,
     derivation::{DerivationKey, SubjectRefKey},
     error::KeyringError,
+    exposure::SecretKind,
     feed_key::FeedKey,
+    manifest::Instant,
     pem::affordable_scrypt,
     sealer::{Sealer, open, seal},
     secret::{Passphrase, SecretBytes},
 };
 use crate::{
     clock::{Random, random_bytes},
-    model::Installation,
+    model::{Installation, Timestamp},
 };
 
 pub(super) const NAME: &str = "secrets.json";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Before secrets could be replaced.
+const BEFORE: u32 = 1;
 
 /// The secrets in use.
 #[derive(Debug)]
@@ -38,28 +42,57 @@ pub(super) struct Secrets {
     pub(super) feed: Vec<Arc<FeedKey>>,
     /// One for each of the feed's, in the same order.
     pub(super) audit: Vec<Arc<AuditKey>>,
+    /// What was made up to then, under keys that are not here, is over.
+    pub(super) forgotten_until: Option<Timestamp>,
 }
 
-/// The secrets as they are kept.
+/// The secrets as they are kept. A change is made to a copy, which counts once it is on disk.
+#[derive(Clone)]
 pub(super) struct Stored {
+    /// Of each list the newest is last, and in use; the others open and verify what they made.
     derivation: Vec<Named>,
     sealing: Vec<Named>,
-    subject_ref: Named,
     feed: Vec<Named>,
+    subject_ref: Named,
+    /// What was made up to then, under keys that are not here, is over.
+    pub(super) forgotten_until: Option<Timestamp>,
 }
 
-struct Named {
-    id: u32,
-    key: SecretBytes,
+#[derive(Clone)]
+pub(super) struct Named {
+    pub(super) id: u32,
+    key: Arc<SecretBytes>,
+    /// None: before this was written down.
+    pub(super) created: Option<Timestamp>,
+    /// When a newer one took its place.
+    pub(super) superseded: Option<Timestamp>,
+    /// Somebody else may have it.
+    pub(super) given_up: bool,
 }
 
 impl Named {
-    fn generate(random: &dyn Random) -> Self {
+    fn generate(now: Timestamp, random: &dyn Random) -> Self {
         // Zero stays free to mean "none" in records.
         let id = u32::from_be_bytes(random_bytes(random)).max(1);
-        Self { id, key: SecretBytes::generate(random) }
+        let key = Arc::new(SecretBytes::generate(random));
+        Self { id, key, created: Some(now), superseded: None, given_up: false }
+    }
+    /// As the feed's.
+    pub(super) fn feed_key(&self) -> FeedKey {
+        FeedKey::new(&self.key)
+    }
+    /// As the audit log's.
+    pub(super) fn audit_key(&self) -> AuditKey {
+        AuditKey::new(&self.key)
+    }
+    /// A sealing key that somebody else may have opens only sessions that were opened before it was replaced.
+    fn opens_until(&self) -> Option<Timestamp> {
+        self.given_up.then(|| self.superseded.unwrap_or_default().plus(IN_FLIGHT))
     }
 }
+
+/// What was begun under a key that has just been replaced is over by then.
+pub(super) const IN_FLIGHT: Duration = Duration::from_secs(60);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +105,8 @@ struct File {
     /// Not in files from before there was a feed.
     #[serde(default)]
     feed: Vec<Row>,
+    #[serde(default)]
+    forgotten_until: Option<Instant>,
 }
 
 impl File {
@@ -79,7 +114,7 @@ impl File {
         // Only the place of the defect is told: the message itself could quote a secret.
         let place = |e: serde_json::Error| format!("not a file of secrets (line {}, column {})", e.line(), e.column());
         let file: Self = serde_json::from_slice(json).map_err(place)?;
-        if file.version == VERSION {
+        if [VERSION, BEFORE].contains(&file.version) {
             return Ok(file);
         }
         Err(format!("version {} is not {VERSION}, the one this program knows", file.version))
@@ -107,6 +142,12 @@ enum ScryptName {
 struct Row {
     id: u32,
     key: String,
+    #[serde(default)]
+    created: Option<Instant>,
+    #[serde(default)]
+    superseded: Option<Instant>,
+    #[serde(default)]
+    given_up: bool,
 }
 
 impl Drop for Row {
@@ -124,48 +165,85 @@ enum Refusal {
 }
 
 impl Stored {
-    pub(super) fn generate(random: &dyn Random) -> Self {
+    pub(super) fn generate(now: Timestamp, random: &dyn Random) -> Self {
         Self {
-            derivation: vec![Named::generate(random)],
-            sealing: vec![Named::generate(random)],
-            subject_ref: Named::generate(random),
-            feed: vec![Named::generate(random)],
+            derivation: vec![Named::generate(now, random)],
+            sealing: vec![Named::generate(now, random)],
+            subject_ref: Named::generate(now, random),
+            feed: vec![Named::generate(now, random)],
+            forgotten_until: None,
         }
     }
     /// Generates what a file from an earlier version lacks. Says whether it did.
-    pub(super) fn complete(&mut self, random: &dyn Random) -> bool {
+    pub(super) fn complete(&mut self, now: Timestamp, random: &dyn Random) -> bool {
         let lacks = self.feed.is_empty();
         if lacks {
-            self.feed.push(Named::generate(random));
+            self.feed.push(Named::generate(now, random));
         }
         lacks
     }
-    pub(super) fn into_use(self) -> Secrets {
+    /// Newest last.
+    pub(super) fn of(&self, kind: SecretKind) -> &[Named] {
+        match kind {
+            SecretKind::Feed => &self.feed,
+            SecretKind::Derivation => &self.derivation,
+            SecretKind::Sealing => &self.sealing,
+        }
+    }
+    pub(super) fn of_mut(&mut self, kind: SecretKind) -> &mut Vec<Named> {
+        match kind {
+            SecretKind::Feed => &mut self.feed,
+            SecretKind::Derivation => &mut self.derivation,
+            SecretKind::Sealing => &mut self.sealing,
+        }
+    }
+    /// A new one takes the place of the one in use.
+    pub(super) fn renew(&mut self, kind: SecretKind, now: Timestamp, random: &dyn Random) {
+        let list = self.of_mut(kind);
+        let made = loop {
+            let made = Named::generate(now, random);
+            if list.iter().all(|n| n.id != made.id) {
+                break made;
+            }
+        };
+        list.last_mut().expect("no list is empty").superseded = Some(now);
+        list.push(made);
+    }
+    pub(super) fn secrets(&self) -> Secrets {
+        let sealing = self.sealing.iter().map(|n| (n.id, &*n.key, n.opens_until()));
         Secrets {
             derivation: self.derivation.iter().map(|n| Arc::new(DerivationKey::new(n.id, &n.key))).collect(),
-            sealer: Arc::new(Sealer::new(self.sealing.iter().map(|n| (n.id, &n.key)))),
+            sealer: Arc::new(Sealer::new(sealing)),
             subject_refs: Arc::new(SubjectRefKey::new(&self.subject_ref.key)),
             installation: Installation(self.subject_ref.id),
-            feed: self.feed.iter().map(|n| Arc::new(FeedKey::new(&n.key))).collect(),
-            audit: self.feed.iter().map(|n| Arc::new(AuditKey::new(&n.key))).collect(),
+            feed: self.feed.iter().map(|n| Arc::new(n.feed_key())).collect(),
+            audit: self.feed.iter().map(|n| Arc::new(n.audit_key())).collect(),
+            forgotten_until: self.forgotten_until,
         }
     }
     pub(super) fn encode(&self, passphrase: Option<&Passphrase>, random: &dyn Random) -> Zeroizing<Vec<u8>> {
         let encryption = passphrase.map(|_| Scrypt::recommended(random));
         let wrap = encryption.as_ref().zip(passphrase);
         let wrap = wrap.map(|(scrypt, p)| scrypt.key(p).expect("the recommended cost is affordable"));
-        let row = |usage, n: &Named| Row { id: n.id, key: wrapped(wrap.as_ref(), usage, n, random) };
+        let row = |usage, n: &Named| Row {
+            id: n.id,
+            key: wrapped(wrap.as_ref(), usage, n, random),
+            created: n.created.map(Instant),
+            superseded: n.superseded.map(Instant),
+            given_up: n.given_up,
+        };
         let file = File {
             version: VERSION,
             derivation: self.derivation.iter().map(|n| row(DERIVATION, n)).collect(),
             sealing: self.sealing.iter().map(|n| row(SEALING, n)).collect(),
             subject_ref: row(SUBJECT_REF, &self.subject_ref),
             feed: self.feed.iter().map(|n| row(FEED, n)).collect(),
+            forgotten_until: self.forgotten_until.map(Instant),
             encryption,
         };
         // Reserved in one piece: a vector that grows leaves copies of its content behind.
         let rows = file.derivation.len() + file.sealing.len() + file.feed.len();
-        let mut json = Zeroizing::new(Vec::with_capacity(512 + 192 * rows));
+        let mut json = Zeroizing::new(Vec::with_capacity(1024 + 384 * rows));
         serde_json::to_writer_pretty(&mut *json, &file).expect("strings and numbers serialise");
         json.push(b'\n');
         json
@@ -205,10 +283,13 @@ impl Stored {
             sealing: rows(SEALING, &file.sealing)?,
             subject_ref: unwrapped(wrap.as_ref(), SUBJECT_REF, &file.subject_ref)?,
             feed: rows(FEED, &file.feed)?,
+            forgotten_until: file.forgotten_until.as_ref().map(|t| t.0),
         };
         let feed_sound = stored.feed.is_empty() || well_named(&stored.feed);
         if !feed_sound || ![&stored.derivation, &stored.sealing].into_iter().all(|list| well_named(list)) {
-            return Err(Refusal::Garbled("a list of keys is empty, or an id is zero or there twice".into()));
+            return Err(Refusal::Garbled(
+                "a list of keys is empty or ends with one given up, or an id is zero or there twice".into(),
+            ));
         }
         Ok((stored, wrap.is_some()))
     }
@@ -216,7 +297,7 @@ impl Stored {
 
 fn well_named(list: &[Named]) -> bool {
     let ids: HashSet<u32> = list.iter().map(|n| n.id).filter(|id| *id != 0).collect();
-    !list.is_empty() && ids.len() == list.len()
+    list.last().is_some_and(|newest| !newest.given_up) && ids.len() == list.len()
 }
 
 impl Scrypt {
@@ -239,10 +320,10 @@ impl Scrypt {
     }
 }
 
-const DERIVATION: &str = "derivation";
-const SEALING: &str = "sealing";
+const DERIVATION: &str = SecretKind::Derivation.name();
+const SEALING: &str = SecretKind::Sealing.name();
 const SUBJECT_REF: &str = "subject_ref";
-const FEED: &str = "feed";
+const FEED: &str = SecretKind::Feed.name();
 
 fn bound_to(usage: &str, id: u32) -> Vec<u8> {
     [usage.as_bytes(), &id.to_be_bytes()].concat()
@@ -267,7 +348,10 @@ fn unwrapped(wrap: Option<&XChaCha20Poly1305>, usage: &str, row: &Row) -> Result
         }
     };
     let key: [u8; 32] = plain[..].try_into().map_err(|_| bad())?;
-    Ok(Named { id: row.id, key: SecretBytes::new(key) })
+    let instant = |t: &Option<Instant>| t.as_ref().map(|t| t.0);
+    let (created, superseded) = (instant(&row.created), instant(&row.superseded));
+    let key = Arc::new(SecretBytes::new(key));
+    Ok(Named { id: row.id, key, created, superseded, given_up: row.given_up })
 }
 
 #[cfg(test)]
@@ -282,7 +366,8 @@ mod tests {
     #[test]
     fn sealed_secrets_cannot_stand_in_for_each_other() {
         let passphrase = Passphrase::new("correct horse".into()).unwrap();
-        let json = Stored::generate(&SystemRandom).encode(Some(&passphrase), &SystemRandom);
+        let json = Stored::generate(Timestamp::from_seconds(1_800_000_000), &SystemRandom)
+            .encode(Some(&passphrase), &SystemRandom);
         let (_, encrypted) = parse(&json, Some(&passphrase)).unwrap();
         assert!(encrypted);
         let mut file: File = serde_json::from_slice(&json).unwrap();
@@ -294,7 +379,7 @@ mod tests {
     #[test]
     fn a_plain_secret_is_not_in_an_encrypted_file() {
         let passphrase = Passphrase::new("correct horse".into()).unwrap();
-        let stored = Stored::generate(&SystemRandom);
+        let stored = Stored::generate(Timestamp::from_seconds(1_800_000_000), &SystemRandom);
         let secret = BASE64_URL_SAFE_NO_PAD.encode(stored.derivation[0].key.expose());
         let holds = |json: &[u8]| String::from_utf8_lossy(json).contains(&secret);
         assert!(holds(&stored.encode(None, &SystemRandom)), "the search finds one");
@@ -303,7 +388,7 @@ mod tests {
 
     #[test]
     fn cut_and_altered_files_are_errors_that_quote_nothing() {
-        let json = Stored::generate(&SystemRandom).encode(None, &SystemRandom);
+        let json = Stored::generate(Timestamp::from_seconds(1_800_000_000), &SystemRandom).encode(None, &SystemRandom);
         for len in 0..json.len() - 2 {
             let refused = parse(&json[..len], None).err().unwrap().to_string();
             assert!(refused.contains("keys/secrets.json") && refused.contains("backup"), "{refused}");
@@ -318,7 +403,8 @@ mod tests {
     #[test]
     fn a_cost_beyond_reason_is_refused() {
         let passphrase = Passphrase::new("p".into()).unwrap();
-        let json = Stored::generate(&SystemRandom).encode(Some(&passphrase), &SystemRandom);
+        let json = Stored::generate(Timestamp::from_seconds(1_800_000_000), &SystemRandom)
+            .encode(Some(&passphrase), &SystemRandom);
         let text = String::from_utf8(json.to_vec()).unwrap();
         for log_n in ["0", "40", "63", "64", "255"] {
             let bad = text.replace("\"log_n\": 15", &format!("\"log_n\": {log_n}"));

@@ -67,6 +67,12 @@ pub enum Event {
     KeyCompromised,
     /// The private half of a key was handed out, encrypted.
     KeyExported,
+    /// A new feed, derivation or sealing key is in use.
+    SecretKeyRotated,
+    /// The feed, derivation or sealing key was said to be compromised.
+    SecretKeyCompromised,
+    /// What was made under keys that are not here was said to be over.
+    UnknownKeysForgotten,
 }
 
 /// How it ended.
@@ -149,7 +155,7 @@ impl Event {
     /// Whether `cause` quotes what a person wrote, which may name somebody.
     #[must_use]
     pub const fn quotes(self) -> bool {
-        matches!(self, Self::Revoked)
+        matches!(self, Self::Revoked | Self::SecretKeyCompromised | Self::UnknownKeysForgotten)
     }
     /// Its name in `/v1/audit`.
     #[must_use]

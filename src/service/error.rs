@@ -211,13 +211,12 @@ impl From<ChangeError> for Error {
                 hint: "the private half of this key is not here".into(),
                 earliest: None,
             },
+            ChangeError::TooManyKept { .. } => {
+                Self::Conflict { code: "too_many_keys", hint: e.to_string(), earliest: None }
+            }
             ChangeError::Failed(e) => {
                 tracing::error!(error = whole(&e), "the keys could not be changed");
-                Self::unavailable(
-                    "keys_unavailable",
-                    "the keys could not be changed; the one that signed still signs",
-                    5,
-                )
+                Self::unavailable("keys_unavailable", "the keys could not be changed; those in use still are", 5)
             }
         }
     }

@@ -38,6 +38,7 @@ mod keys;
 mod metrics;
 mod notary;
 mod operate;
+mod secret_keys;
 mod sessions;
 mod store;
 mod subjects;
@@ -60,6 +61,7 @@ pub use keys::{Compromise, Compromised};
 pub use metrics::Metrics;
 pub use notary::read_statement;
 pub use operate::{Revocation, RevocationPage};
+pub use secret_keys::{SecretChange, SecretCompromise};
 pub use sessions::{Amendment, NewSession, SessionPage};
 pub use store::Backup;
 pub use subjects::{Dossier, Erasure};
@@ -99,6 +101,8 @@ pub struct Service {
     webhook: Option<webhook::Webhook>,
     /// Compromised keys that are known to be denied.
     denied_keys: Mutex<HashSet<Kid>>,
+    /// One order about symmetric keys at a time.
+    secret_orders: Arc<tokio::sync::Mutex<()>>,
     /// Whether it has been said that a step of their schedule is late.
     keys_late: AtomicBool,
     /// One backup at a time.
@@ -171,6 +175,7 @@ impl Service {
             feed: Feed::new(&settings.issuer, store.clone(), keyring.clone(), clock.clone()),
             issuer: Issuer::new(&settings.issuer, keyring.clone(), random.clone()),
             denied_keys: Mutex::default(),
+            secret_orders: Arc::default(),
             keys_late: AtomicBool::new(false),
             backups: Arc::new(tokio::sync::Semaphore::new(1)),
             random,

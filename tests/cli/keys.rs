@@ -89,6 +89,34 @@ fn what_people_read_of_a_compromise() {
 }
 
 #[test]
+fn what_people_and_scripts_read_of_symmetric_keys() {
+    let mut desk = Desk::new(&[]);
+    desk.show("keys secrets");
+    for kind in ["feed", "derivation", "sealing"] {
+        desk.show(&format!("keys rotate --secret {kind} --dry-run"));
+        desk.show(&format!("keys rotate --secret {kind} --yes"));
+        desk.show(&format!("keys compromise --secret {kind} --dry-run"));
+        desk.show(&format!("keys compromise --secret {kind} --reason leaked --yes"));
+        desk.show(&format!("keys compromise --secret {kind} --end-sessions --yes"));
+    }
+    desk.show("keys secrets");
+    desk.show("keys forget-unknown --dry-run");
+    desk.show("keys forget-unknown --yes");
+    desk.show("keys secrets --json");
+    desk.show("keys rotate --secret sealing --yes --json");
+    desk.show("keys compromise --secret sealing --end-sessions --yes --json");
+    desk.show("keys forget-unknown --yes --json");
+    // What makes no sense is refused before anything is sent.
+    for wrong in
+        ["compromise --yes", "rotate --secret token --yes", "rotate --secret feed --dangerous-without-waiting --yes"]
+    {
+        assert_eq!(desk.run(&format!("keys {wrong}")).code, 2, "{wrong}");
+    }
+    assert_eq!(desk.run("keys compromise --secret feed").code, 2, "there is no terminal to ask on");
+    check("secret_keys", &desk.text);
+}
+
+#[test]
 fn what_scripts_read_of_keys() {
     let mut desk = Desk::new(&["--publish-ahead", "0ms", "--jwks-max-age", "0ms", "--rotate-every", "1h"]);
     let first = desk.key("active");

@@ -40,6 +40,9 @@ impl Mask {
             _ if piece.starts_with("eyJ") && piece.matches('.').count() == 2 => "(access token)".into(),
             _ if piece.starts_with("rescind_rt_") => "(refresh token)".into(),
             10 if piece.bytes().all(|b| b.is_ascii_digit()) => "1769860800".into(),
+            8 if piece.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) => {
+                format!("{:-<8}", format!("id-{}", self.number(piece)))
+            }
             36 if piece.matches('-').count() == 4 => format!("00000000-0000-7000-8000-{:012}", self.number(piece)),
             43 if mixed => format!("{:-<43}", format!("key-{}", self.number(piece))),
             22 if mixed => format!("{:-<22}", format!("reference-{}", self.number(piece))),

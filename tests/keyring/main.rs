@@ -30,6 +30,7 @@ use tempfile::TempDir;
 
 mod orders;
 mod schedule;
+mod secrets;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

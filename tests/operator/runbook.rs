@@ -32,6 +32,7 @@ fn the_incident_runbook_does_what_it_says() {
     stolen_access_token(&mut book);
     leaked_client_secret(&mut book);
     leaked_signing_key(&mut book);
+    leaked_symmetric_keys(&mut book);
     book.paste("The store without the keys", &[]);
     leaked_keys_directory(&mut book);
     book.paste("When the service does not answer", &[]);
@@ -79,14 +80,21 @@ fn leaked_signing_key(book: &mut Runbook) {
     assert_eq!(refreshed(&book.site, &opened), None, "and nobody is logged out");
 }
 
+fn leaked_symmetric_keys(book: &mut Runbook) {
+    let opened = log_in(&book.site, "carol", "phone");
+    let said = book.paste("One of the symmetric keys", &[]);
+    assert!(
+        said.contains("leave the metadata at once") && said.contains("nothing that it sealed opens any more"),
+        "{said}"
+    );
+    assert_eq!(refreshed(&book.site, &opened).as_deref(), Some("invalid_grant"), "everyone is logged out");
+    assert_eq!(refreshed(&book.site, &log_in(&book.site, "carol", "again")), None, "and can log in again");
+}
+
 fn leaked_keys_directory(book: &mut Runbook) {
     let opened = log_in(&book.site, "dave", "watch");
     book.paste("The keys directory", &[]);
-    assert_eq!(
-        refreshed(&book.site, &opened).as_deref(),
-        Some("temporarily_unavailable"),
-        "its key is not there any more"
-    );
+    assert_eq!(refreshed(&book.site, &opened).as_deref(), Some("invalid_grant"), "its key is gone on purpose");
     assert!(!introspected(&book.site, &opened));
     assert!(book.site.path("audit-of-incident-42.jsonl").metadata().unwrap().len() > 1000, "the evidence is kept");
     // The secret that was replaced at run time is gone with the store; the configured one holds again.

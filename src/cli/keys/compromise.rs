@@ -13,16 +13,20 @@ use super::{
     },
     foreign::{FOREIGN, Foreign},
     kid::kid,
-    tell as told,
+    secret, tell as told,
 };
-use crate::model::{Timestamp, time::format_duration};
+use crate::{
+    keyring::SecretKind,
+    model::{Timestamp, time::format_duration},
+};
 
 /// Give up a key that is in other hands: in one step the standby signs, and the key is refused for ever.
 ///
 /// If the key signs, the standby signs from now on; the key leaves the key set, its private half is destroyed, a new
 /// standby is published, and the feed denies the key, for ever. Sessions go on with tokens of the key that signs then,
 /// unless --end-sessions. Says from when on whom the key cannot deceive any more. Whoever could read this key may have
-/// read the others in the directory: see docs/how-to/incident.md. Needs the permission keys:compromise; with
+/// read the others in the directory: see docs/how-to/incident.md. With --secret the key of the feed, of refresh tokens or of what
+/// is sealed is given up instead: a new one is in use, and the answer says what the old one is still good for. Needs the permission keys:compromise; with
 /// --end-sessions revoke:all, too.
 ///
 /// Exit codes: 0 done, 1 nobody agreed, 3 no such key, 4 not permitted, 5 cannot tell whether it was done: do it again,
@@ -30,8 +34,11 @@ use crate::model::{Timestamp, time::format_duration};
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Args {
     /// The key, whatever its state.
-    #[arg(value_parser = kid, allow_hyphen_values = true)]
-    kid: String,
+    #[arg(value_parser = kid, allow_hyphen_values = true, required_unless_present = "secret", conflicts_with = "secret")]
+    kid: Option<String>,
+    /// A symmetric key instead: feed, derivation or sealing.
+    #[arg(long, value_name = "KIND")]
+    secret: Option<SecretKind>,
     /// End all sessions, too: everyone logs in again. That cannot be undone.
     #[arg(long)]
     end_sessions: bool,
@@ -48,7 +55,15 @@ pub(in super::super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    let path = ["v1", "keys", &args.kid, "compromise"];
+    let kid = match (&args.kid, args.secret) {
+        (_, Some(kind)) => {
+            let how = secret::How { json: args.json, consent: args.consent, server: args.server };
+            return secret::compromise(kind, args.end_sessions, args.reason, how).await;
+        }
+        (Some(kid), None) => kid,
+        (None, None) => return Err(Failure::usage("which key? give its kid, or --secret KIND")),
+    };
+    let path = ["v1", "keys", kid, "compromise"];
     let order = |dry_run| json!({"end_sessions": args.end_sessions, "reason": args.reason, "dry_run": dry_run});
     let foresee = async |remote: &Remote| {
         let would = remote.post(&path, &order(true)).await?;

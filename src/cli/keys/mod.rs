@@ -1,4 +1,4 @@
-//! `rescind keys`: the signing keys, where each is in its life, and what moves it on.
+//! `rescind keys`: the signing keys, where each is in its life, and what moves it on; and the symmetric keys.
 
 use clap::Subcommand;
 
@@ -14,6 +14,7 @@ mod order;
 #[cfg(test)]
 mod page;
 mod schedule;
+mod secret;
 mod tell;
 
 /// Look at the signing keys, move them on by the schedule's rules, and give up one that has leaked.
@@ -31,6 +32,8 @@ pub(super) enum Command {
     Destroy(order::DestroyArgs),
     Import(import::Args),
     Export(export::Args),
+    Secrets(secret::SecretsArgs),
+    ForgetUnknown(secret::ForgetArgs),
 }
 
 pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
@@ -47,5 +50,7 @@ pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Destroy(args) => order::destroy(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Export(args) => export::run(args).await,
+        Command::Secrets(args) => secret::list(args).await,
+        Command::ForgetUnknown(args) => secret::forget(args).await,
     }
 }

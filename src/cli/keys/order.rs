@@ -11,9 +11,12 @@ use super::{
         say, tell,
     },
     kid::kid,
-    tell as told,
+    secret, tell as told,
 };
-use crate::{keyring::rule::Wait, model::Algorithm};
+use crate::{
+    keyring::{SecretKind, rule::Wait},
+    model::Algorithm,
+};
 
 /// How to go about it.
 #[derive(Debug, clap::Args)]
@@ -83,23 +86,31 @@ fn effect(force: bool, safe: &'static str) -> &'static str {
     if force { "Nobody is logged out." } else { safe }
 }
 
-/// Make the standby sign.
+/// Make the standby sign, or replace a symmetric key.
 ///
 /// The key that signed goes on verifying until its last token has expired, and a new standby is published. Refused until
-/// the standby and another one have been published long enough; `rescind keys list` says from when on. Needs the
+/// the standby and another one have been published long enough; `rescind keys list` says from when on. With --secret, a new
+/// key for the feed, for refresh tokens or for what is sealed is in use instead; what the old one made stays good. Needs the
 /// permission keys:rotate; with --dry-run keys:read.
 ///
 /// Exit codes: 0 done, 1 nobody agreed or it is too early, 4 not permitted, 5 cannot tell.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct RotateArgs {
-    #[arg(long, help = unwaited(Wait::Published))]
+    #[arg(long, help = unwaited(Wait::Published), conflicts_with = "secret")]
     dangerous_without_waiting: bool,
+    /// Replace this symmetric key instead: feed, derivation or sealing.
+    #[arg(long, value_name = "KIND")]
+    secret: Option<SecretKind>,
     #[command(flatten)]
     how: How,
 }
 
 pub(super) async fn rotate(args: RotateArgs) -> Result<Exit, Failure> {
-    let RotateArgs { dangerous_without_waiting: force, how } = args;
+    let RotateArgs { dangerous_without_waiting: force, secret: kind, how } = args;
+    if let Some(kind) = kind {
+        let How { json, consent, server } = how;
+        return secret::rotate(kind, secret::How { json, consent, server }).await;
+    }
     carry_out(how, forced(&["rotate"], force, Wait::Published, effect(force, NOBODY))).await
 }
 

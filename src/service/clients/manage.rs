@@ -10,9 +10,10 @@ use super::{
     overrides::{AT_ONCE, Disabled, Override, Overrides},
 };
 use crate::{
+    keyring::ChangeError,
     model::{
         Audience, ClientId, Timestamp,
-        audit::Event,
+        audit::{Draft, Event},
         denial::{Ends, Entry, Target},
         time::format_duration,
     },
@@ -306,6 +307,26 @@ impl Service {
         let entry = written.await.map_err(|e| Error::broke_off(&e))??;
         tracing::info!(client = %id, ?event, by = %ctx.caller.client.id, "a client was changed");
         Ok((self.standing_of(id)?, entry))
+    }
+
+    /// Seals the book anew, in the store and beside the keys: after this the sealing key in use opens it, and no other is
+    /// needed.
+    pub(in crate::service) async fn reseal_book(
+        self: &Arc<Self>,
+        event: Event,
+        cause: Box<str>,
+        audit: Draft,
+    ) -> Result<(), Error> {
+        let _writer = self.clients.writer.clone().lock_owned().await;
+        let state = self.clients.now().clone();
+        let next = state.book().ok_or_else(Error::clients_unknown)?.next();
+        let sealed = next.seal(&self.keyring.sealer(), &*self.random);
+        let (seen, cause) = (state.stored.clone(), Some(cause));
+        let change = BookChange { seen, sealed: sealed.clone(), denial: None, event, cause, audit };
+        self.write_book(next, change).await?;
+        let keyring = self.keyring.clone();
+        let copied = tokio::task::spawn_blocking(move || keyring.keep_client_book(&sealed)).await;
+        Ok(copied.map_err(|e| Error::broke_off(&e))?.map_err(ChangeError::from)?)
     }
 
     async fn write_book(self: &Arc<Self>, next: Overrides, change: BookChange) -> Result<Option<Entry>, Error> {

@@ -101,10 +101,14 @@ impl Overrides {
         self.clients.get(id)
     }
 
+    /// The next book, in which nothing is different.
+    pub(crate) fn next(&self) -> Self {
+        Self { version: self.version + 1, clients: self.clients.clone() }
+    }
+
     /// The next book, in which this client stands so. `None`: it would be too thick.
     pub(crate) fn amended(&self, id: &ClientId, change: Override) -> Option<Self> {
-        let mut next = self.clone();
-        next.version += 1;
+        let mut next = self.next();
         if change.is_nothing() {
             next.clients.remove(id);
         } else {

@@ -51,9 +51,11 @@ kinds! {
     KeyRetired = "key.retired",
     /// A key was denied.
     KeyRevoked = "key.revoked",
-    /// A key was said to be compromised: it signs no more, and whatever it signed is refused.
+    /// A key was said to be compromised: it signs no more, and whatever it signed is refused; or it makes and seals nothing
+    /// more.
     KeyCompromised = "key.compromised",
-    /// A key was generated, brought in, rolled back to, destroyed, or handed out.
+    /// A key was generated, brought in, rolled back to, destroyed, or handed out; a feed, derivation or sealing key was
+    /// replaced.
     KeyChanged = "key.changed",
     /// A client was disabled, enabled, or got another secret.
     ClientChanged = "client.changed",
@@ -82,12 +84,14 @@ impl Kind {
             },
             Event::KeyRotated => Self::KeyRotated,
             Event::KeyRetired => Self::KeyRetired,
-            Event::KeyCompromised => Self::KeyCompromised,
+            Event::KeyCompromised | Event::SecretKeyCompromised => Self::KeyCompromised,
             Event::KeyGenerated
             | Event::KeyImported
             | Event::KeyRolledBack
             | Event::KeyDestroyed
-            | Event::KeyExported => Self::KeyChanged,
+            | Event::KeyExported
+            | Event::SecretKeyRotated
+            | Event::UnknownKeysForgotten => Self::KeyChanged,
             Event::StoreAccepted => Self::StoreAccepted,
             Event::AuditBroken => Self::AuditBroken,
             Event::Alert => Self::Alert,

@@ -1,11 +1,17 @@
 //! Finds an issuer's keys and feed by its metadata (RFC 8414).
 
+use std::time::Duration;
+
 use reqwest::{Client, Url, header};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::http::{FetchError, check_transport, good};
-use crate::{model::JwkSet, verifier::MAX_SET};
+use crate::{
+    clock::{SystemRandom, random_bytes},
+    model::{JwkSet, feed::Nonce},
+    verifier::MAX_SET,
+};
 
 /// What is read of the metadata.
 #[derive(Deserialize)]
@@ -22,12 +28,23 @@ pub(super) struct Whereabouts {
     pub(super) jwks: Url,
     pub(super) feed: Url,
     pub(super) feed_keys: JwkSet,
+    /// When it was asked, on the clock that runs on while the machine sleeps.
+    pub(super) found: Duration,
 }
 
 /// Asks the issuer where things are. What it says must be about itself, to the letter (RFC 8414 §3.3), and at its own
-/// origin: who can write this one document must not send us elsewhere.
-pub(super) async fn discover(web: &Client, issuer: &str, url: &Url) -> Result<Whereabouts, FetchError> {
-    let at = metadata_url(url);
+/// origin: who can write this one document must not send us elsewhere. `again`: not what a cache has kept of before.
+pub(super) async fn discover(
+    web: &Client,
+    issuer: &str,
+    url: &Url,
+    again: bool,
+    now: Duration,
+) -> Result<Whereabouts, FetchError> {
+    let mut at = metadata_url(url);
+    if again {
+        at.query_pairs_mut().append_pair("again", &Nonce(random_bytes(&SystemRandom)).to_string());
+    }
     let request = web.get(at.clone()).header(header::CACHE_CONTROL, "no-cache");
     let answer = request.send().await.map_err(|e| FetchError::http(&at, &e))?;
     let json = good(answer, MAX_SET).await?;
@@ -46,7 +63,7 @@ pub(super) async fn discover(web: &Client, issuer: &str, url: &Url) -> Result<Wh
         _ => Err(wrong("sends us to another origin")),
     };
     let feed_keys = JwkSet::parse(feed_keys.to_string().as_bytes()).map_err(|e| FetchError::content(&at, e))?;
-    Ok(Whereabouts { jwks: own(&metadata.jwks_uri)?, feed: own(&feed)?, feed_keys })
+    Ok(Whereabouts { jwks: own(&metadata.jwks_uri)?, feed: own(&feed)?, feed_keys, found: now })
 }
 
 /// RFC 8414 §3.1: between host and path.

@@ -44,9 +44,15 @@ impl Driver {
         let max_staleness = self.core.max_staleness.unwrap_or(3 * LONGEST_WAIT);
         let pace = Pace::of(max_staleness);
         let mut follower = Follower::new(&self.core.checker.policy.issuer, Default::default(), max_staleness);
-        let (mut failures, mut look_again) = (0_u32, false);
+        let (mut failures, mut look_again, mut looked) = (0_u32, false, Duration::ZERO);
         loop {
-            let stepped = match self.places(look_again).await {
+            if self.is_to_look(looked) {
+                look_again = true;
+            }
+            if look_again {
+                looked = self.core.clock.boottime();
+            }
+            let stepped = match self.places_within(look_again, pace.patience).await {
                 Ok(places) => self.step(&mut follower, &mut reporter, &places, pace).await,
                 Err(error) => Err(error.into()),
             };
@@ -74,6 +80,17 @@ impl Driver {
             if let Some(pause) = pause {
                 tokio::time::sleep(pause).await;
             }
+        }
+    }
+
+    /// As [`Driver::places`]. An issuer that is slow to say where things are must not make what is known of them stale.
+    async fn places_within(&self, again: bool, patience: Duration) -> Result<Arc<Whereabouts>, FetchError> {
+        if !again || self.places.load().is_none() {
+            return self.places(again).await;
+        }
+        match tokio::time::timeout(patience, self.places(true)).await {
+            Ok(places) => places,
+            Err(_) => self.places(false).await,
         }
     }
 

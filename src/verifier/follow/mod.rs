@@ -33,6 +33,13 @@ pub(crate) use self::{
     report::{ReportAs, Reporter},
 };
 
+/// How often the issuer is asked anew which keys sign its feed.
+const LOOK_EVERY: Duration = Duration::from_secs(300);
+/// How often, while it does not answer.
+const LOOK_PAUSE: Duration = Duration::from_secs(30);
+/// For how long they are trusted if it cannot be asked: a key that was given up is believed no longer than that.
+const LOOK_WITHIN: Duration = Duration::from_secs(900);
+
 /// The background task of a verifier. Dropping it ends it.
 pub(crate) struct Task {
     handle: AbortHandle,
@@ -114,13 +121,15 @@ impl Driver {
         tokio::join!(self.follow_log(reporter), self.follow_keys());
     }
 
-    /// Where the issuer is to be asked; asks for that first, or again if what is known has not worked lately.
+    /// Where the issuer is to be asked; asks for that first, or again if what is known has not worked lately, or is old.
     async fn places(&self, again: bool) -> Result<Arc<Whereabouts>, FetchError> {
-        let known = self.places.load_full();
+        let (known, now) = (self.places.load_full(), self.core.clock.boottime());
+        let known = known.filter(|known| now.saturating_sub(known.found) < LOOK_WITHIN);
         if let Some(known) = known.clone().filter(|_| !again) {
             return Ok(known);
         }
-        match (discover(&self.web, &self.core.checker.policy.issuer, &self.issuer).await, known) {
+        let asked = discover(&self.web, &self.core.checker.policy.issuer, &self.issuer, again, now);
+        match (asked.await, known) {
             (Ok(found), _) => {
                 let found = Arc::new(found);
                 self.places.store(Some(found.clone()));
@@ -129,6 +138,13 @@ impl Driver {
             (Err(_), Some(known)) => Ok(known),
             (Err(error), None) => Err(error),
         }
+    }
+    /// Whether it is time to ask anew where things are.
+    fn is_to_look(&self, last: Duration) -> bool {
+        let now = self.core.clock.boottime();
+        let old = |places: &Arc<Whereabouts>| now.saturating_sub(places.found) >= LOOK_EVERY;
+        // Not with each question if it does not answer: the feed is not to wait for it.
+        self.places.load().as_ref().is_some_and(old) && now.saturating_sub(last) >= LOOK_PAUSE
     }
 
     fn stirred(&self) {

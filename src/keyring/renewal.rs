@@ -1,0 +1,140 @@
+//! The symmetric secrets are replaced: the new ones count for what is new, the old ones open and verify what they made
+//! until they are given up. One file holds them all, and replacing it is what commits a change.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    ChangeError, Keyring, KeyringError, SecretKind, Writer,
+    secrets::{IN_FLIGHT, Named, Stored},
+};
+use crate::model::{Kid, Timestamp};
+
+/// How many secrets of a kind a rotation keeps. A session needs the one that it was opened under.
+const MAX_KEPT: usize = 64;
+/// How much older than the oldest session a secret is that no session needs, whatever clocks have done.
+const SURELY: Duration = Duration::from_secs(86_400);
+
+/// What may be told of a symmetric secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SecretInfo {
+    /// What it is for.
+    pub kind: SecretKind,
+    /// Its name in the records that it made; never zero.
+    pub id: u32,
+    /// None: before this was written down.
+    pub created: Option<Timestamp>,
+    /// When a newer one took its place; `None`: it is in use.
+    pub superseded: Option<Timestamp>,
+    /// Whether it was said to be compromised, and is kept for the sessions that are older than that.
+    pub given_up: bool,
+    /// The `kid` in the feed, of one of the feed's.
+    pub feed: Option<Kid>,
+    /// The `kid` in the heads of the audit log, of one of the feed's.
+    pub audit: Option<Kid>,
+}
+
+impl SecretInfo {
+    /// Its id as people read it: eight hexadecimal digits.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{:08x}", self.id)
+    }
+    fn of(kind: SecretKind, named: &Named) -> Self {
+        let feed = (kind == SecretKind::Feed).then(|| (named.feed_key(), named.audit_key()));
+        let (feed, audit) = feed.map(|(feed, audit)| (feed.kid().clone(), audit.kid().clone())).unzip();
+        let Named { id, created, superseded, given_up, .. } = *named;
+        Self { kind, id, created, superseded, given_up, feed, audit }
+    }
+}
+
+impl Keyring {
+    /// What may be told of the symmetric secrets: kind by kind, the one in use last.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<SecretInfo> {
+        let writer = self.writer();
+        let of = |kind| writer.stored.of(kind).iter().map(move |named| SecretInfo::of(kind, named));
+        SecretKind::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// A new secret of this kind is in use from here on. Those before it stay; the feed has one of them, since verifiers ask
+    /// for its keys as soon as they see a new one. Those that are older than `oldest`, the oldest session that there is, go.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`ChangeError::TooManyKept`] unless `urgent`; [`ChangeError::Failed`]: the old one is in use.
+    pub fn renew_secret(
+        &self,
+        kind: SecretKind,
+        oldest: Option<Timestamp>,
+        urgent: bool,
+    ) -> Result<SecretInfo, ChangeError> {
+        let mut writer = self.writer();
+        let mut next = writer.stored.clone();
+        drop_unneeded(&mut next, kind, oldest);
+        let kept = next.of(kind).len();
+        if kept >= MAX_KEPT && !urgent {
+            return Err(ChangeError::TooManyKept { kind, kept });
+        }
+        next.renew(kind, self.clock.now(), &*self.random);
+        let made = next.of(kind).last().map(|named| SecretInfo::of(kind, named));
+        self.commit_secrets(&mut writer, next)?;
+        Ok(made.expect("one has just been made"))
+    }
+
+    /// All secrets of this kind but the one in use are in other hands. The feed's are dropped. With `ended`, the instant of
+    /// the cut-off that has ended all sessions, the others are too; without it derivation keys stay, and sealing keys open
+    /// nothing but the sessions that were opened under them. Says which were dropped. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`KeyringError`]: they are as they were.
+    pub fn give_up_secrets(&self, kind: SecretKind, ended: Option<Timestamp>) -> Result<Vec<SecretInfo>, KeyringError> {
+        let mut writer = self.writer();
+        let mut next = writer.stored.clone();
+        let list = next.of_mut(kind);
+        let old = list.len() - 1;
+        list[..old].iter_mut().for_each(|named| named.given_up = true);
+        let goes = kind == SecretKind::Feed || ended.is_some();
+        let gone: Vec<_> = list.drain(..if goes { old } else { 0 }).map(|named| SecretInfo::of(kind, &named)).collect();
+        // What was being opened as the key went is stamped a moment later.
+        next.forgotten_until = next.forgotten_until.max(ended.map(|at| at.plus(IN_FLIGHT)));
+        self.commit_secrets(&mut writer, next)?;
+        Ok(gone)
+    }
+
+    /// Whatever was made until now under keys that are not here is over: refused for good. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`KeyringError`]: nothing has changed.
+    pub fn forget_unknown(&self) -> Result<Timestamp, KeyringError> {
+        let (mut writer, now) = (self.writer(), self.clock.now());
+        let mut next = writer.stored.clone();
+        next.forgotten_until = next.forgotten_until.max(Some(now));
+        self.commit_secrets(&mut writer, next)?;
+        Ok(now)
+    }
+
+    fn commit_secrets(&self, writer: &mut Writer, next: Stored) -> Result<(), KeyringError> {
+        writer.home.keep_secrets(&next, &*self.random)?;
+        // Only then: nothing may be made under a key that a crash could take back. What lies there if the sync fails is sound
+        // too, since it has every key that was ever in use and is needed.
+        writer.home.sync()?;
+        self.secrets.store(Arc::new(next.secrets()));
+        writer.stored = next;
+        Ok(())
+    }
+}
+
+/// No session needs what was replaced before the oldest one was opened; what else was made with it is over.
+fn drop_unneeded(next: &mut Stored, kind: SecretKind, oldest: Option<Timestamp>) {
+    let list = next.of_mut(kind);
+    let newest = list.len() - 1;
+    if kind == SecretKind::Feed {
+        list.drain(..newest);
+        return;
+    }
+    let Some(oldest) = oldest else { return };
+    let needed = |named: &Named| named.superseded.is_none_or(|at| at.plus(SURELY) >= oldest);
+    let unneeded = list.iter().take_while(|named| !needed(named)).count().min(newest);
+    let last = list.drain(..unneeded).filter_map(|named| named.superseded).next_back();
+    next.forgotten_until = next.forgotten_until.max(last.map(|at| at.plus(IN_FLIGHT)));
+}
