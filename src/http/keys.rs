@@ -50,8 +50,8 @@ pub(super) struct KeyBody {
 impl KeyBody {
     fn of(app: &App, key: KeyInfo) -> Self {
         let text = |t: Option<Timestamp>| t.map(Timestamp::to_rfc3339);
-        let ahead = app.service.keyring.settings().timing.publish_ahead;
-        let signs_from = (key.state == KeyState::Pending).then(|| key.published.plus(ahead).to_rfc3339());
+        let timing = &app.service.keyring.settings().timing;
+        let signs_from = (key.state == KeyState::Pending).then(|| key.known_from(timing).to_rfc3339());
         Self {
             state: key.state.name(),
             alg: key.algorithm.name(),
@@ -457,7 +457,7 @@ pub(super) async fn compromise(
 
 /// Whether a key that signs has been published for as long as it should be.
 fn is_known(app: &App, kid: &Kid) -> bool {
-    let timing = app.service.keyring.settings().timing;
+    let timing = &app.service.keyring.settings().timing;
     let known = app.service.keyring.list().into_iter().find(|key| key.kid == *kid);
-    known.is_some_and(|key| app.service.clock.now() >= key.published.plus(timing.publish_ahead))
+    known.is_some_and(|key| app.service.clock.now() >= key.known_from(timing))
 }

@@ -29,6 +29,9 @@ use crate::{
 /// answer it.
 pub(super) struct Introduction(pub(super) Option<Result<Report, Reported>>);
 
+/// The most verifiers on a page.
+const MAX_PAGE: usize = 200;
+
 impl FromRequestParts<App> for Introduction {
     type Rejection = Infallible;
 
@@ -149,12 +152,14 @@ pub(super) struct AppliedBody {
     missing: usize,
     /// How many have not, and are silent: they are gone, or answer 503 once their `max_staleness` is over.
     silent: usize,
+    /// When the last of those that have had said so, or that it was further (RFC 3339); null: none has.
+    confirmed_at: Option<String>,
 }
 
 impl From<Applied> for AppliedBody {
     fn from(applied: Applied) -> Self {
-        let Applied { position, applied, missing, silent } = applied;
-        Self { position, applied, missing, silent }
+        let Applied { position, applied, missing, silent, confirmed } = applied;
+        Self { position, applied, missing, silent, confirmed_at: confirmed.map(Timestamp::to_rfc3339) }
     }
 }
 
@@ -206,7 +211,7 @@ pub(super) async fn list(
     Query(query): Query<VerifiersQuery>,
 ) -> Result<Json<VerifiersBody>, ApiError> {
     let after = query.after.as_deref().map(after).transpose()?;
-    let query = VerifierQuery { after, limit: page_size(query.limit, 200)?, position: query.position };
+    let query = VerifierQuery { after, limit: page_size(query.limit, MAX_PAGE)?, position: query.position };
     let VerifierPage { epoch, head, states, applied, verifiers, next } = app.service.verifiers(&ctx, query).await?;
     Ok(Json(VerifiersBody {
         epoch: epoch.to_string(),

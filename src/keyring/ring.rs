@@ -150,6 +150,11 @@ impl KeyInfo {
     pub fn signs_since(&self) -> Option<Timestamp> {
         self.rolled_back.or(self.activated)
     }
+    /// From when on verifiers know it that fetch the key set as often as they should.
+    #[must_use]
+    pub fn known_from(&self, timing: &Timing) -> Timestamp {
+        self.published.plus(timing.publish_ahead)
+    }
     /// From when on its private half can be given up without anyone noticing. `None`: not known yet, or gone already.
     #[must_use]
     pub fn destroyable_from(&self) -> Option<Timestamp> {
@@ -285,7 +290,7 @@ impl Ring {
     }
     /// From when on a step need not be forced. `None`: from now on.
     fn earliest(&self, key: &KeyInfo, wait: Wait, timing: &Timing) -> Option<Timestamp> {
-        let known = |key: &KeyInfo| key.published.plus(timing.publish_ahead);
+        let known = |key: &KeyInfo| key.known_from(timing);
         let spare = || self.longest_pending_but(Some(&key.kid)).map(known);
         match wait {
             Wait::Nothing => None,

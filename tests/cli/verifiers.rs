@@ -74,6 +74,28 @@ fn what_people_and_scripts_read_of_verifiers() {
 }
 
 #[test]
+fn a_compromise_says_who_refuses_the_key_and_who_does_not_yet() {
+    let dev = Dev::start(&[]);
+    let give_up = || {
+        let keys: Value = serde_json::from_str(&run(&dev, "keys list --json").stdout).unwrap();
+        let signs = keys["keys"].as_array().unwrap().iter().find(|key| key["state"] == "active").unwrap();
+        let ended = run(&dev, &format!("keys compromise {} --yes", signs["kid"].as_str().unwrap()));
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let told = |line: &&str| line.starts_with("Verifiers with the feed");
+        ended.stdout.lines().rev().find(told).unwrap().to_owned()
+    };
+    assert_eq!(give_up(), "Verifiers with the feed: none reports how far it is.");
+    let _shop = reporting(&dev, "shop-1");
+    soon("it reports", || listed(&dev)["states"]["current"] == 1);
+    let told = give_up();
+    assert!(told.contains(": 1 of 1 refuse it, the last since 20") && told.ends_with("Z."), "{told}");
+    asks_once(&dev, "shop-2");
+    let told = give_up();
+    assert!(told.contains(": 1 of 2 refuse it, the last since 20"), "{told}");
+    assert!(told.ends_with("; 1 not after 10s: rescind verifiers list --position 3."), "{told}");
+}
+
+#[test]
 fn a_sidecar_says_whether_its_reports_are_taken_and_never_by_which_secret() {
     let dev = Dev::start(&[]);
     let sidecar = reporting(&dev, "shop-1");

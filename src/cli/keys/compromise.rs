@@ -11,6 +11,7 @@ use super::{
         remote::{Remote, Server},
         say,
     },
+    followers,
     foreign::{FOREIGN, Foreign},
     kid::kid,
     secret, tell as told,
@@ -24,10 +25,11 @@ use crate::{
 ///
 /// If the key signs, the standby signs from now on; the key leaves the key set, its private half is destroyed, a new
 /// standby is published, and the feed denies the key, for ever. Sessions go on with tokens of the key that signs then,
-/// unless --end-sessions. Says from when on whom the key cannot deceive any more. Whoever could read this key may have
-/// read the others in the directory: see docs/how-to/incident.md. With --secret the key of the feed, of refresh tokens or of what
-/// is sealed is given up instead: a new one is in use, and the answer says what the old one is still good for. Needs the permission keys:compromise; with
-/// --end-sessions revoke:all, too.
+/// unless --end-sessions. Says from when on whom the key cannot deceive any more; if verifiers report, waits up to 10 s for
+/// them and says when the last of them refused the key. Whoever could read this key may have read the others in the
+/// directory: see docs/how-to/incident.md. With --secret the key of the feed, of refresh tokens or of what is sealed is
+/// given up instead: a new one is in use, and the answer says what the old one is still good for. Needs the permission
+/// keys:compromise; with --end-sessions revoke:all, too, and verifiers:read to hear of verifiers.
 ///
 /// Exit codes: 0 done, 1 nobody agreed, 3 no such key, 4 not permitted, 5 cannot tell whether it was done: do it again,
 /// which is harmless and does the rest.
@@ -77,6 +79,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
             return Ok(Exit::Yes);
         }
         show(told::rows(remote, &done).await, &done);
+        followers::tell_of(remote, last_position(&done)).await;
         Ok(Exit::Yes)
     };
     args.consent.carry_out(&args.server, args.json, foresee, carried_out).await
@@ -106,6 +109,11 @@ const fn sessions(end: bool) -> &'static str {
     } else {
         "go on: clients refresh, and have a token of the key that signs"
     }
+}
+
+/// Where in the feed all of it is said.
+fn last_position(done: &Value) -> u64 {
+    [&done["entry"], &done["sessions"]].into_iter().filter_map(|entry| entry["position"].as_u64()).max().unwrap_or(0)
 }
 
 /// From when on the key deceives whom no more.

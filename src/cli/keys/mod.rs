@@ -6,6 +6,7 @@ use super::{Exit, Failure};
 
 mod compromise;
 mod export;
+mod followers;
 mod foreign;
 mod import;
 mod kid;

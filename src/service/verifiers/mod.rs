@@ -105,10 +105,13 @@ impl Overview {
     }
 
     fn applied(&self, position: u64) -> Applied {
-        let mut counts = Applied { position, applied: 0, missing: 0, silent: 0 };
+        let mut counts = Applied { position, applied: 0, missing: 0, silent: 0, confirmed: None };
         for known in &self.known {
             match known.position {
-                Some(at) if at >= position => counts.applied += 1,
+                Some(at) if at >= position => {
+                    counts.applied += 1;
+                    counts.confirmed = counts.confirmed.max(Some(known.sighting.since));
+                }
                 _ if known.silent => counts.silent += 1,
                 _ => counts.missing += 1,
             }

@@ -76,6 +76,8 @@ pub struct Applied {
     pub missing: usize,
     /// How many have not, and are silent.
     pub silent: usize,
+    /// When the last of those that have had said so, or that it was further.
+    pub confirmed: Option<Timestamp>,
 }
 
 /// Which verifiers.
