@@ -10,4 +10,4 @@ static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     found.unwrap_or_else(|| panic!("no target `{name}`")).1
 });
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| { TARGET(bytes) });
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| TARGET(bytes));
