@@ -352,9 +352,8 @@ async fn handshakes_that_do_not_end_starve_nobody() {
     let tls = Arc::new(Place::with(&pair).load().unwrap());
     // From another address of this machine: loopback stands for proxies, and has no share.
     let own = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|s| s.connect("192.0.2.1:9").map(|()| s));
-    let Some(own) = own.ok().and_then(|s| s.local_addr().ok()).map(|at| at.ip()).filter(|ip| !ip.is_loopback()) else {
-        return;
-    };
+    let own = own.ok().and_then(|s| s.local_addr().ok()).map(|at| at.ip()).filter(|ip| !ip.is_loopback());
+    let own = own.expect("this machine has an address of its own");
     let harness = served(&tls, |setup| {
         setup.listen = std::net::Ipv4Addr::UNSPECIFIED.into();
         setup.limits = Limits { connections: 64, followers: 8, ..Limits::default() };

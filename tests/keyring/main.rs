@@ -778,23 +778,12 @@ fn openssl(args: &[&str]) -> Vec<u8> {
     out.stdout
 }
 
-fn has_openssl() -> bool {
-    let found = Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok();
-    if !found {
-        println!("openssl is not on PATH: not checked");
-    }
-    found
-}
-
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 #[test]
 fn openssl_reads_our_keys_and_verifies_our_signatures() {
-    if !has_openssl() {
-        return;
-    }
     for passphrase in [None, Some("correct horse")] {
         let home = Home::new();
         let ring = home.open_as(passphrase, Settings::default()).unwrap();
@@ -813,9 +802,6 @@ fn openssl_reads_our_keys_and_verifies_our_signatures() {
 
 #[test]
 fn we_read_keys_that_openssl_encrypted() {
-    if !has_openssl() {
-        return;
-    }
     let scrypt: &[&str] = &["-v2", "aes-256-cbc", "-scrypt"];
     for how in [scrypt, &[], &["-v2", "aes-128-cbc", "-v2prf", "hmacWithSHA512"]] {
         let home = Home::new();
@@ -835,9 +821,6 @@ fn we_read_keys_that_openssl_encrypted() {
 
 #[test]
 fn we_sign_with_a_key_that_openssl_made() {
-    if !has_openssl() {
-        return;
-    }
     let home = Home::new();
     let ours = home.open().unwrap().list()[0].clone();
     let made = home.dir.path().join("made.pem");
@@ -857,9 +840,6 @@ fn we_sign_with_a_key_that_openssl_made() {
 
 #[test]
 fn keys_of_other_kinds_are_refused_by_name() {
-    if !has_openssl() {
-        return;
-    }
     let home = Home::new();
     let pem = home.pem_of(&home.open().unwrap().list()[0].kid);
     for algorithm in ["x25519", "ed448"] {

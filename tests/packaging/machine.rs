@@ -4,28 +4,17 @@ use std::fs;
 
 use super::{
     debian::Package,
-    support::{command, here, said, there_is},
+    support::{command, here, said},
 };
-
-/// What `machine/boot` ends with where it cannot do its work.
-const NOT_HERE: i32 = 77;
 
 #[test]
 fn a_new_operator_installs_it_and_takes_a_session_back() {
-    let needed = ["unshare", "pivot_root", "systemctl", "nginx", "openssl", "curl", "update-ca-certificates"];
-    if !needed.into_iter().all(there_is) {
-        return;
-    }
-    let Some(package) = Package::build() else { return };
+    let package = Package::build();
     let dir = tempfile::Builder::new().prefix("rescind-machine-").tempdir().unwrap();
     fs::create_dir(dir.path().join("machine")).unwrap();
     fs::copy(&package.file, dir.path().join("rescind.deb")).unwrap();
     fs::copy(here("tests/packaging/machine/story"), dir.path().join("story")).unwrap();
     let boot = command("tests/packaging/machine/boot").arg(dir.path()).output().unwrap();
-    if boot.status.code() == Some(NOT_HERE) {
-        println!("not run, no machine can be made here: {}", said(&boot));
-        return;
-    }
     let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
     let end = fs::read_to_string(dir.path().join("rc")).unwrap_or_default();
     assert_eq!(end.trim(), "0", "{}\n{log}", said(&boot));

@@ -41,16 +41,6 @@ pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Whether a program can be run; if not, that is said, so that nobody takes the test for one that looked.
-pub fn there_is(program: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("PATH=$PATH:/usr/sbin command -v {program}")]).output().unwrap();
-    if !found.status.success() {
-        println!("not run: there is no {program} here (tests/run installs what it can)");
-    }
-    found.status.success()
-}
-
 /// Until it holds, for a minute at most.
 #[expect(clippy::disallowed_methods, reason = "a test waits for another process, in real time")]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {

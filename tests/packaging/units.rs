@@ -1,14 +1,11 @@
 //! The units: what systemd says of them without running them.
 
-use super::support::{PROGRAM, command, good, here, text, there_is};
+use super::support::{PROGRAM, command, good, here, text};
 
 const UNITS: [&str; 2] = ["rescind.service", "rescind-verifier@.service"];
 
 #[test]
 fn systemd_has_nothing_to_say_against_the_units() {
-    if !there_is("systemd-analyze") {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     for unit in UNITS {
         // The program as it is built here; pages of the manual are not installed.
@@ -27,9 +24,6 @@ fn systemd_has_nothing_to_say_against_the_units() {
 
 #[test]
 fn what_the_units_expose_stays_below_a_bound() {
-    if !there_is("systemd-analyze") {
-        return;
-    }
     for unit in UNITS {
         let unit = here(&format!("deploy/systemd/{unit}"));
         // In tenths: 1.5 of 10. What is left is the network, and nothing else that a service can do without.
