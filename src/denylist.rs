@@ -18,10 +18,10 @@ use crate::{
 #[non_exhaustive]
 pub enum DenyError {
     /// The key signs: denying it would refuse every token that is issued from now on.
-    #[error("this key signs; rotate first (POST /v1/keys/rotate), then deny it")]
+    #[error("this key signs: give it up instead, and another signs in the same step (`rescind keys compromise KID`)")]
     ActiveKey,
     /// The key stands by: it has signed nothing, and would refuse every token once it signs.
-    #[error("this key stands by and has signed nothing; denying it would refuse every token after the next rotation")]
+    #[error("this key stands by: give it up instead, and it never signs (`rescind keys compromise KID`)")]
     StandbyKey,
     /// No such key.
     #[error("no key of this kid is known here")]
@@ -89,6 +89,14 @@ impl<S: DenyStore> Denylist<S> {
     /// [`StoreError`].
     pub async fn denies(&self, bearer: Bearer) -> Result<bool, StoreError> {
         self.store.denied(bearer).await
+    }
+
+    /// Whether a key is denied, for ever.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn denies_key(&self, kid: &Kid) -> Result<bool, StoreError> {
+        self.store.denied_key(kid).await
     }
 
     /// Live entries after a position.

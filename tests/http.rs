@@ -373,7 +373,7 @@ async fn rotation_waits_for_the_standby_and_old_tokens_live_on() {
     let deny = |kid: &Value| json!({"kind": "key", "id": kid});
     let (status, answer) = harness.post("/v1/revocations", APP, &deny(&rotated["active"])).await;
     assert_eq!((status, text(&answer, "code")), (409, "active_key"));
-    assert!(text(&answer, "detail").contains("rotate first"));
+    assert!(text(&answer, "detail").contains("rescind keys compromise"));
     let (status, entry) = harness.post("/v1/revocations", APP, &deny(&rotated["retiring"])).await;
     assert_eq!((status, &entry["kept_until"]), (201, &Value::Null), "for ever: {entry}");
     assert!(!harness.active(before).await);

@@ -5,7 +5,7 @@
 #[path = "common/harness.rs"]
 mod harness;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use harness::{APP, Harness, POWERLESS, Setup, random_secret, text};
 use rescind::{
@@ -167,11 +167,55 @@ async fn a_compromise_that_was_cut_off_before_the_feed_knew_is_completed_by_the_
         let entries = page["revocations"].as_array().unwrap();
         if entries.iter().any(|e| e["id"] == stolen.as_str() && e["feed_until"].is_null()) {
             assert!(!harness.active(text(&opened, "access_token")).await);
+            let told = ("key_compromised".to_owned(), "nobody".to_owned());
+            assert!(events(&harness).await.contains(&told), "the log of the service that died has no word of it");
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("a compromised key was never denied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_before_a_compromise_do_not_sign_again() {
+    let harness = Harness::on_disk().await;
+    harness.clock.advance(AHEAD);
+    let stolen = in_state(&harness, "active").await;
+    let (keys, copy) = (harness.path().join("keys"), harness.path().join("copy"));
+    copy_files(&keys, &copy);
+    order(&harness, &format!("/{stolen}/compromise"), json!({})).await;
+    let next = in_state(&harness, "active").await;
+    // All of it but the witness, which belongs to the store.
+    std::fs::remove_file(copy.join("witness.json")).unwrap();
+    let harness = harness.restart(|_, _| copy_files(&copy, &keys)).await;
+    assert_eq!(in_state(&harness, "active").await, next, "the standby of then is that of now");
+    assert_eq!(in_state(&harness, "compromised").await, stolen);
+    assert!(!published(&harness).await.contains(&stolen));
+    assert!(harness.active(&token(&harness).await).await, "what is issued is good");
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_given_up_also_while_the_store_cannot_tell_and_the_answer_says_how_far() {
+    let harness = Harness::on_disk().await;
+    let witness = |path: Option<&Path>| path.unwrap().join("keys/witness.json");
+    let harness = harness.restart(move |_, path| std::fs::remove_file(witness(path)).unwrap()).await;
+    let stolen = in_state(&harness, "active").await;
+    let (status, code, answer) = refused(&harness, &format!("/{stolen}/compromise"), json!({})).await;
+    assert_eq!((status, &*code), (503, "store_not_whole"), "{answer}");
+    assert!(text(&answer, "detail").starts_with("the key is given up here, but the feed"), "{answer}");
+    assert!(!published(&harness).await.contains(&stolen));
+    let (status, _) = harness.post("/v1/store/restored", APP, &json!({})).await;
+    assert_eq!(status, 200);
+    order(&harness, &format!("/{stolen}/compromise"), json!({})).await;
+    let told = events(&harness).await.into_iter().filter(|(event, _)| event == "key_compromised").count();
+    assert_eq!(told, 1, "as soon as it could be");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ use rescind::{
     http::Limits,
     keyring::{Keyring, Settings, schedule::Timing},
     model::{
-        Algorithm, ClientId, SubjectRef, Timestamp, TokenId,
+        Algorithm, ClientId, Kid, SubjectRef, Timestamp, TokenId,
         audit::Draft,
         denial::{Bearer, Ends, Entry, Retention, Target},
         family::Lifetimes,
@@ -69,6 +69,9 @@ impl DenyStore for Slow {
     }
     async fn denied(&self, bearer: Bearer) -> Result<bool, StoreError> {
         self.store.denied(bearer).await
+    }
+    async fn denied_key(&self, kid: &Kid) -> Result<bool, StoreError> {
+        self.store.denied_key(kid).await
     }
     async fn entries(&self, after: u64, limit: usize) -> Result<Page, StoreError> {
         self.store.entries(after, limit).await

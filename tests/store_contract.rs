@@ -358,6 +358,7 @@ async fn every_kind_of_target_is_denied(p: impl Place) {
             _ => Target::All,
         };
         assert!(!store.denied(bearer.clone()).await.unwrap(), "{target:?}");
+        assert!(!store.denied_key(&bearer.key).await.unwrap(), "{target:?}");
         others.push((target, bearer));
     }
     for (n, (target, bearer)) in others.iter().enumerate() {
@@ -369,6 +370,10 @@ async fn every_kind_of_target_is_denied(p: impl Place) {
             assert_eq!(entry.denies(other), m == n || *target == Target::All);
         }
         assert!(store.denied(bearer.clone()).await.unwrap());
+    }
+    for (target, bearer) in &others {
+        let is_key = matches!(target, Target::Key(_));
+        assert_eq!(store.denied_key(&bearer.key).await.unwrap(), is_key, "{target:?}");
     }
     assert_eq!(live(&*store).await.len(), 6);
 }

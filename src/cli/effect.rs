@@ -23,6 +23,9 @@ pub(super) fn sentence(impact: &Value) -> String {
     format!("This would end {sessions} and refuse {tokens}; concerned: {subjects}.")
 }
 
+/// How long a key deceives those who do not follow the feed.
+const HELD: &str = "until each fetches the key set again: rescind keys compromise says when that is";
+
 /// From when on something holds, for whom: names and values.
 pub(super) fn effect(told: &Value) -> [(&'static str, String); 3] {
     let without = match told["without_feed_from"].as_str() {
@@ -50,13 +53,15 @@ pub(super) fn show_entry(entry: &Value, subject: Option<&str>) {
         (Some(_), _) => format!("sessions opened before {}, with their tokens", when(&entry["before"])),
         _ => String::new(),
     };
-    let entry = [
+    let is_key = entry["kind"] == "key";
+    let told = [
         ("revoked", format!("{} {id}", text(&entry["kind"])).trim_end().to_owned()),
         ("covers", covers),
         ("reason", text(&entry["reason"])),
         ("position", format!("{} in the feed", text(&entry["position"]))),
     ]
-    .into_iter()
-    .chain(effect(&entry["effect"]));
-    members(entry);
+    .into_iter();
+    let [here, disconnected, without] = effect(&entry["effect"]);
+    let without = if is_key { ("without feed", HELD.to_owned()) } else { without };
+    members(told.chain([here, disconnected, without]));
 }

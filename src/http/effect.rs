@@ -23,7 +23,8 @@ pub(super) struct EffectBody {
     here_from: String,
     /// Verifiers that hear nothing refuse from here on at the latest, each by its own `max_staleness`.
     disconnected_from: String,
-    /// Whoever verifies without the feed accepts until this `exp`; null: no access token of it is alive.
+    /// Whoever verifies without the feed accepts until this `exp`; null: no access token of it is alive, or it is a key,
+    /// which they accept until they fetch the key set again.
     without_feed_from: Option<String>,
 }
 

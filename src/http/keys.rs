@@ -443,7 +443,8 @@ pub(super) async fn compromise(
     let done = app.service.compromise_key(&ctx, order).await?;
     let active_is_known = is_known(&app, &done.change.active);
     let epoch = app.service.epoch();
-    let effect = Effect::of(done.entry.at, None);
+    let last = done.sessions.as_ref().map_or(done.entry.at, |sessions| sessions.at.max(done.entry.at));
+    let effect = Effect::of(last, None);
     let effect =
         RefusedBody { here_from: effect.here.to_rfc3339(), disconnected_from: effect.disconnected.to_rfc3339() };
     Ok(Json(CompromisedBody {

@@ -69,6 +69,8 @@ pub async fn serve_with(
     service.metrics().extend(|registry| metrics.register(registry));
     let edge = Arc::new(Edge::new(settings, metrics));
     let app = App { service: service.clone(), limits, edge: edge.clone(), stopped: stopped.clone() };
+    // A key that is denied, or due to be replaced, signs nothing first.
+    service.housekeep().await;
     let housekeeper = tokio::spawn(housekeep(service.clone(), stopped.clone()));
     let keeper = tokio::spawn(keep_certificates(app.clone(), reload));
     let teller = service.clone();

@@ -81,6 +81,7 @@ pub struct Keyring {
     writer: Mutex<Writer>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    opened: Timestamp,
 }
 
 /// One state of the ring, whole: nobody sees a signer that is not in the published set.
@@ -182,7 +183,8 @@ impl Keyring {
         let in_use = ArcSwap::from_pointee(secrets.secrets());
         let (owed, try_again) = (Vec::new(), Duration::ZERO);
         let writer = Mutex::new(Writer { home, private, stored: secrets, elapsed, owed, try_again });
-        Self { current, secrets: in_use, settings, writer, clock, random }
+        let opened = clock.now();
+        Self { current, secrets: in_use, settings, writer, clock, random, opened }
     }
 
     /// The name of these keys, which stays however they are rotated.
@@ -223,7 +225,7 @@ impl Keyring {
     /// What will happen by itself, in the order of its time.
     #[must_use]
     pub fn plan(&self) -> Vec<Planned> {
-        self.current.load().ring.plan(&self.settings.timing)
+        self.current.load().ring.plan(&self.settings.timing, self.opened)
     }
     /// From when on [`Keyring::rotate`] needs no force.
     #[must_use]

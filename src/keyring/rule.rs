@@ -73,8 +73,8 @@ impl Wait {
         match self {
             Self::Nothing => None,
             Self::Published => Some(
-                "verifiers that have not fetched the key set since refuse valid tokens until they do, and there may be no \
-                 known standby for an emergency",
+                "verifiers that do not know the key yet refuse valid tokens, and an emergency may find no standby that they \
+                 know",
             ),
             Self::Spare => Some("there is no standby that verifiers know, should the signing key be compromised"),
             Self::Expired => Some("tokens that it signed and that have not expired are refused"),
@@ -153,7 +153,7 @@ pub enum StepError {
 
 /// Not before some instant, unless it is forced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("not before {}: until then {breaks}", earliest.to_rfc3339())]
+#[error("not before {}: sooner, {breaks}", earliest.to_rfc3339())]
 pub struct TooEarly {
     /// From when on nothing breaks.
     pub earliest: Timestamp,

@@ -157,11 +157,13 @@ impl Ring {
         let due = self.active().signs_since()?.plus(timing.rotate_every?);
         Some(due.max(self.earliest_rotation(timing)))
     }
-    /// The next steps in the order of their time. Keys that do not exist yet are in none of them.
+    /// The next steps in the order of their time, for a process that has published these keys since `opened`: before a
+    /// rotation it waits out `publish_ahead` itself. Keys that do not exist yet are in none of them.
     #[must_use]
-    pub fn plan(&self, timing: &Timing) -> Vec<Planned> {
+    pub fn plan(&self, timing: &Timing, opened: Timestamp) -> Vec<Planned> {
         let mut plan = Vec::new();
         if let Some(at) = self.next_rotation(timing) {
+            let at = at.max(opened.plus(timing.publish_ahead));
             plan.push(Planned { at, step: Step::Activate, kid: self.standby().kid.clone() });
             let active = self.active();
             let until = at.plus(timing.retiring_for(active.longest_token_life.max(timing.token_life)));

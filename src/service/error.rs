@@ -216,7 +216,9 @@ impl From<ChangeError> for Error {
             }
             ChangeError::Failed(e) => {
                 tracing::error!(error = whole(&e), "the keys could not be changed");
-                Self::unavailable("keys_unavailable", "the keys could not be changed; those in use still are", 5)
+                let why = "the keys could not be changed; those in use still are. The service's log names the file and the \
+                           cause: make room, or let the service write there";
+                Self::unavailable("keys_unavailable", why, 5)
             }
         }
     }

@@ -42,7 +42,8 @@ pub struct Effect {
     pub here: Timestamp,
     /// The last instant at which a verifier that hears nothing could still accept, whatever its `max_staleness`.
     pub disconnected: Timestamp,
-    /// Whoever verifies without the feed accepts until this `exp`. None: no access token of it is alive.
+    /// Whoever verifies without the feed accepts until this `exp`. None: no access token of it is alive; or it is a key,
+    /// which they accept until they fetch the key set again.
     pub without_feed: Option<Timestamp>,
 }
 
@@ -203,7 +204,8 @@ impl Service {
     #[must_use]
     pub fn effect(&self, entry: &Entry) -> Effect {
         let last = match &entry.target {
-            Target::Key(kid) => self.last_expiry_of_key(kid),
+            // Whoever has a key writes any `exp`.
+            Target::Key(_) => None,
             _ => Some(last_expiry(entry.feed_until)),
         };
         Effect::of(entry.at, last)

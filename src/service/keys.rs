@@ -41,6 +41,17 @@ pub struct Compromised {
     pub sessions: Option<Entry>,
 }
 
+/// What is said where the keyring has done its part, and the store would not.
+fn only_here(error: Error) -> Error {
+    match error {
+        Error::Unavailable { code, why, retry_after } => {
+            let why = format!("the key is given up here, but the feed does not deny it yet: repeat this; {why}");
+            Error::Unavailable { code, why, retry_after }
+        }
+        other => other,
+    }
+}
+
 impl Service {
     /// The signing keys, their states and times.
     ///
@@ -159,7 +170,7 @@ impl Service {
         let Compromise { kid, end_sessions, reason } = order;
         // First another key signs: were this one denied first, what is minted in between would be refused.
         let change = self.give_up_key(kid.clone(), draft.clone()).await?;
-        let entry = self.deny_key(kid, reason.clone(), draft.clone()).await?;
+        let entry = self.deny_key(kid, change.is_empty(), reason.clone(), draft.clone()).await.map_err(only_here)?;
         let mut sessions = None;
         if end_sessions {
             let (target, ends) = (Target::All, Ends::Sessions);
@@ -178,11 +189,20 @@ impl Service {
         self.change_and_tell(draft, "", move |keyring| keyring.change(&order, true)).await
     }
 
-    async fn deny_key(&self, kid: Kid, reason: Option<Box<str>>, audit: Draft) -> Result<Entry, Error> {
+    /// `again`: the key had been given up before.
+    async fn deny_key(&self, kid: Kid, again: bool, reason: Option<Box<str>>, audit: Draft) -> Result<Entry, Error> {
+        let told = self.denylist.denies_key(&kid).await?;
         let (target, ends) = (Target::Key(kid.clone()), Ends::Tokens);
-        let entry = self.denylist.deny(Denial { target, ends, before: None, expires: None, reason, audit }).await?;
+        let denial = Denial { target, ends, before: None, expires: None, reason, audit: audit.clone() };
+        let entry = self.denylist.deny(denial).await?;
+        if !told {
+            self.metrics.revocation("key");
+        }
+        if again && !told {
+            // The store would not have it when the key was given up.
+            self.note_key_event(Event::KeyCompromised, kid.to_string(), audit).await;
+        }
         self.denied_keys.lock().unwrap_or_else(PoisonError::into_inner).insert(kid);
-        self.metrics.revocation("key");
         Ok(entry)
     }
 
@@ -244,6 +264,7 @@ impl Service {
                 }
                 Err(error) => tracing::error!(%error, "housekeeping broke off"),
             }
+            self.give_up_what_is_denied().await;
             self.deny_what_is_owed().await;
         }
         self.warn_of_delay();
@@ -263,6 +284,23 @@ impl Service {
         }
     }
 
+    /// Keys that were put back, as they were before a compromise, come back with the key that was given up.
+    async fn give_up_what_is_denied(self: &Arc<Self>) {
+        for key in self.keyring.list().into_iter().filter(KeyInfo::is_published) {
+            let kid = key.kid;
+            match self.denylist.denies_key(&kid).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::error!(%kid, state = %key.state, "a key is here again that is denied for ever; it is given up");
+                    if let Err(error) = self.give_up_denied(kid.clone(), Draft::default()).await {
+                        tracing::error!(%error, %kid, "a key that is denied could not be given up; tried again");
+                    }
+                }
+                Err(error) => tracing::error!(%error, %kid, "whether a key is denied cannot be told; tried again"),
+            }
+        }
+    }
+
     /// A compromise that was cut off between keyring and store is completed by whoever comes next.
     async fn deny_what_is_owed(&self) {
         let owed: Vec<Kid> = {
@@ -272,11 +310,8 @@ impl Service {
         };
         for kid in owed {
             // Denying what is denied leaves no trace.
-            let (target, ends) = (Target::Key(kid.clone()), Ends::Tokens);
-            let denial = Denial { target, ends, before: None, expires: None, reason: None, audit: Draft::default() };
-            match self.denylist.deny(denial).await {
-                Ok(_) => drop(self.denied_keys.lock().unwrap_or_else(PoisonError::into_inner).insert(kid)),
-                Err(error) => tracing::error!(%error, %kid, "a compromised key could not be denied; tried again"),
+            if let Err(error) = self.deny_key(kid.clone(), true, None, Draft::default()).await {
+                tracing::error!(%error, %kid, "a compromised key could not be denied; tried again");
             }
         }
     }

@@ -261,8 +261,9 @@ impl Service {
                                     the loss with `rescind store restored` or --accept-store-loss end-sessions"
                 .into()),
             Standing::NotWhole => {
-                Err("the store is older than its witness: put the newer one back, or accept the loss \
-                                       with `rescind store restored` or --accept-store-loss end-sessions"
+                Err("the store is older than its witness, or witness.json beside the keys is gone: put the newer \
+                                       store or the witness back, or accept the loss with `rescind store restored` or \
+                                       --accept-store-loss end-sessions"
                     .into())
             }
         }

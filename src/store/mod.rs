@@ -4,7 +4,7 @@
 use std::future::Future;
 
 use crate::model::{
-    ClientId, SessionId, SubjectRef, Timestamp,
+    ClientId, Kid, SessionId, SubjectRef, Timestamp,
     audit::{Draft, Event, Outcome, Record},
     denial::{Bearer, Ends, Entry, Target},
     family::{Closure, Generation, Holder, Lifetimes, Lineage, Moment, Secret, Standing, Verdict},
@@ -283,6 +283,8 @@ pub trait DenyStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
     /// Whether any live entry denies this token.
     fn denied(&self, bearer: Bearer) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Whether this key is denied.
+    fn denied_key(&self, kid: &Kid) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Live entries after a position, in order.
     fn entries(&self, after: u64, limit: usize) -> impl Future<Output = Result<Page, StoreError>> + Send;
     /// What lies between a mark and the end of the log, `limit` entries of it at most and never more than

@@ -84,7 +84,8 @@ fn a_client_that_is_not_known_fails_and_its_secret_is_not_told() {
 #[case::the_configuration_can_be_changed("rescind.toml", 0o666, "config file")]
 #[case::the_keys_can_be_listed("keys", 0o755, "key files")]
 #[case::a_key_can_be_read("keys/secrets.json", 0o644, "key files")]
-fn files_that_others_can_reach_fail(#[case] file: &str, #[case] mode: u32, #[case] name: &str) {
+#[case::no_key_can_be_changed("keys", 0o500, "key files")]
+fn files_with_the_wrong_permissions_fail(#[case] file: &str, #[case] mode: u32, #[case] name: &str) {
     let dev = Dev::start(&[]);
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("node");

@@ -43,6 +43,8 @@ fn what_was_slept_through_is_made_up_for_once() {
     home.clock.advance(60 * DAY);
     let ring = open(&home);
     assert!(!due(&ring), "a program that has only just started has not published anything for long");
+    let next = ring.plan().into_iter().find(|planned| planned.step.name() == "activate").unwrap();
+    assert_eq!(next.at, home.clock.now().plus(20 * MINUTE), "and says so");
     home.clock.advance(20 * MINUTE);
     assert!(due(&ring) && !due(&ring));
 }

@@ -55,10 +55,27 @@ fn keys(dir: &Path, if_missing: &str) -> Check {
         Ok(entries) => entries,
         Err(e) => return unreadable(name, dir, &e, if_missing),
     };
+    if let Some(closed) = writable(name, dir) {
+        return closed;
+    }
     let all = std::iter::once(dir.to_owned()).chain(entries.iter().map(fs::DirEntry::path));
     let checked = all.map(|path| guarded(name, &path, 0o077, if_missing));
     let wrong = checked.into_iter().find(|check| check.remedy.is_some());
     wrong.unwrap_or_else(|| Check::ok(name, format!("{}: only its owner can reach it", dir.display())))
+}
+
+/// What would keep the service from changing its keys: it is found out in an emergency else.
+fn writable(name: &'static str, dir: &Path) -> Option<Check> {
+    let owner_may = fs::metadata(dir).ok()?.permissions().mode() & 0o200 != 0;
+    // This user may be root, whom only the file system can refuse.
+    let refused = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).err();
+    let shown = dir.display();
+    let (why, remedy) = match refused {
+        None if owner_may => return None,
+        None => ("its owner cannot write there".to_owned(), format!("chmod u+w '{shown}'")),
+        Some(refused) => (format!("{refused}"), "let the service write there".to_owned()),
+    };
+    Some(Check::fail(name, format!("{shown}: no key can be rotated, and none given up: {why}"), remedy))
 }
 
 /// Whether nobody has what these bits give.

@@ -164,7 +164,11 @@ async fn feed(issuer: &str) -> Check {
     match heard(&verifier).await {
         Ok(()) => {}
         Err(Some(why)) => {
-            let remedy = "verifiers refuse everything without it: do /v1/feed and its pages reach the service?";
+            let remedy = if why.contains("503") {
+                "verifiers refuse everything without it: what --operations and the service's log say is why"
+            } else {
+                "verifiers refuse everything without it: do /v1/feed and its pages reach the service?"
+            };
             return Check::fail("feed", why, remedy);
         }
         Err(None) => {

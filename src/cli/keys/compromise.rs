@@ -111,6 +111,16 @@ const fn sessions(end: bool) -> &'static str {
     }
 }
 
+/// The places of what was written to the feed.
+fn position(done: &Value) -> String {
+    let [key, sessions] = ["entry", "sessions"].map(|entry| text(&done[entry]["position"]));
+    if sessions.is_empty() {
+        format!("{key} in the feed")
+    } else {
+        format!("{key} in the feed, {sessions} ends the sessions")
+    }
+}
+
 /// Where in the feed all of it is said.
 fn last_position(done: &Value) -> u64 {
     [&done["entry"], &done["sessions"]].into_iter().filter_map(|entry| entry["position"].as_u64()).max().unwrap_or(0)
@@ -123,7 +133,7 @@ fn show(keys: Vec<(&'static str, String)>, done: &Value) {
         ("signer", known(done).to_owned()),
         ("sessions", sessions(!done["sessions"].is_null()).to_owned()),
         ("reason", text(&done["entry"]["reason"])),
-        ("position", format!("{} in the feed", text(&done["entry"]["position"]))),
+        ("position", position(done)),
         here,
         disconnected,
     ];

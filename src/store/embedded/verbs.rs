@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{
-        ClientId, SessionId, SubjectRef, Timestamp,
+        ClientId, Kid, SessionId, SubjectRef, Timestamp,
         audit::{Draft, Event, Outcome},
         denial::{Bearer, Ends, Entry, Target},
         family::{Closure, Moment, Standing},
@@ -173,6 +173,12 @@ impl DenyStore for EmbeddedStore {
         self.whole()?;
         let Some(index) = table(&self.read()?, DENIED)? else { return Ok(false) };
         Snapshot(index).denies(&bearer, self.shared.clock.now())
+    }
+
+    async fn denied_key(&self, kid: &Kid) -> Result<bool, StoreError> {
+        self.whole()?;
+        let Some(index) = table(&self.read()?, DENIED)? else { return Ok(false) };
+        Ok(look_up(&index, &Target::Key(kid.clone()), Ends::Tokens)?.is_some())
     }
 
     async fn entries(&self, after: u64, limit: usize) -> Result<Page, StoreError> {
