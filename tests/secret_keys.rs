@@ -344,11 +344,6 @@ fn write_book(store: &Path, book: &[u8]) {
 #[tokio::test]
 async fn a_book_of_clients_sealed_by_a_thief_enables_nobody() {
     let node = Harness::on_disk().await;
-    let set = async |node: &Harness, what: &str| {
-        let (status, body) = node.post(&format!("/v1/clients/{OTHER}/{what}"), APP, &json!({})).await;
-        assert_eq!(status, 200, "{body}");
-    };
-    let asked = async |node: &Harness| node.form("/oauth2/revoke", OTHER, &[("token", "nothing")]).await.0;
     set(&node, "disable").await;
     let (node, loot) = stolen(node).await;
     order(&node, "sealing/compromise", json!({})).await;
@@ -391,6 +386,163 @@ async fn tokens_of_keys_that_are_not_here_are_doubted_until_an_operator_says_tha
     assert_eq!(refresh(&node, &own).await.0, 200);
     let form = [("token", text(&foreign, "refresh_token"))];
     assert_eq!(node.form("/oauth2/revoke", APP, &form).await.0, 200, "and to revoke it is done (RFC 7009 §2.2)");
+}
+
+// --- clocks, crashes and copies from before
+
+#[tokio::test]
+async fn a_clock_that_was_put_back_neither_ends_nor_spares_a_session() {
+    const HOURS: Duration = Duration::from_secs(3 * 3600);
+    for kind in ["derivation", "sealing"] {
+        let node = Harness::on_disk().await;
+        node.clock.jump(HOURS);
+        let session = node.open("alice").await;
+        node.clock.jump_back(HOURS);
+        order(&node, &format!("{kind}/compromise"), json!({})).await;
+        let (status, session) = refresh(&node, &session).await;
+        assert_eq!(status, 200, "{kind}: it was opened before: {session}");
+        assert_eq!(node.get("/v1/sessions?subject=alice").await.0, 200, "{kind}");
+        order(&node, &format!("{kind}/compromise"), json!({"end_sessions": true})).await;
+        let node = node.restart(|_, _| {}).await;
+        assert_eq!(outcome(&node, &session).await, refused(), "{kind}: it has ended, and that is known");
+        assert_eq!(node.get("/v1/sessions?subject=alice").await.0, 200, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_drops_no_key_of_a_session_whatever_the_clock_said_when_it_was_opened() {
+    const DAYS: Duration = Duration::from_secs(3 * 86_400);
+    for kind in ["derivation", "sealing"] {
+        let node = Harness::on_disk().await;
+        node.clock.jump(DAYS);
+        let session = node.open("alice").await;
+        node.clock.jump_back(DAYS);
+        order(&node, &format!("{kind}/rotate"), json!({})).await;
+        order(&node, &format!("{kind}/rotate"), json!({})).await;
+        let (status, body) = refresh(&node, &session).await;
+        assert_eq!(status, 200, "{kind}: {body}");
+    }
+}
+
+/// Makes the client disabled or enabled.
+async fn set(node: &Harness, what: &str) {
+    let (status, body) = node.post(&format!("/v1/clients/{OTHER}/{what}"), APP, &json!({})).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+/// What it is told when it comes.
+async fn asked(node: &Harness) -> u16 {
+    node.form("/oauth2/revoke", OTHER, &[("token", "nothing")]).await.0
+}
+
+#[tokio::test]
+async fn keys_of_before_a_rotation_let_in_nobody_who_was_disabled_since() {
+    let node = Harness::on_disk().await;
+    set(&node, "disable").await;
+    set(&node, "enable").await;
+    let (node, loot) = stolen(node).await;
+    order(&node, "sealing/rotate", json!({})).await;
+    set(&node, "disable").await;
+    let kept = tempfile::tempdir().unwrap();
+    let node = node
+        .restart(|_, path| {
+            copy(&path.unwrap().join("keys"), &kept.path().join("keys"));
+            copy(&all(&loot).join("keys"), &path.unwrap().join("keys"));
+        })
+        .await;
+    assert_eq!(asked(&node).await, 503, "nobody can tell who is disabled");
+    assert!(node.service.ready().await.is_err_and(|why| why.contains("secrets.json")));
+    let node = node.restart(|_, path| copy(&kept.path().join("keys"), &path.unwrap().join("keys"))).await;
+    assert_eq!(asked(&node).await, 401, "put back as they were");
+}
+
+#[tokio::test]
+async fn a_store_of_before_its_sealing_key_was_destroyed_finds_the_book_beside_the_keys() {
+    let node = Harness::on_disk().await;
+    set(&node, "disable").await;
+    set(&node, "enable").await;
+    let (node, loot) = stolen(node).await;
+    set(&node, "disable").await;
+    order(&node, "sealing/compromise", json!({"end_sessions": true})).await;
+    let node = node
+        .restart(|setup, path| {
+            fs::copy(all(&loot).join("store.redb"), path.unwrap().join("store.redb")).unwrap();
+            setup.acceptance = Acceptance::EndSessions;
+        })
+        .await;
+    assert_eq!(asked(&node).await, 401, "what was disabled since stays so");
+    assert_eq!(refresh(&node, &node.open("alice").await).await.0, 200);
+    set(&node, "enable").await;
+    assert_eq!(asked(&node).await, 200);
+}
+
+/// Lies in the way of the copy of the book beside the keys.
+fn obstacle(node: &Harness) -> PathBuf {
+    node.path().join("keys/.clients.sealed.tmp")
+}
+
+#[tokio::test]
+async fn an_order_that_could_not_be_finished_is_finished_when_it_is_given_again() {
+    let node = Harness::on_disk().await;
+    let session = node.open("alice").await;
+    fs::create_dir(obstacle(&node)).unwrap();
+    for _ in 0..5 {
+        assert_eq!(node.post("/v1/keys/secrets/sealing/compromise", APP, &json!({})).await.0, 503);
+    }
+    let sealing = async || secrets(&node).await.into_iter().filter(|s| s["kind"] == "sealing").collect::<Vec<_>>();
+    let half = sealing().await;
+    assert_eq!(half.len(), 2, "each time again is no new key: {half:?}");
+    assert_eq!(half[0]["given_up"], false, "not before the book is sealed anew");
+    assert_eq!(refresh(&node, &session).await.0, 200);
+    fs::remove_dir(obstacle(&node)).unwrap();
+    let done = order(&node, "sealing/compromise", json!({})).await;
+    assert_eq!(done["made"]["id"], half[1]["id"]);
+    assert_eq!(sealing().await[0]["given_up"], true);
+    let again = order(&node, "sealing/compromise", json!({})).await;
+    assert_ne!(again["made"]["id"], done["made"]["id"], "that one was finished: now the next has leaked");
+}
+
+#[tokio::test]
+async fn a_key_that_the_book_is_sealed_under_stays_until_it_is_sealed_anew() {
+    let node = Harness::on_disk().await;
+    set(&node, "disable").await;
+    fs::create_dir(obstacle(&node)).unwrap();
+    let rotate = async || node.post("/v1/keys/secrets/sealing/rotate", APP, &json!({})).await.0;
+    assert_eq!(rotate().await, 503);
+    node.clock.advance(Duration::from_secs(3 * 86_400));
+    let _young = node.open("alice").await;
+    assert_eq!(rotate().await, 503);
+    let at = obstacle(&node);
+    // Somebody takes the book out of the store.
+    let node = node
+        .restart(|_, path| {
+            fs::remove_dir(&at).unwrap();
+            let database = redb::Database::open(path.unwrap().join("store.redb")).unwrap();
+            let txn = database.begin_write().unwrap();
+            txn.open_table(META).unwrap().remove("clients").unwrap();
+            txn.commit().unwrap();
+        })
+        .await;
+    assert_eq!(asked(&node).await, 401, "the copy beside the keys opens");
+    assert_eq!(node.get("/v1/keys/secrets").await.0, 200);
+    order(&node, "sealing/rotate", json!({})).await;
+    let listed = secrets(&node).await;
+    assert_eq!(listed.iter().filter(|s| s["kind"] == "sealing").count(), 3, "the first has gone: {listed:?}");
+}
+
+#[tokio::test]
+async fn a_log_whose_head_a_key_signed_that_was_given_up_is_told_of() {
+    let (node, loot) = stolen(Harness::on_disk().await).await;
+    order(&node, "feed/compromise", json!({})).await;
+    let node = node
+        .restart(|setup, path| {
+            fs::copy(all(&loot).join("store.redb"), path.unwrap().join("store.redb")).unwrap();
+            setup.acceptance = Acceptance::EndSessions;
+        })
+        .await;
+    let (_, log) = node.get("/v1/audit?limit=500").await;
+    let events: Vec<_> = log["records"].as_array().unwrap().iter().map(|r| r["event"].as_str().unwrap()).collect();
+    assert!(events.contains(&"audit_broken"), "a thief may have written it: {events:?}");
 }
 
 /// The answer of the service and the documents say the same.

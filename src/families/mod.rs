@@ -151,7 +151,7 @@ impl<S: FamilyStore> Families<S> {
         };
         let Opened::Family(family) = self.store.open(opening).await? else { return Err(OpenError::Full) };
         // Keys that were given up since: what they made is over before anybody has it.
-        if self.keyring.derivation(key.id()).is_none() || !self.keyring.sealer().has_key_of(&family.sealed) {
+        if self.keyring.derivation(key.id()).is_none() || !matches!(self.unseal(&family), Ok(Some(_))) {
             return Err(StoreError::Busy.into());
         }
         identity.absolute_until = family.lineage.absolute_until;
@@ -434,6 +434,7 @@ impl<S: FamilyStore> Families<S> {
         let opened_at = family.id.stamp();
         let plain = match self.keyring.sealer().open_of(opened_at, &associated(family.id), &family.sealed) {
             Ok(plain) => plain,
+            Err(SealError::Destroyed(_)) => return Ok(None),
             Err(SealError::UnknownKey(_)) if self.keyring.has_forgotten(opened_at) => return Ok(None),
             Err(_) => return Err(damaged()),
         };
