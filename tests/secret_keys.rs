@@ -545,6 +545,82 @@ async fn a_log_whose_head_a_key_signed_that_was_given_up_is_told_of() {
     assert!(events.contains(&"audit_broken"), "a thief may have written it: {events:?}");
 }
 
+#[tokio::test]
+async fn a_subject_is_handed_out_and_erased_whatever_its_sessions_were_sealed_under() {
+    let node = Harness::on_disk().await;
+    let session = node.open("alice").await;
+    order(&node, "sealing/rotate", json!({})).await;
+    node.open("alice").await;
+    order(&node, "sealing/compromise", json!({})).await;
+    let (status, kept) = node.get("/v1/subjects/alice").await;
+    assert_eq!((status, kept["sessions"].as_array().unwrap().len()), (200, 2), "{kept}");
+    order(&node, "sealing/compromise", json!({"end_sessions": true})).await;
+    assert!(!node.active(text(&session, "refresh_token")).await);
+    for _ in 0..3 {
+        node.open("alice").await;
+    }
+    let (status, kept) = node.get("/v1/subjects/alice").await;
+    assert_eq!((status, kept["sessions"].as_array().unwrap().len()), (200, 3), "those that can be read: {kept}");
+    let (status, page) = node.get("/v1/sessions?subject=alice&limit=2").await;
+    assert_eq!((status, page["sessions"].as_array().unwrap().len()), (200, 2), "{page}");
+    let erase = node.http.delete(format!("{}/v1/subjects/alice", node.base)).basic_auth(APP, Some(&node.secret));
+    let (status, erased) = harness::answer(erase).await;
+    assert_eq!((status, &erased["sessions"]), (200, &json!(5)), "and those that cannot: {erased}");
+}
+
+/// What an order promised about the sessions that were there when it was given, and those opened after its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_under_traffic_keep_their_word_about_each_session() {
+    let node = Arc::new(Harness::on_disk().await);
+    let over = Arc::new(AtomicBool::new(false));
+    let traffic: Vec<_> = (0..3)
+        .map(|n| {
+            let (node, over) = (node.clone(), over.clone());
+            tokio::spawn(async move {
+                let body = json!({"subject": format!("bob-{n}"), "audience": ["api"], "scope": "read"});
+                while !over.load(Ordering::Relaxed) {
+                    let (status, session) = node.post("/v1/sessions", APP, &body).await;
+                    assert!([201, 503].contains(&status), "{session}");
+                    if status == 201 {
+                        let found = outcome(&node, &session).await;
+                        assert!(found.0 == 200 || found == refused(), "it goes on or has ended: {found:?}");
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut ended: Vec<Value> = Vec::new();
+    for end_sessions in [false, true, false, true] {
+        for kind in ["derivation", "sealing"] {
+            let before = node.open("alice").await;
+            let (one, other) = (kind, if kind == "sealing" { "derivation" } else { "sealing" });
+            let compromise = json!({"end_sessions": end_sessions});
+            let (one, other) = (format!("{one}/compromise"), format!("{other}/rotate"));
+            let none = json!({});
+            let (done, _) = tokio::join!(order(&node, &one, compromise), order(&node, &other, none));
+            let after = node.open("alice").await;
+            let (status, body) = refresh(&node, &before).await;
+            match end_sessions {
+                true => assert_eq!(status, 400, "{kind}: {body}"),
+                false => assert_eq!(status, 200, "{kind}: {body}"),
+            }
+            assert_eq!(done["gone"].as_array().unwrap().is_empty(), !end_sessions, "{kind}");
+            assert_eq!(refresh(&node, &after).await.0, 200, "{kind}: opened after the answer");
+            ended.extend(end_sessions.then_some(before));
+        }
+    }
+    let last = node.open("alice").await;
+    over.store(true, Ordering::Relaxed);
+    for one in traffic {
+        one.await.unwrap();
+    }
+    let node = Arc::into_inner(node).unwrap().restart(|_, _| {}).await;
+    for session in &ended {
+        assert_eq!(outcome(&node, session).await, refused());
+    }
+    assert_eq!(refresh(&node, &last).await.0, 200);
+}
+
 /// The answer of the service and the documents say the same.
 #[test]
 fn the_documents_say_what_the_table_says() {

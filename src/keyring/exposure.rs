@@ -107,7 +107,8 @@ const SEALING: Exposure = Exposure {
     store_write: "whose session it is and what it may do can be changed; clients can be enabled and given secrets",
     done: "the book of clients is sealed under a new key and opens under no other; new and amended sessions are sealed under \
            it, and the old one opens those alone that were opened before",
-    remains: "sessions that were opened before can be read and changed by whoever also has the store, until they end",
+    remains: "sessions that were opened before can be read and changed by whoever also has the store, and with the derivation \
+              key others be made that look as old; only ending all sessions ends that for certain",
     with_end_sessions: Some(
         "all sessions end, and the old key is destroyed: nothing that it sealed opens any more, whoever writes the store",
     ),
