@@ -171,6 +171,7 @@ async fn who_may_do_what_and_a_dry_run_does_nothing() {
         client("reader", &[Permission::KeysRead]),
         client("rotator", &[Permission::KeysRotate]),
         client("guard", &[Permission::KeysCompromise]),
+        client("revoker", &[Permission::RevokeAll]),
     ];
     let node = Harness::with(Setup { clients, ..Setup::default() }).await;
     let before = secrets(&node).await;
@@ -198,7 +199,14 @@ async fn who_may_do_what_and_a_dry_run_does_nothing() {
     let (status, plan) = ask("guard", "sealing/compromise", dry.clone()).await;
     assert_eq!((status, &plan["made"]), (200, &Value::Null));
     assert_eq!(plan["exposure"]["store_read"], SecretKind::Sealing.exposure().store_read);
-    assert_eq!(ask("guard", "forget-unknown", dry.clone()).await.0, 403);
+    for client in ["guard", "revoker"] {
+        assert_eq!(ask(client, "forget-unknown", dry.clone()).await.0, 403, "{client}: it takes both");
+        assert_eq!(ask(client, "forget-unknown", json!({})).await.0, 403, "{client}");
+    }
+    for (client, status) in [("reader", 200), ("revoker", 403)] {
+        let request = node.http.get(format!("{}/v1/keys/secrets", node.base)).basic_auth(client, Some("secret"));
+        assert_eq!(harness::answer(request).await.0, status, "{client}");
+    }
     assert_eq!(order(&node, "forget-unknown", dry).await["forgotten_until"], Value::Null);
     assert_eq!(ask("rotator", "signing/rotate", json!({})).await.0, 400);
     assert_eq!(node.post("/v1/keys/secrets/feed/rotate", POWERLESS, &json!({})).await.0, 403);
@@ -271,6 +279,36 @@ async fn a_follower_kept_from_the_metadata_believes_the_stolen_feed_key_for_a_qu
     relay.set(Kind::Metadata, Fate::Pass);
     relay.to(&node.base);
     until("heard", is_fooled).await;
+}
+
+/// The thief answers for the feed, and not for the metadata.
+#[tokio::test]
+async fn a_follower_that_sees_no_new_key_asks_all_the_same() {
+    let relay = Relay::start().await;
+    let setup = Setup { issuer: Some(relay.url.clone()), on_disk: true, ..Setup::default() };
+    let (node, loot) = stolen(Harness::with(setup.clone()).await).await;
+    let thief = run(&loot, setup).await;
+    relay.to(&thief.base);
+    let verifier = Verifier::builder(&relay.url).audience("api").clock(node.clock.clone()).follow().unwrap();
+    tokio::time::timeout(PATIENCE, verifier.ready()).await.unwrap();
+    order(&node, "feed/compromise", json!({})).await;
+    let (_, metadata) = node.get("/.well-known/oauth-authorization-server").await;
+    let said = Fate::Say(200, "Content-Type: application/json".into(), metadata.to_string().into());
+    relay.set(Kind::Metadata, said);
+    let asked = relay.asked(Kind::Metadata);
+    let is_fooled = async || verifier.verify(text(&node.open("alice").await, "access_token")).is_ok();
+    for n in 0..10 {
+        node.clock.advance(Duration::from_secs(29));
+        let tails = relay.asked(Kind::Tail);
+        assert_eq!(thief.post("/v1/revocations", APP, &json!({"kind": "client", "id": format!("x{n}")})).await.0, 201);
+        until("asked", async || relay.asked(Kind::Tail) > tails).await;
+    }
+    until("fooled until then", is_fooled).await;
+    node.clock.advance(Duration::from_secs(15));
+    assert_eq!(thief.post("/v1/revocations", APP, &json!({"kind": "client", "id": "y"})).await.0, 201);
+    until("asked for the keys", async || relay.asked(Kind::Metadata) > asked).await;
+    node.clock.advance(Duration::from_secs(31));
+    assert!(!is_fooled().await, "what the thief signs proves no freshness any more");
 }
 
 #[tokio::test]
@@ -384,8 +422,30 @@ async fn tokens_of_keys_that_are_not_here_are_doubted_until_an_operator_says_tha
     let node = node.restart(|_, _| {}).await;
     assert_eq!(outcome(&node, &foreign).await, refused(), "after a start");
     assert_eq!(refresh(&node, &own).await.0, 200);
+    let (_, log) = node.get("/v1/audit?limit=500").await;
+    let told = log["records"].as_array().unwrap().iter().find(|r| r["event"] == "unknown_keys_forgotten").unwrap();
+    assert_eq!((&told["actor"], &told["cause"]), (&json!(APP), &json!("keys replaced")));
     let form = [("token", text(&foreign, "refresh_token"))];
     assert_eq!(node.form("/oauth2/revoke", APP, &form).await.0, 200, "and to revoke it is done (RFC 7009 §2.2)");
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_can_read_is_doubted_until_an_operator_says_that_it_is_over() {
+    let node = Harness::on_disk().await;
+    let session = node.open("alice").await;
+    let node = node
+        .restart(|_, path| {
+            let keys = path.unwrap().join("keys");
+            let witness = fs::read(keys.join("witness.json")).unwrap();
+            fs::remove_dir_all(&keys).unwrap();
+            fs::create_dir(&keys).unwrap();
+            fs::write(keys.join("witness.json"), witness).unwrap();
+        })
+        .await;
+    let path = format!("/v1/sessions/{}", text(&session, "session_id"));
+    assert_eq!(node.get(&path).await.0, 503, "its keys may only be missing");
+    order(&node, "forget-unknown", json!({})).await;
+    assert_eq!(node.get(&path).await.0, 404);
 }
 
 // --- clocks, crashes and copies from before

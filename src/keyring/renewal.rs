@@ -138,8 +138,8 @@ impl Keyring {
     }
 
     /// All secrets of this kind but the one in use are in other hands. The feed's are dropped. With `ended`, the instant of
-    /// the cut-off that has ended all sessions, the others are too; without it derivation keys stay, and sealing keys open
-    /// nothing but the sessions that were opened under them. Says which were dropped. Blocks on the disk.
+    /// the cut-off that has ended all sessions, the others are too; without it derivation and sealing keys stay, for nothing
+    /// but the sessions that were opened under them. Says which were dropped. Blocks on the disk.
     ///
     /// # Errors
     /// [`KeyringError`]: they are as they were.

@@ -94,8 +94,8 @@ impl Named {
     pub(super) fn audit_key(&self) -> AuditKey {
         AuditKey::new(&self.key)
     }
-    /// A sealing key that somebody else may have opens only sessions that were opened before it was replaced.
-    fn opens_until(&self) -> Option<Timestamp> {
+    /// A key that somebody else may have is good only for sessions that were opened before it was replaced.
+    fn serves_until(&self) -> Option<Timestamp> {
         self.given_up.then(|| self.superseded.unwrap_or_default().plus(IN_FLIGHT))
     }
 }
@@ -245,9 +245,13 @@ impl Stored {
         gone
     }
     pub(super) fn secrets(&self) -> Secrets {
-        let sealing = self.sealing.iter().map(|n| (n.id, &*n.key, n.opens_until()));
+        let sealing = self.sealing.iter().map(|n| (n.id, &*n.key, n.serves_until()));
         Secrets {
-            derivation: self.derivation.iter().map(|n| Arc::new(DerivationKey::new(n.id, &n.key))).collect(),
+            derivation: self
+                .derivation
+                .iter()
+                .map(|n| Arc::new(DerivationKey::new(n.id, &n.key, n.serves_until())))
+                .collect(),
             sealer: Arc::new(Sealer::new(sealing, self.destroyed.clone())),
             subject_refs: Arc::new(SubjectRefKey::new(&self.subject_ref.key)),
             installation: Installation(self.subject_ref.id),
