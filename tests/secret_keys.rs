@@ -231,9 +231,11 @@ async fn a_follower_that_has_heard_believes_the_stolen_feed_key_no_more() {
     let (_, metadata) = node.get("/.well-known/oauth-authorization-server").await;
     assert_eq!(metadata["rescind_feed_jwks"]["keys"].as_array().unwrap().len(), 1, "the old one is out at once");
     assert_eq!(metadata["rescind_feed_jwks"]["keys"][0]["kid"], changed["made"]["kid"]);
-    // It finds the key that it does not know, and asks.
+    // It finds the key that it does not know, and asks at once.
+    let tails = relay.asked(Kind::Tail);
     assert_eq!(node.post("/v1/revocations", APP, &json!({"kind": "client", "id": "nobody"})).await.0, 201);
     until("asked", async || relay.asked(Kind::Metadata) > known && verifier.health().last_error.is_none()).await;
+    assert!(relay.asked(Kind::Tail) <= tails + 2, "not after some more that it cannot read");
     // The thief stands between, with the old key and a log of its own, and invents a revocation.
     let thief = run(&loot, setup).await;
     let invented = json!({"kind": "session", "id": session["session_id"]});
@@ -279,6 +281,50 @@ async fn a_follower_kept_from_the_metadata_believes_the_stolen_feed_key_for_a_qu
     relay.set(Kind::Metadata, Fate::Pass);
     relay.to(&node.base);
     until("heard", is_fooled).await;
+}
+
+#[tokio::test]
+async fn a_cache_that_keeps_the_metadata_keeps_no_follower_from_the_new_key() {
+    let relay = Relay::start().await;
+    let node = Harness::with(Setup { issuer: Some(relay.url.clone()), ..Setup::default() }).await;
+    relay.to(&node.base);
+    relay.set(Kind::Metadata, Fate::Cache);
+    let follow = || Verifier::builder(&relay.url).audience("api").clock(node.clock.clone()).follow().unwrap();
+    let verifier = follow();
+    tokio::time::timeout(PATIENCE, verifier.ready()).await.unwrap();
+    let session = node.open("alice").await;
+    order(&node, "feed/compromise", json!({})).await;
+    let body = json!({"kind": "session", "id": session["session_id"]});
+    assert_eq!(node.post("/v1/revocations", APP, &body).await.0, 201);
+    let hears = async |verifier: &Verifier| {
+        let is_so = || verifier.verify(text(&session, "access_token")).err() == Some(Rejection::Revoked.into());
+        until("heard", async || is_so()).await;
+    };
+    hears(&verifier).await;
+    let late = follow();
+    tokio::time::timeout(PATIENCE, late.ready()).await.unwrap();
+    hears(&late).await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_slow_to_name_its_keys_is_followed_on_and_not_asked_all_the_time() {
+    let relay = Relay::start().await;
+    let node = Harness::with(Setup { issuer: Some(relay.url.clone()), ..Setup::default() }).await;
+    relay.to(&node.base);
+    let builder = Verifier::builder(&relay.url).audience("api").clock(node.clock.clone());
+    let verifier = builder.max_staleness(Duration::from_secs(3)).follow().unwrap();
+    tokio::time::timeout(PATIENCE, verifier.ready()).await.unwrap();
+    relay.set(Kind::Metadata, Fate::Stall);
+    let asked = relay.asked(Kind::Metadata);
+    node.clock.advance(Duration::from_secs(301));
+    for n in 0..5 {
+        let session = node.open("alice").await;
+        let body = json!({"kind": "session", "id": session["session_id"]});
+        assert_eq!(node.post("/v1/revocations", APP, &body).await.0, 201);
+        let is_so = || verifier.verify(text(&session, "access_token")).err() == Some(Rejection::Revoked.into());
+        until(&format!("heard {n}"), async || is_so()).await;
+    }
+    assert_eq!(relay.asked(Kind::Metadata), asked + 1);
 }
 
 /// The thief answers for the feed, and not for the metadata.
