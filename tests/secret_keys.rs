@@ -315,7 +315,8 @@ async fn an_issuer_that_is_slow_to_name_its_keys_is_followed_on_and_not_asked_al
     let verifier = builder.max_staleness(Duration::from_secs(3)).follow().unwrap();
     tokio::time::timeout(PATIENCE, verifier.ready()).await.unwrap();
     relay.set(Kind::Metadata, Fate::Stall);
-    let asked = relay.asked(Kind::Metadata);
+    let (asked, clock) = (relay.asked(Kind::Metadata), SystemClock::default());
+    let began = clock.monotonic();
     node.clock.advance(Duration::from_secs(301));
     for n in 0..5 {
         let session = node.open("alice").await;
@@ -325,6 +326,7 @@ async fn an_issuer_that_is_slow_to_name_its_keys_is_followed_on_and_not_asked_al
         until(&format!("heard {n}"), async || is_so()).await;
     }
     assert_eq!(relay.asked(Kind::Metadata), asked + 1);
+    assert!(clock.monotonic() - began < PATIENCE / 2, "it waits for a third of what it may be behind");
 }
 
 /// The thief answers for the feed, and not for the metadata.
