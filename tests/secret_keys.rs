@@ -171,6 +171,7 @@ async fn who_may_do_what_and_a_dry_run_does_nothing() {
         client("reader", &[Permission::KeysRead]),
         client("rotator", &[Permission::KeysRotate]),
         client("guard", &[Permission::KeysCompromise]),
+        client("revoker", &[Permission::RevokeAll]),
     ];
     let node = Harness::with(Setup { clients, ..Setup::default() }).await;
     let before = secrets(&node).await;
@@ -198,7 +199,14 @@ async fn who_may_do_what_and_a_dry_run_does_nothing() {
     let (status, plan) = ask("guard", "sealing/compromise", dry.clone()).await;
     assert_eq!((status, &plan["made"]), (200, &Value::Null));
     assert_eq!(plan["exposure"]["store_read"], SecretKind::Sealing.exposure().store_read);
-    assert_eq!(ask("guard", "forget-unknown", dry.clone()).await.0, 403);
+    for client in ["guard", "revoker"] {
+        assert_eq!(ask(client, "forget-unknown", dry.clone()).await.0, 403, "{client}: it takes both");
+        assert_eq!(ask(client, "forget-unknown", json!({})).await.0, 403, "{client}");
+    }
+    for (client, status) in [("reader", 200), ("revoker", 403)] {
+        let request = node.http.get(format!("{}/v1/keys/secrets", node.base)).basic_auth(client, Some("secret"));
+        assert_eq!(harness::answer(request).await.0, status, "{client}");
+    }
     assert_eq!(order(&node, "forget-unknown", dry).await["forgotten_until"], Value::Null);
     assert_eq!(ask("rotator", "signing/rotate", json!({})).await.0, 400);
     assert_eq!(node.post("/v1/keys/secrets/feed/rotate", POWERLESS, &json!({})).await.0, 403);
@@ -223,9 +231,11 @@ async fn a_follower_that_has_heard_believes_the_stolen_feed_key_no_more() {
     let (_, metadata) = node.get("/.well-known/oauth-authorization-server").await;
     assert_eq!(metadata["rescind_feed_jwks"]["keys"].as_array().unwrap().len(), 1, "the old one is out at once");
     assert_eq!(metadata["rescind_feed_jwks"]["keys"][0]["kid"], changed["made"]["kid"]);
-    // It finds the key that it does not know, and asks.
+    // It finds the key that it does not know, and asks at once.
+    let tails = relay.asked(Kind::Tail);
     assert_eq!(node.post("/v1/revocations", APP, &json!({"kind": "client", "id": "nobody"})).await.0, 201);
     until("asked", async || relay.asked(Kind::Metadata) > known && verifier.health().last_error.is_none()).await;
+    assert!(relay.asked(Kind::Tail) <= tails + 2, "not after some more that it cannot read");
     // The thief stands between, with the old key and a log of its own, and invents a revocation.
     let thief = run(&loot, setup).await;
     let invented = json!({"kind": "session", "id": session["session_id"]});
@@ -271,6 +281,82 @@ async fn a_follower_kept_from_the_metadata_believes_the_stolen_feed_key_for_a_qu
     relay.set(Kind::Metadata, Fate::Pass);
     relay.to(&node.base);
     until("heard", is_fooled).await;
+}
+
+#[tokio::test]
+async fn a_cache_that_keeps_the_metadata_keeps_no_follower_from_the_new_key() {
+    let relay = Relay::start().await;
+    let node = Harness::with(Setup { issuer: Some(relay.url.clone()), ..Setup::default() }).await;
+    relay.to(&node.base);
+    relay.set(Kind::Metadata, Fate::Cache);
+    let follow = || Verifier::builder(&relay.url).audience("api").clock(node.clock.clone()).follow().unwrap();
+    let verifier = follow();
+    tokio::time::timeout(PATIENCE, verifier.ready()).await.unwrap();
+    let session = node.open("alice").await;
+    order(&node, "feed/compromise", json!({})).await;
+    let body = json!({"kind": "session", "id": session["session_id"]});
+    assert_eq!(node.post("/v1/revocations", APP, &body).await.0, 201);
+    let hears = async |verifier: &Verifier| {
+        let is_so = || verifier.verify(text(&session, "access_token")).err() == Some(Rejection::Revoked.into());
+        until("heard", async || is_so()).await;
+    };
+    hears(&verifier).await;
+    let late = follow();
+    tokio::time::timeout(PATIENCE, late.ready()).await.unwrap();
+    hears(&late).await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_slow_to_name_its_keys_is_followed_on_and_not_asked_all_the_time() {
+    let relay = Relay::start().await;
+    let node = Harness::with(Setup { issuer: Some(relay.url.clone()), ..Setup::default() }).await;
+    relay.to(&node.base);
+    let builder = Verifier::builder(&relay.url).audience("api").clock(node.clock.clone());
+    let verifier = builder.max_staleness(Duration::from_secs(3)).follow().unwrap();
+    tokio::time::timeout(PATIENCE, verifier.ready()).await.unwrap();
+    relay.set(Kind::Metadata, Fate::Stall);
+    let (asked, clock) = (relay.asked(Kind::Metadata), SystemClock::default());
+    let began = clock.monotonic();
+    node.clock.advance(Duration::from_secs(301));
+    for n in 0..5 {
+        let session = node.open("alice").await;
+        let body = json!({"kind": "session", "id": session["session_id"]});
+        assert_eq!(node.post("/v1/revocations", APP, &body).await.0, 201);
+        let is_so = || verifier.verify(text(&session, "access_token")).err() == Some(Rejection::Revoked.into());
+        until(&format!("heard {n}"), async || is_so()).await;
+    }
+    assert_eq!(relay.asked(Kind::Metadata), asked + 1);
+    assert!(clock.monotonic() - began < PATIENCE / 2, "it waits for a third of what it may be behind");
+}
+
+/// The thief answers for the feed, and not for the metadata.
+#[tokio::test]
+async fn a_follower_that_sees_no_new_key_asks_all_the_same() {
+    let relay = Relay::start().await;
+    let setup = Setup { issuer: Some(relay.url.clone()), on_disk: true, ..Setup::default() };
+    let (node, loot) = stolen(Harness::with(setup.clone()).await).await;
+    let thief = run(&loot, setup).await;
+    relay.to(&thief.base);
+    let verifier = Verifier::builder(&relay.url).audience("api").clock(node.clock.clone()).follow().unwrap();
+    tokio::time::timeout(PATIENCE, verifier.ready()).await.unwrap();
+    order(&node, "feed/compromise", json!({})).await;
+    let (_, metadata) = node.get("/.well-known/oauth-authorization-server").await;
+    let said = Fate::Say(200, "Content-Type: application/json".into(), metadata.to_string().into());
+    relay.set(Kind::Metadata, said);
+    let asked = relay.asked(Kind::Metadata);
+    let is_fooled = async || verifier.verify(text(&node.open("alice").await, "access_token")).is_ok();
+    for n in 0..10 {
+        node.clock.advance(Duration::from_secs(29));
+        let tails = relay.asked(Kind::Tail);
+        assert_eq!(thief.post("/v1/revocations", APP, &json!({"kind": "client", "id": format!("x{n}")})).await.0, 201);
+        until("asked", async || relay.asked(Kind::Tail) > tails).await;
+    }
+    until("fooled until then", is_fooled).await;
+    node.clock.advance(Duration::from_secs(15));
+    assert_eq!(thief.post("/v1/revocations", APP, &json!({"kind": "client", "id": "y"})).await.0, 201);
+    until("asked for the keys", async || relay.asked(Kind::Metadata) > asked).await;
+    node.clock.advance(Duration::from_secs(31));
+    assert!(!is_fooled().await, "what the thief signs proves no freshness any more");
 }
 
 #[tokio::test]
@@ -344,11 +430,6 @@ fn write_book(store: &Path, book: &[u8]) {
 #[tokio::test]
 async fn a_book_of_clients_sealed_by_a_thief_enables_nobody() {
     let node = Harness::on_disk().await;
-    let set = async |node: &Harness, what: &str| {
-        let (status, body) = node.post(&format!("/v1/clients/{OTHER}/{what}"), APP, &json!({})).await;
-        assert_eq!(status, 200, "{body}");
-    };
-    let asked = async |node: &Harness| node.form("/oauth2/revoke", OTHER, &[("token", "nothing")]).await.0;
     set(&node, "disable").await;
     let (node, loot) = stolen(node).await;
     order(&node, "sealing/compromise", json!({})).await;
@@ -389,8 +470,263 @@ async fn tokens_of_keys_that_are_not_here_are_doubted_until_an_operator_says_tha
     let node = node.restart(|_, _| {}).await;
     assert_eq!(outcome(&node, &foreign).await, refused(), "after a start");
     assert_eq!(refresh(&node, &own).await.0, 200);
+    let (_, log) = node.get("/v1/audit?limit=500").await;
+    let told = log["records"].as_array().unwrap().iter().find(|r| r["event"] == "unknown_keys_forgotten").unwrap();
+    assert_eq!((&told["actor"], &told["cause"]), (&json!(APP), &json!("keys replaced")));
     let form = [("token", text(&foreign, "refresh_token"))];
     assert_eq!(node.form("/oauth2/revoke", APP, &form).await.0, 200, "and to revoke it is done (RFC 7009 §2.2)");
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_can_read_is_doubted_until_an_operator_says_that_it_is_over() {
+    let node = Harness::on_disk().await;
+    let session = node.open("alice").await;
+    let node = node
+        .restart(|_, path| {
+            let keys = path.unwrap().join("keys");
+            let witness = fs::read(keys.join("witness.json")).unwrap();
+            fs::remove_dir_all(&keys).unwrap();
+            fs::create_dir(&keys).unwrap();
+            fs::write(keys.join("witness.json"), witness).unwrap();
+        })
+        .await;
+    let path = format!("/v1/sessions/{}", text(&session, "session_id"));
+    assert_eq!(node.get(&path).await.0, 503, "its keys may only be missing");
+    order(&node, "forget-unknown", json!({})).await;
+    assert_eq!(node.get(&path).await.0, 404);
+}
+
+// --- clocks, crashes and copies from before
+
+#[tokio::test]
+async fn a_clock_that_was_put_back_neither_ends_nor_spares_a_session() {
+    const HOURS: Duration = Duration::from_secs(3 * 3600);
+    for kind in ["derivation", "sealing"] {
+        let node = Harness::on_disk().await;
+        node.clock.jump(HOURS);
+        let session = node.open("alice").await;
+        node.clock.jump_back(HOURS);
+        order(&node, &format!("{kind}/compromise"), json!({})).await;
+        let (status, session) = refresh(&node, &session).await;
+        assert_eq!(status, 200, "{kind}: it was opened before: {session}");
+        assert_eq!(node.get("/v1/sessions?subject=alice").await.0, 200, "{kind}");
+        order(&node, &format!("{kind}/compromise"), json!({"end_sessions": true})).await;
+        let node = node.restart(|_, _| {}).await;
+        assert_eq!(outcome(&node, &session).await, refused(), "{kind}: it has ended, and that is known");
+        assert_eq!(node.get("/v1/sessions?subject=alice").await.0, 200, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_drops_no_key_of_a_session_whatever_the_clock_said_when_it_was_opened() {
+    const DAYS: Duration = Duration::from_secs(3 * 86_400);
+    for kind in ["derivation", "sealing"] {
+        let node = Harness::on_disk().await;
+        node.clock.jump(DAYS);
+        let session = node.open("alice").await;
+        node.clock.jump_back(DAYS);
+        order(&node, &format!("{kind}/rotate"), json!({})).await;
+        order(&node, &format!("{kind}/rotate"), json!({})).await;
+        let (status, body) = refresh(&node, &session).await;
+        assert_eq!(status, 200, "{kind}: {body}");
+    }
+}
+
+/// Makes the client disabled or enabled.
+async fn set(node: &Harness, what: &str) {
+    let (status, body) = node.post(&format!("/v1/clients/{OTHER}/{what}"), APP, &json!({})).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+/// What it is told when it comes.
+async fn asked(node: &Harness) -> u16 {
+    node.form("/oauth2/revoke", OTHER, &[("token", "nothing")]).await.0
+}
+
+#[tokio::test]
+async fn keys_of_before_a_rotation_let_in_nobody_who_was_disabled_since() {
+    let node = Harness::on_disk().await;
+    set(&node, "disable").await;
+    set(&node, "enable").await;
+    let (node, loot) = stolen(node).await;
+    order(&node, "sealing/rotate", json!({})).await;
+    set(&node, "disable").await;
+    let kept = tempfile::tempdir().unwrap();
+    let node = node
+        .restart(|_, path| {
+            copy(&path.unwrap().join("keys"), &kept.path().join("keys"));
+            copy(&all(&loot).join("keys"), &path.unwrap().join("keys"));
+        })
+        .await;
+    assert_eq!(asked(&node).await, 503, "nobody can tell who is disabled");
+    assert!(node.service.ready().await.is_err_and(|why| why.contains("secrets.json")));
+    let node = node.restart(|_, path| copy(&kept.path().join("keys"), &path.unwrap().join("keys"))).await;
+    assert_eq!(asked(&node).await, 401, "put back as they were");
+}
+
+#[tokio::test]
+async fn a_store_of_before_its_sealing_key_was_destroyed_finds_the_book_beside_the_keys() {
+    let node = Harness::on_disk().await;
+    set(&node, "disable").await;
+    set(&node, "enable").await;
+    let (node, loot) = stolen(node).await;
+    set(&node, "disable").await;
+    order(&node, "sealing/compromise", json!({"end_sessions": true})).await;
+    let node = node
+        .restart(|setup, path| {
+            fs::copy(all(&loot).join("store.redb"), path.unwrap().join("store.redb")).unwrap();
+            setup.acceptance = Acceptance::EndSessions;
+        })
+        .await;
+    assert_eq!(asked(&node).await, 401, "what was disabled since stays so");
+    assert_eq!(refresh(&node, &node.open("alice").await).await.0, 200);
+    set(&node, "enable").await;
+    assert_eq!(asked(&node).await, 200);
+}
+
+/// Lies in the way of the copy of the book beside the keys.
+fn obstacle(node: &Harness) -> PathBuf {
+    node.path().join("keys/.clients.sealed.tmp")
+}
+
+#[tokio::test]
+async fn an_order_that_could_not_be_finished_is_finished_when_it_is_given_again() {
+    let node = Harness::on_disk().await;
+    let session = node.open("alice").await;
+    fs::create_dir(obstacle(&node)).unwrap();
+    for _ in 0..5 {
+        assert_eq!(node.post("/v1/keys/secrets/sealing/compromise", APP, &json!({})).await.0, 503);
+    }
+    let sealing = async || secrets(&node).await.into_iter().filter(|s| s["kind"] == "sealing").collect::<Vec<_>>();
+    let half = sealing().await;
+    assert_eq!(half.len(), 2, "each time again is no new key: {half:?}");
+    assert_eq!(half[0]["given_up"], false, "not before the book is sealed anew");
+    assert_eq!(refresh(&node, &session).await.0, 200);
+    fs::remove_dir(obstacle(&node)).unwrap();
+    let done = order(&node, "sealing/compromise", json!({})).await;
+    assert_eq!(done["made"]["id"], half[1]["id"]);
+    assert_eq!(sealing().await[0]["given_up"], true);
+    let again = order(&node, "sealing/compromise", json!({})).await;
+    assert_ne!(again["made"]["id"], done["made"]["id"], "that one was finished: now the next has leaked");
+}
+
+#[tokio::test]
+async fn a_key_that_the_book_is_sealed_under_stays_until_it_is_sealed_anew() {
+    let node = Harness::on_disk().await;
+    set(&node, "disable").await;
+    fs::create_dir(obstacle(&node)).unwrap();
+    let rotate = async || node.post("/v1/keys/secrets/sealing/rotate", APP, &json!({})).await.0;
+    assert_eq!(rotate().await, 503);
+    node.clock.advance(Duration::from_secs(3 * 86_400));
+    let _young = node.open("alice").await;
+    assert_eq!(rotate().await, 503);
+    let at = obstacle(&node);
+    // Somebody takes the book out of the store.
+    let node = node
+        .restart(|_, path| {
+            fs::remove_dir(&at).unwrap();
+            let database = redb::Database::open(path.unwrap().join("store.redb")).unwrap();
+            let txn = database.begin_write().unwrap();
+            txn.open_table(META).unwrap().remove("clients").unwrap();
+            txn.commit().unwrap();
+        })
+        .await;
+    assert_eq!(asked(&node).await, 401, "the copy beside the keys opens");
+    assert_eq!(node.get("/v1/keys/secrets").await.0, 200);
+    order(&node, "sealing/rotate", json!({})).await;
+    let listed = secrets(&node).await;
+    assert_eq!(listed.iter().filter(|s| s["kind"] == "sealing").count(), 3, "the first has gone: {listed:?}");
+}
+
+#[tokio::test]
+async fn a_log_whose_head_a_key_signed_that_was_given_up_is_told_of() {
+    let (node, loot) = stolen(Harness::on_disk().await).await;
+    order(&node, "feed/compromise", json!({})).await;
+    let node = node
+        .restart(|setup, path| {
+            fs::copy(all(&loot).join("store.redb"), path.unwrap().join("store.redb")).unwrap();
+            setup.acceptance = Acceptance::EndSessions;
+        })
+        .await;
+    let (_, log) = node.get("/v1/audit?limit=500").await;
+    let events: Vec<_> = log["records"].as_array().unwrap().iter().map(|r| r["event"].as_str().unwrap()).collect();
+    assert!(events.contains(&"audit_broken"), "a thief may have written it: {events:?}");
+}
+
+#[tokio::test]
+async fn a_subject_is_handed_out_and_erased_whatever_its_sessions_were_sealed_under() {
+    let node = Harness::on_disk().await;
+    let session = node.open("alice").await;
+    order(&node, "sealing/rotate", json!({})).await;
+    node.open("alice").await;
+    order(&node, "sealing/compromise", json!({})).await;
+    let (status, kept) = node.get("/v1/subjects/alice").await;
+    assert_eq!((status, kept["sessions"].as_array().unwrap().len()), (200, 2), "{kept}");
+    order(&node, "sealing/compromise", json!({"end_sessions": true})).await;
+    assert!(!node.active(text(&session, "refresh_token")).await);
+    for _ in 0..3 {
+        node.open("alice").await;
+    }
+    let (status, kept) = node.get("/v1/subjects/alice").await;
+    assert_eq!((status, kept["sessions"].as_array().unwrap().len()), (200, 3), "those that can be read: {kept}");
+    let (status, page) = node.get("/v1/sessions?subject=alice&limit=2").await;
+    assert_eq!((status, page["sessions"].as_array().unwrap().len()), (200, 2), "{page}");
+    let erase = node.http.delete(format!("{}/v1/subjects/alice", node.base)).basic_auth(APP, Some(&node.secret));
+    let (status, erased) = harness::answer(erase).await;
+    assert_eq!((status, &erased["sessions"]), (200, &json!(5)), "and those that cannot: {erased}");
+}
+
+/// What an order promised about the sessions that were there when it was given, and those opened after its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_under_traffic_keep_their_word_about_each_session() {
+    let node = Arc::new(Harness::on_disk().await);
+    let over = Arc::new(AtomicBool::new(false));
+    let traffic: Vec<_> = (0..3)
+        .map(|n| {
+            let (node, over) = (node.clone(), over.clone());
+            tokio::spawn(async move {
+                let body = json!({"subject": format!("bob-{n}"), "audience": ["api"], "scope": "read"});
+                while !over.load(Ordering::Relaxed) {
+                    let (status, session) = node.post("/v1/sessions", APP, &body).await;
+                    assert!([201, 503].contains(&status), "{session}");
+                    if status == 201 {
+                        let found = outcome(&node, &session).await;
+                        assert!(found.0 == 200 || found == refused(), "it goes on or has ended: {found:?}");
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut ended: Vec<Value> = Vec::new();
+    for end_sessions in [false, true, false, true] {
+        for kind in ["derivation", "sealing"] {
+            let before = node.open("alice").await;
+            let (one, other) = (kind, if kind == "sealing" { "derivation" } else { "sealing" });
+            let compromise = json!({"end_sessions": end_sessions});
+            let (one, other) = (format!("{one}/compromise"), format!("{other}/rotate"));
+            let none = json!({});
+            let (done, _) = tokio::join!(order(&node, &one, compromise), order(&node, &other, none));
+            let after = node.open("alice").await;
+            let (status, body) = refresh(&node, &before).await;
+            match end_sessions {
+                true => assert_eq!(status, 400, "{kind}: {body}"),
+                false => assert_eq!(status, 200, "{kind}: {body}"),
+            }
+            assert_eq!(done["gone"].as_array().unwrap().is_empty(), !end_sessions, "{kind}");
+            assert_eq!(refresh(&node, &after).await.0, 200, "{kind}: opened after the answer");
+            ended.extend(end_sessions.then_some(before));
+        }
+    }
+    let last = node.open("alice").await;
+    over.store(true, Ordering::Relaxed);
+    for one in traffic {
+        one.await.unwrap();
+    }
+    let node = Arc::into_inner(node).unwrap().restart(|_, _| {}).await;
+    for session in &ended {
+        assert_eq!(outcome(&node, session).await, refused());
+    }
+    assert_eq!(refresh(&node, &last).await.0, 200);
 }
 
 /// The answer of the service and the documents say the same.

@@ -92,6 +92,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 fn give_to_the_service(config: &Config) -> Result<(), Failure> {
     for made in [config.store.url.0.clone(), config.keys.dir.join("witness.json")] {
         if let (true, Some(home)) = (made.exists(), made.parent()) {
+            // A name alone lies where we are.
+            let home = if home.as_os_str().is_empty() { std::path::Path::new(".") } else { home };
             owner::hand_over(&made, home)?;
         }
     }

@@ -19,6 +19,8 @@ use crate::{
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+#[cfg(test)]
+mod leaked_tests;
 mod token;
 
 use token::Parsed;
@@ -151,7 +153,8 @@ impl<S: FamilyStore> Families<S> {
         };
         let Opened::Family(family) = self.store.open(opening).await? else { return Err(OpenError::Full) };
         // Keys that were given up since: what they made is over before anybody has it.
-        if self.keyring.derivation(key.id()).is_none() || !self.keyring.sealer().has_key_of(&family.sealed) {
+        let serves = self.keyring.derivation(key.id()).is_some_and(|key| key.serves(family.id.stamp()));
+        if !serves || !matches!(self.unseal(&family), Ok(Some(_))) {
             return Err(StoreError::Busy.into());
         }
         identity.absolute_until = family.lineage.absolute_until;
@@ -383,7 +386,7 @@ impl<S: FamilyStore> Families<S> {
                 RefreshError::Doubt(Doubt::KeyMissing)
             });
         };
-        if !parsed.is_tagged_by(&key) {
+        if !key.serves(parsed.family.stamp()) || !parsed.is_tagged_by(&key) {
             return Err(RefreshError::Refused(Refusal::Forged));
         }
         Ok((parsed, key))
@@ -434,6 +437,7 @@ impl<S: FamilyStore> Families<S> {
         let opened_at = family.id.stamp();
         let plain = match self.keyring.sealer().open_of(opened_at, &associated(family.id), &family.sealed) {
             Ok(plain) => plain,
+            Err(SealError::Destroyed(_)) => return Ok(None),
             Err(SealError::UnknownKey(_)) if self.keyring.has_forgotten(opened_at) => return Ok(None),
             Err(_) => return Err(damaged()),
         };

@@ -9,7 +9,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::secret::SecretBytes;
-use crate::model::{SessionId, Subject, SubjectRef};
+use crate::model::{SessionId, Subject, SubjectRef, Timestamp};
 
 type HmacSha256 = Hmac<Sha256>;
 
@@ -20,22 +20,30 @@ pub struct DerivationKey {
     id: u32,
     secret: HmacSha256,
     tag: HmacSha256,
+    /// Of one that somebody else may have: it makes tokens of what is older, and of nothing else.
+    until: Option<Timestamp>,
 }
 
 impl DerivationKey {
-    pub(super) fn new(id: u32, key: &SecretBytes) -> Self {
+    pub(super) fn new(id: u32, key: &SecretBytes, until: Option<Timestamp>) -> Self {
         let subkey = |label: &[u8]| {
             let mut out = zeroize::Zeroizing::new([0; 32]);
             let hkdf = Hkdf::<Sha256>::new(None, key.expose());
             hkdf.expand(label, &mut *out).expect("32 bytes are within the 8160 of RFC 5869 §2.3");
             keyed(&out)
         };
-        Self { id, secret: subkey(b"rescind/refresh/secret/1"), tag: subkey(b"rescind/refresh/tag/1") }
+        Self { id, secret: subkey(b"rescind/refresh/secret/1"), tag: subkey(b"rescind/refresh/tag/1"), until }
     }
     /// Its name in the records of the families opened under it; never zero.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id
+    }
+    /// Whether it is the key of sessions that were opened then. One that was given up is not that of later ones, whatever
+    /// their records say.
+    #[must_use]
+    pub fn serves(&self, opened: Timestamp) -> bool {
+        self.until.is_none_or(|until| opened <= until)
     }
     /// The secret of one generation: the same bytes whenever it is asked for, so that nothing need be stored.
     #[must_use]
@@ -104,10 +112,9 @@ fn truncated<const N: usize>(keyed: &HmacSha256, bytes: &[u8]) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
 
     fn key(id: u32, byte: u8) -> DerivationKey {
-        DerivationKey::new(id, &SecretBytes::new([byte; 32]))
+        DerivationKey::new(id, &SecretBytes::new([byte; 32]), None)
     }
 
     #[test]

@@ -91,7 +91,7 @@ const DERIVATION: Exposure = Exposure {
     store_read: "with the sealing key, which lies in the same file, the refresh tokens of all sessions opened under it; \
                  without it, nothing more",
     store_write: "as with reading it; spent tokens can be made good again",
-    done: "new sessions use a new key",
+    done: "new sessions use a new key, and the old one counts for none of them",
     remains: "a session keeps its key for life: the refresh tokens of those that were opened before can still be made, by \
               whoever also has the sealing key and the store, until they end",
     with_end_sessions: Some(
@@ -107,7 +107,8 @@ const SEALING: Exposure = Exposure {
     store_write: "whose session it is and what it may do can be changed; clients can be enabled and given secrets",
     done: "the book of clients is sealed under a new key and opens under no other; new and amended sessions are sealed under \
            it, and the old one opens those alone that were opened before",
-    remains: "sessions that were opened before can be read and changed by whoever also has the store, until they end",
+    remains: "sessions that were opened before can be read and changed by whoever also has the store, until they end; with the \
+              derivation key others can be made that look as old, and only ending all sessions ends those",
     with_end_sessions: Some(
         "all sessions end, and the old key is destroyed: nothing that it sealed opens any more, whoever writes the store",
     ),

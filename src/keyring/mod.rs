@@ -44,7 +44,7 @@ pub use self::{
     exposure::{Exposure, SecretKind, UnknownKind},
     feed_key::FeedKey,
     published::PublishedSet,
-    renewal::SecretInfo,
+    renewal::{Renewal, SecretInfo},
     ring::{KeyInfo, KeyState},
     rule::{Step, StepError, TooEarly},
     schedule::{Planned, Timing, TimingError},

@@ -11,8 +11,33 @@ use crate::model::{Kid, Timestamp};
 
 /// How many secrets of a kind a rotation keeps. A session needs the one that it was opened under.
 const MAX_KEPT: usize = 64;
+/// How many an emergency keeps: so many that the file can still be read at the next start.
+const MAX_IN_NEED: usize = 256;
+/// For how long an order that was cut off counts as the same when it is given again.
+const AGAIN: Duration = Duration::from_secs(600);
 /// How much older than the oldest session a secret is that no session needs, whatever clocks have done.
 const SURELY: Duration = Duration::from_secs(86_400);
+
+/// What a new secret is made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Renewal {
+    /// The one in use has served long enough.
+    Rotation,
+    /// It is in other hands. Those before it stay for the sessions that need them.
+    Compromise,
+    /// The same, and none will stay.
+    LastResort,
+}
+
+impl Renewal {
+    const fn most_kept(self) -> usize {
+        match self {
+            Self::Rotation => MAX_KEPT,
+            Self::Compromise => MAX_IN_NEED,
+            Self::LastResort => usize::MAX,
+        }
+    }
+}
 
 /// What may be told of a symmetric secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,61 +81,92 @@ impl Keyring {
         SecretKind::ALL.into_iter().flat_map(of).collect()
     }
 
-    /// A new secret of this kind is in use from here on. Those before it stay; the feed has one of them, since verifiers ask
-    /// for its keys as soon as they see a new one. Those that are older than `oldest`, the oldest session that there is, go.
-    /// Blocks on the disk.
+    /// A new secret of this kind is in use from here on; those before it stay. `latest`: no session was opened later, by
+    /// whatever clock; `oldest`: none is older. The same order given again, before anything was done after it, finds the
+    /// secret that it has made. Blocks on the disk.
     ///
     /// # Errors
-    /// [`ChangeError::TooManyKept`] unless `urgent`; [`ChangeError::Failed`]: the old one is in use.
+    /// [`ChangeError::TooManyKept`]; [`ChangeError::Failed`]: the old one is in use.
     pub fn renew_secret(
         &self,
         kind: SecretKind,
+        latest: Timestamp,
         oldest: Option<Timestamp>,
-        urgent: bool,
+        what_for: Renewal,
     ) -> Result<SecretInfo, ChangeError> {
-        let mut writer = self.writer();
+        let (mut writer, now) = (self.writer(), self.clock.now());
         let mut next = writer.stored.clone();
-        drop_unneeded(&mut next, kind, oldest);
-        let kept = next.of(kind).len();
-        if kept >= MAX_KEPT && !urgent {
+        let list = next.of(kind);
+        let again = |named: &&Named| {
+            named.made_for == Some(what_for) && named.created.is_some_and(|made| now.since(made) < AGAIN)
+        };
+        if let Some(made) = list.last().filter(again) {
+            return Ok(SecretInfo::of(kind, made));
+        }
+        let kept = list.len() - unneeded(kind, list, oldest);
+        if kept >= what_for.most_kept() {
             return Err(ChangeError::TooManyKept { kind, kept });
         }
-        next.renew(kind, self.clock.now(), &*self.random);
+        next.renew(kind, now, latest, what_for, &*self.random);
         let made = next.of(kind).last().map(|named| SecretInfo::of(kind, named));
         self.commit_secrets(&mut writer, next)?;
         Ok(made.expect("one has just been made"))
     }
 
+    /// Drops those that are older than `oldest`, the oldest session that there is. The feed keeps the one before, since
+    /// verifiers ask for its keys as soon as they see a new one. Says which went. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`KeyringError`]: they are as they were.
+    pub fn drop_unneeded_secrets(
+        &self,
+        kind: SecretKind,
+        oldest: Option<Timestamp>,
+    ) -> Result<Vec<SecretInfo>, KeyringError> {
+        let mut writer = self.writer();
+        writer.stored.settle(kind);
+        let mut next = writer.stored.clone();
+        let unneeded = unneeded(kind, next.of(kind), oldest);
+        if unneeded == 0 {
+            return Ok(Vec::new());
+        }
+        let gone = next.drop_oldest(kind, unneeded);
+        let last = gone.last().and_then(|named| named.superseded).filter(|_| kind != SecretKind::Feed);
+        next.forgotten_until = next.forgotten_until.max(last.map(|at| at.plus(IN_FLIGHT)));
+        self.commit_secrets(&mut writer, next)?;
+        Ok(gone.iter().map(|named| SecretInfo::of(kind, named)).collect())
+    }
+
     /// All secrets of this kind but the one in use are in other hands. The feed's are dropped. With `ended`, the instant of
-    /// the cut-off that has ended all sessions, the others are too; without it derivation keys stay, and sealing keys open
-    /// nothing but the sessions that were opened under them. Says which were dropped. Blocks on the disk.
+    /// the cut-off that has ended all sessions, the others are too; without it derivation and sealing keys stay, for nothing
+    /// but the sessions that were opened under them. Says which were dropped. Blocks on the disk.
     ///
     /// # Errors
     /// [`KeyringError`]: they are as they were.
     pub fn give_up_secrets(&self, kind: SecretKind, ended: Option<Timestamp>) -> Result<Vec<SecretInfo>, KeyringError> {
         let mut writer = self.writer();
         let mut next = writer.stored.clone();
+        next.settle(kind);
         let list = next.of_mut(kind);
         let old = list.len() - 1;
         list[..old].iter_mut().for_each(|named| named.given_up = true);
         let goes = kind == SecretKind::Feed || ended.is_some();
-        let gone: Vec<_> = list.drain(..if goes { old } else { 0 }).map(|named| SecretInfo::of(kind, &named)).collect();
+        let gone = next.drop_oldest(kind, if goes { old } else { 0 });
         // What was being opened as the key went is stamped a moment later.
         next.forgotten_until = next.forgotten_until.max(ended.map(|at| at.plus(IN_FLIGHT)));
         self.commit_secrets(&mut writer, next)?;
-        Ok(gone)
+        Ok(gone.iter().map(|named| SecretInfo::of(kind, named)).collect())
     }
 
-    /// Whatever was made until now under keys that are not here is over: refused for good. Blocks on the disk.
+    /// Whatever was made until then under keys that are not here is over: refused for good. Blocks on the disk.
     ///
     /// # Errors
     /// [`KeyringError`]: nothing has changed.
-    pub fn forget_unknown(&self) -> Result<Timestamp, KeyringError> {
-        let (mut writer, now) = (self.writer(), self.clock.now());
+    pub fn forget_unknown(&self, until: Timestamp) -> Result<(), KeyringError> {
+        let mut writer = self.writer();
         let mut next = writer.stored.clone();
-        next.forgotten_until = next.forgotten_until.max(Some(now));
-        self.commit_secrets(&mut writer, next)?;
-        Ok(now)
+        next.forgotten_until = next.forgotten_until.max(Some(until));
+        self.commit_secrets(&mut writer, next)
     }
 
     fn commit_secrets(&self, writer: &mut Writer, next: Stored) -> Result<(), KeyringError> {
@@ -124,17 +180,16 @@ impl Keyring {
     }
 }
 
-/// No session needs what was replaced before the oldest one was opened; what else was made with it is over.
-fn drop_unneeded(next: &mut Stored, kind: SecretKind, oldest: Option<Timestamp>) {
-    let list = next.of_mut(kind);
+/// How many of them, from the oldest on, nobody needs. No session needs what was replaced before the oldest one was
+/// opened; what else was made with it is over.
+fn unneeded(kind: SecretKind, list: &[Named], oldest: Option<Timestamp>) -> usize {
     let newest = list.len() - 1;
-    if kind == SecretKind::Feed {
-        list.drain(..newest);
-        return;
+    match (kind, oldest) {
+        (SecretKind::Feed, _) => newest.saturating_sub(1),
+        (_, None) => 0,
+        (_, Some(oldest)) => {
+            let is_over = |named: &&Named| named.superseded.is_some_and(|at| at.plus(SURELY) < oldest);
+            list.iter().take_while(is_over).count().min(newest)
+        }
     }
-    let Some(oldest) = oldest else { return };
-    let needed = |named: &Named| named.superseded.is_none_or(|at| at.plus(SURELY) >= oldest);
-    let unneeded = list.iter().take_while(|named| !needed(named)).count().min(newest);
-    let last = list.drain(..unneeded).filter_map(|named| named.superseded).next_back();
-    next.forgotten_until = next.forgotten_until.max(last.map(|at| at.plus(IN_FLIGHT)));
 }

@@ -26,6 +26,9 @@ pub enum SealError {
     /// Sealed under a key that somebody else may have had by then.
     #[error("sealed under key {0}, which has been given up")]
     GivenUp(u32),
+    /// Sealed under a key that has been destroyed on purpose: what it says is over.
+    #[error("sealed under key {0}, which has been destroyed")]
+    Destroyed(u32),
     /// Cut short, altered, or moved here from elsewhere.
     #[error("the sealed record has been altered")]
     Altered,
@@ -35,6 +38,8 @@ pub enum SealError {
 pub struct Sealer {
     /// Newest last; never empty.
     keys: Vec<Key>,
+    /// The names of keys that are gone on purpose.
+    destroyed: Vec<u32>,
 }
 
 struct Key {
@@ -45,19 +50,16 @@ struct Key {
 }
 
 impl Sealer {
-    pub(super) fn new<'a>(keys: impl IntoIterator<Item = (u32, &'a SecretBytes, Option<Timestamp>)>) -> Self {
+    pub(super) fn new<'a>(
+        keys: impl IntoIterator<Item = (u32, &'a SecretBytes, Option<Timestamp>)>,
+        destroyed: Vec<u32>,
+    ) -> Self {
         let key = |(id, key, until): (u32, &SecretBytes, _)| Key {
             id,
             cipher: XChaCha20Poly1305::new(key.expose().into()),
             until,
         };
-        Self { keys: keys.into_iter().map(key).collect() }
-    }
-    /// Whether what was sealed under the key of `sealed` could be opened here.
-    #[must_use]
-    pub fn has_key_of(&self, sealed: &[u8]) -> bool {
-        let id = sealed.first_chunk().map(|id| u32::from_be_bytes(*id));
-        self.keys.iter().any(|key| Some(key.id) == id)
+        Self { keys: keys.into_iter().map(key).collect(), destroyed }
     }
     /// Key id, nonce, ciphertext. `aad` says what the record belongs to; it opens nowhere else.
     #[must_use]
@@ -84,7 +86,10 @@ impl Sealer {
     fn open_if(&self, aad: &[u8], sealed: &[u8], old: impl Fn(Timestamp) -> bool) -> Result<Vec<u8>, SealError> {
         let (id, rest) = sealed.split_first_chunk::<ID>().ok_or(SealError::Altered)?;
         let id = u32::from_be_bytes(*id);
-        let key = self.keys.iter().find(|key| key.id == id).ok_or(SealError::UnknownKey(id))?;
+        let Some(key) = self.keys.iter().find(|key| key.id == id) else {
+            let destroyed = self.destroyed.contains(&id);
+            return Err(if destroyed { SealError::Destroyed(id) } else { SealError::UnknownKey(id) });
+        };
         if key.until.is_some_and(|until| !old(until)) {
             return Err(SealError::GivenUp(id));
         }
@@ -115,17 +120,19 @@ mod tests {
 
     fn sealer(keys: &[(u32, u8)]) -> Sealer {
         let keys: Vec<_> = keys.iter().map(|(id, byte)| (*id, SecretBytes::new([*byte; 32]))).collect();
-        Sealer::new(keys.iter().map(|(id, key)| (*id, key, None)))
+        Sealer::new(keys.iter().map(|(id, key)| (*id, key, None)), Vec::new())
     }
 
     #[test]
     fn a_key_given_up_opens_what_is_older_and_nothing_else() {
         let (old, new, at) = (SecretBytes::new([1; 32]), SecretBytes::new([2; 32]), Timestamp::from_millis);
-        let sealed = Sealer::new([(5, &old, None)]).seal(b"a", b"alice", &SystemRandom);
-        let after = Sealer::new([(5, &old, Some(at(7))), (6, &new, None)]);
+        let sealed = Sealer::new([(5, &old, None)], Vec::new()).seal(b"a", b"alice", &SystemRandom);
+        let after = Sealer::new([(5, &old, Some(at(7))), (6, &new, None)], Vec::new());
         assert_eq!(after.open(b"a", &sealed), Err(SealError::GivenUp(5)));
         assert_eq!(after.open_of(at(7), b"a", &sealed), Ok(b"alice".to_vec()));
         assert_eq!(after.open_of(at(8), b"a", &sealed), Err(SealError::GivenUp(5)));
+        let gone = Sealer::new([(6, &new, None)], vec![5]);
+        assert_eq!(gone.open_of(at(7), b"a", &sealed), Err(SealError::Destroyed(5)));
         let fresh = after.seal(b"a", b"alice", &SystemRandom);
         assert_eq!(after.open(b"a", &fresh), after.open_of(at(8), b"a", &fresh));
     }

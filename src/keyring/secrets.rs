@@ -17,6 +17,7 @@ use super::{
     feed_key::FeedKey,
     manifest::Instant,
     pem::affordable_scrypt,
+    renewal::Renewal,
     sealer::{Sealer, open, seal},
     secret::{Passphrase, SecretBytes},
 };
@@ -56,7 +57,13 @@ pub(super) struct Stored {
     subject_ref: Named,
     /// What was made up to then, under keys that are not here, is over.
     pub(super) forgotten_until: Option<Timestamp>,
+    /// Sealing keys that are gone, the last of them: what is sealed under one is over. Under a key that is neither here nor
+    /// among these somebody sealed who knows more than we do.
+    destroyed: Vec<u32>,
 }
+
+/// How many of those are remembered.
+const MAX_DESTROYED: usize = 1024;
 
 #[derive(Clone)]
 pub(super) struct Named {
@@ -64,10 +71,12 @@ pub(super) struct Named {
     key: Arc<SecretBytes>,
     /// None: before this was written down.
     pub(super) created: Option<Timestamp>,
-    /// When a newer one took its place.
+    /// When a newer one took its place; no session was opened under it later, whatever clocks have done.
     pub(super) superseded: Option<Timestamp>,
     /// Somebody else may have it.
     pub(super) given_up: bool,
+    /// What the rest of has not been done yet. Not kept: a start makes it an order like any other.
+    pub(super) made_for: Option<Renewal>,
 }
 
 impl Named {
@@ -75,7 +84,7 @@ impl Named {
         // Zero stays free to mean "none" in records.
         let id = u32::from_be_bytes(random_bytes(random)).max(1);
         let key = Arc::new(SecretBytes::generate(random));
-        Self { id, key, created: Some(now), superseded: None, given_up: false }
+        Self { id, key, created: Some(now), superseded: None, given_up: false, made_for: None }
     }
     /// As the feed's.
     pub(super) fn feed_key(&self) -> FeedKey {
@@ -85,8 +94,8 @@ impl Named {
     pub(super) fn audit_key(&self) -> AuditKey {
         AuditKey::new(&self.key)
     }
-    /// A sealing key that somebody else may have opens only sessions that were opened before it was replaced.
-    fn opens_until(&self) -> Option<Timestamp> {
+    /// A key that somebody else may have is good only for sessions that were opened before it was replaced.
+    fn serves_until(&self) -> Option<Timestamp> {
         self.given_up.then(|| self.superseded.unwrap_or_default().plus(IN_FLIGHT))
     }
 }
@@ -107,6 +116,8 @@ struct File {
     feed: Vec<Row>,
     #[serde(default)]
     forgotten_until: Option<Instant>,
+    #[serde(default)]
+    destroyed: Vec<u32>,
 }
 
 impl File {
@@ -172,6 +183,7 @@ impl Stored {
             subject_ref: Named::generate(now, random),
             feed: vec![Named::generate(now, random)],
             forgotten_until: None,
+            destroyed: Vec::new(),
         }
     }
     /// Generates what a file from an earlier version lacks. Says whether it did.
@@ -197,23 +209,50 @@ impl Stored {
             SecretKind::Sealing => &mut self.sealing,
         }
     }
-    /// A new one takes the place of the one in use.
-    pub(super) fn renew(&mut self, kind: SecretKind, now: Timestamp, random: &dyn Random) {
-        let list = self.of_mut(kind);
+    /// A new one takes the place of the one in use, under which no session was opened later than `latest`.
+    pub(super) fn renew(
+        &mut self,
+        kind: SecretKind,
+        now: Timestamp,
+        latest: Timestamp,
+        what_for: Renewal,
+        random: &dyn Random,
+    ) {
+        let (list, destroyed) = match kind {
+            SecretKind::Sealing => (&mut self.sealing, &self.destroyed[..]),
+            _ => (self.of_mut(kind), &[][..]),
+        };
         let made = loop {
-            let made = Named::generate(now, random);
-            if list.iter().all(|n| n.id != made.id) {
+            let made = Named { made_for: Some(what_for), ..Named::generate(now, random) };
+            if list.iter().all(|n| n.id != made.id) && !destroyed.contains(&made.id) {
                 break made;
             }
         };
-        list.last_mut().expect("no list is empty").superseded = Some(now);
+        list.last_mut().expect("no list is empty").superseded = Some(now.max(latest));
         list.push(made);
     }
+    /// All that an order was to do has been done.
+    pub(super) fn settle(&mut self, kind: SecretKind) {
+        self.of_mut(kind).iter_mut().for_each(|named| named.made_for = None);
+    }
+    /// The first `many` go.
+    pub(super) fn drop_oldest(&mut self, kind: SecretKind, many: usize) -> Vec<Named> {
+        let gone: Vec<_> = self.of_mut(kind).drain(..many).collect();
+        if kind == SecretKind::Sealing {
+            self.destroyed.extend(gone.iter().map(|named| named.id));
+            self.destroyed.drain(..self.destroyed.len().saturating_sub(MAX_DESTROYED));
+        }
+        gone
+    }
     pub(super) fn secrets(&self) -> Secrets {
-        let sealing = self.sealing.iter().map(|n| (n.id, &*n.key, n.opens_until()));
+        let sealing = self.sealing.iter().map(|n| (n.id, &*n.key, n.serves_until()));
         Secrets {
-            derivation: self.derivation.iter().map(|n| Arc::new(DerivationKey::new(n.id, &n.key))).collect(),
-            sealer: Arc::new(Sealer::new(sealing)),
+            derivation: self
+                .derivation
+                .iter()
+                .map(|n| Arc::new(DerivationKey::new(n.id, &n.key, n.serves_until())))
+                .collect(),
+            sealer: Arc::new(Sealer::new(sealing, self.destroyed.clone())),
             subject_refs: Arc::new(SubjectRefKey::new(&self.subject_ref.key)),
             installation: Installation(self.subject_ref.id),
             feed: self.feed.iter().map(|n| Arc::new(n.feed_key())).collect(),
@@ -239,11 +278,12 @@ impl Stored {
             subject_ref: row(SUBJECT_REF, &self.subject_ref),
             feed: self.feed.iter().map(|n| row(FEED, n)).collect(),
             forgotten_until: self.forgotten_until.map(Instant),
+            destroyed: self.destroyed.clone(),
             encryption,
         };
         // Reserved in one piece: a vector that grows leaves copies of its content behind.
         let rows = file.derivation.len() + file.sealing.len() + file.feed.len();
-        let mut json = Zeroizing::new(Vec::with_capacity(1024 + 384 * rows));
+        let mut json = Zeroizing::new(Vec::with_capacity(1024 + 384 * rows + 16 * file.destroyed.len()));
         serde_json::to_writer_pretty(&mut *json, &file).expect("strings and numbers serialise");
         json.push(b'\n');
         json
@@ -284,6 +324,7 @@ impl Stored {
             subject_ref: unwrapped(wrap.as_ref(), SUBJECT_REF, &file.subject_ref)?,
             feed: rows(FEED, &file.feed)?,
             forgotten_until: file.forgotten_until.as_ref().map(|t| t.0),
+            destroyed: file.destroyed.clone(),
         };
         let feed_sound = stored.feed.is_empty() || well_named(&stored.feed);
         if !feed_sound || ![&stored.derivation, &stored.sealing].into_iter().all(|list| well_named(list)) {
@@ -351,7 +392,7 @@ fn unwrapped(wrap: Option<&XChaCha20Poly1305>, usage: &str, row: &Row) -> Result
     let instant = |t: &Option<Instant>| t.as_ref().map(|t| t.0);
     let (created, superseded) = (instant(&row.created), instant(&row.superseded));
     let key = Arc::new(SecretBytes::new(key));
-    Ok(Named { id: row.id, key, created, superseded, given_up: row.given_up })
+    Ok(Named { id: row.id, key, created, superseded, given_up: row.given_up, made_for: None })
 }
 
 #[cfg(test)]

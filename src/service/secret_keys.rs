@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Context, Error, Permission, Service};
 use crate::{
-    keyring::{ChangeError, Keyring, SecretInfo, SecretKind},
+    keyring::{ChangeError, Keyring, Renewal, SecretInfo, SecretKind},
     model::{
         Timestamp,
         audit::{Draft, Event, Outcome},
@@ -88,7 +88,9 @@ impl Service {
         let draft = ctx.draft();
         let forget = async move |service: Arc<Self>| {
             service.store.record(Event::UnknownKeysForgotten, Outcome::Done, reason, draft).await?;
-            service.on_disk(|keyring| Ok(keyring.forget_unknown()?)).await
+            let until = service.latest()?;
+            service.on_disk(move |keyring| Ok(keyring.forget_unknown(until)?)).await?;
+            Ok(until)
         };
         self.in_turn(forget).await
     }
@@ -127,17 +129,18 @@ impl Service {
     }
 
     async fn renew(self: &Arc<Self>, kind: SecretKind, draft: Draft) -> Result<SecretChange, Error> {
-        let (before, oldest) = (self.known().await?, self.families.oldest().await?);
-        let made = self.on_disk(move |keyring| keyring.renew_secret(kind, oldest, false)).await?;
+        let (latest, oldest) = (self.latest()?, self.families.oldest().await?);
+        let made = self.on_disk(move |keyring| keyring.renew_secret(kind, latest, oldest, Renewal::Rotation)).await?;
         self.tell_of_secret(Event::SecretKeyRotated, &made, None, draft).await?;
-        let now = self.known().await?;
-        let gone = before.into_iter().filter(|old| now.iter().all(|info| (info.kind, info.id) != (old.kind, old.id)));
-        Ok(SecretChange { made, gone: gone.collect(), sessions: None })
+        let gone = self.on_disk(move |keyring| Ok(keyring.drop_unneeded_secrets(kind, oldest)?)).await?;
+        Ok(SecretChange { made, gone, sessions: None })
     }
 
     async fn give_up_secret(self: &Arc<Self>, order: SecretCompromise, draft: Draft) -> Result<SecretChange, Error> {
         let SecretCompromise { kind, end_sessions, reason } = order;
-        let made = self.on_disk(move |keyring| keyring.renew_secret(kind, None, true)).await?;
+        let (latest, oldest) = (self.latest()?, self.families.oldest().await?);
+        let what_for = if end_sessions { Renewal::LastResort } else { Renewal::Compromise };
+        let made = self.on_disk(move |keyring| keyring.renew_secret(kind, latest, oldest, what_for)).await?;
         // The head of the audit log is signed by the new key with this record, the book of clients is sealed under it: what
         // the old one signed and sealed is not needed by the next start.
         self.tell_of_secret(Event::SecretKeyCompromised, &made, reason.clone(), draft.clone()).await?;
@@ -148,8 +151,14 @@ impl Service {
             sessions = Some(self.denylist.deny(denial).await?);
             self.metrics.revocation("all");
         }
-        let ended = sessions.as_ref().map(|entry| entry.at.max(self.clock.now()));
-        let gone = self.on_disk(move |keyring| Ok(keyring.give_up_secrets(kind, ended)?)).await?;
+        // By the store's stamps: the clock may have been put back since sessions were opened.
+        let ended = sessions.as_ref().map(|entry| entry.before.max(self.clock.now()));
+        let give_up = move |keyring: &Keyring| {
+            let mut gone = keyring.give_up_secrets(kind, ended)?;
+            gone.extend(keyring.drop_unneeded_secrets(kind, oldest)?);
+            Ok(gone)
+        };
+        let gone = self.on_disk(give_up).await?;
         Ok(SecretChange { made, gone, sessions })
     }
 
@@ -176,8 +185,9 @@ impl Service {
         }
     }
 
-    async fn known(&self) -> Result<Vec<SecretInfo>, Error> {
-        self.on_disk(|keyring| Ok(keyring.secrets())).await
+    /// No session was opened later, by whatever clock.
+    fn latest(&self) -> Result<Timestamp, Error> {
+        Ok(self.clock.now().max(self.store.stamped()?))
     }
 
     /// One order after the other, each on a task of its own: a caller that hangs up must not leave half of it.

@@ -249,6 +249,11 @@ pub trait FamilyStore: Send + Sync + 'static {
     fn standing(&self) -> Standing;
     /// The store's time, for what needs no step.
     fn moment(&self) -> Moment;
+    /// The latest instant that has been stamped into anything: the clock may have been put back since.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn stamped(&self) -> Result<Timestamp, StoreError>;
 }
 
 /// Asks for an entry of the denylist. Sessions are closed by [`FamilyStore::close`] instead.

@@ -194,6 +194,14 @@ fn a_store_in_use_is_neither_replaced_nor_compacted() {
 }
 
 #[test]
+fn a_restore_where_the_configuration_lies_says_that_it_is_done() {
+    let (place, ..) = backed_up();
+    let mut command = rescind();
+    command.current_dir(&place.dir).args(["restore", "copy", "--config", "rescind.toml", "--yes", "--json"]);
+    assert_eq!(ok(&end_of(&mut command, ""))["restored"], true);
+}
+
+#[test]
 fn a_restore_without_the_keys_is_refused() {
     let (place, backup, _) = backed_up();
     fs::rename(place.dir.join("keys"), place.dir.join("away")).unwrap();

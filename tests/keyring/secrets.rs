@@ -1,6 +1,6 @@
 //! The symmetric secrets are replaced and given up: what opens and verifies what, on disk and after a crash.
 
-use rescind::keyring::{SealError, SecretInfo, SecretKind};
+use rescind::keyring::{Renewal, SealError, SecretInfo, SecretKind};
 
 use super::*;
 
@@ -10,8 +10,19 @@ fn of(ring: &Keyring, kind: SecretKind) -> Vec<SecretInfo> {
     ring.secrets().into_iter().filter(|info| info.kind == kind).collect()
 }
 
+fn renew_for(
+    ring: &Keyring,
+    kind: SecretKind,
+    oldest: Option<Timestamp>,
+    what_for: Renewal,
+) -> Result<SecretInfo, ChangeError> {
+    let made = ring.renew_secret(kind, Timestamp::default(), oldest, what_for)?;
+    ring.drop_unneeded_secrets(kind, oldest)?;
+    Ok(made)
+}
+
 fn renew(ring: &Keyring, kind: SecretKind) -> SecretInfo {
-    ring.renew_secret(kind, None, false).unwrap()
+    renew_for(ring, kind, None, Renewal::Rotation).unwrap()
 }
 
 /// What each kind of secret has made, and whether it is still good.
@@ -164,10 +175,12 @@ fn secrets_that_no_session_needs_go_with_a_rotation() {
         let replaced = home.clock.now();
         renew(&ring, kind);
         home.clock.advance(100 * 24 * 60 * MINUTE);
-        ring.renew_secret(kind, Some(replaced), false).unwrap();
+        renew_for(&ring, kind, Some(replaced), Renewal::Rotation).unwrap();
         assert!(old.is_good(&ring, kind), "{kind}: a session may have been opened under it");
-        ring.renew_secret(kind, Some(replaced.plus(24 * 60 * MINUTE + MINUTE)), false).unwrap();
-        assert!(!old.is_good(&ring, kind) && of(&ring, kind).len() == 3);
+        renew_for(&ring, kind, Some(replaced.plus(23 * 60 * MINUTE)), Renewal::Rotation).unwrap();
+        assert!(old.is_good(&ring, kind), "{kind}: so it may by a clock that goes wrong");
+        renew_for(&ring, kind, Some(replaced.plus(24 * 60 * MINUTE + MINUTE)), Renewal::Rotation).unwrap();
+        assert!(!old.is_good(&ring, kind) && of(&ring, kind).len() == 4);
         assert!(ring.has_forgotten(replaced) && !ring.has_forgotten(replaced.plus(2 * MINUTE)));
         assert_eq!(home.open().unwrap().secrets(), ring.secrets());
     }
@@ -179,11 +192,43 @@ fn the_list_is_capped_but_not_in_an_emergency() {
     for _ in 1..64 {
         renew(&ring, SecretKind::Derivation);
     }
-    let refused = ring.renew_secret(SecretKind::Derivation, None, false).unwrap_err();
+    let refused = renew_for(&ring, SecretKind::Derivation, None, Renewal::Rotation).unwrap_err();
     assert!(matches!(refused, ChangeError::TooManyKept { kept: 64, .. }), "{refused}");
-    ring.renew_secret(SecretKind::Derivation, None, true).unwrap();
+    renew_for(&ring, SecretKind::Derivation, None, Renewal::Compromise).unwrap();
     ring.give_up_secrets(SecretKind::Derivation, Some(Timestamp::from_millis(1))).unwrap();
     renew(&ring, SecretKind::Derivation);
+}
+
+#[test]
+fn so_many_emergencies_that_the_file_could_not_be_read_any_more_are_refused() {
+    let (home, kind) = (Home::new(), SecretKind::Sealing);
+    let ring = home.open().unwrap();
+    let refused = (0..1000).find_map(|_| renew_for(&ring, kind, None, Renewal::Compromise).err()).unwrap();
+    assert!(matches!(refused, ChangeError::TooManyKept { kept: 256, .. }), "{refused}");
+    // A start reads 1 MiB; encrypted, it is half as long again.
+    assert!(home.files()["secrets.json"].len() < 256 * 1024);
+    let made = renew_for(&ring, kind, None, Renewal::LastResort).unwrap();
+    ring.give_up_secrets(kind, Some(home.clock.now())).unwrap();
+    assert_eq!(of(&home.open().unwrap(), kind), [made], "who ends all sessions is never refused");
+    assert!(home.files()["secrets.json"].len() < 16 * 1024, "of those that are gone a name is left");
+}
+
+#[test]
+fn the_same_order_given_again_finds_what_it_has_made() {
+    let home = Home::new();
+    let ring = home.open().unwrap();
+    for kind in SecretKind::ALL {
+        let ask = |what_for| ring.renew_secret(kind, Timestamp::default(), None, what_for).unwrap().id;
+        let first = ask(Renewal::Compromise);
+        assert_eq!(ask(Renewal::Compromise), first);
+        assert_ne!(ask(Renewal::Rotation), first, "another order");
+        let last = ask(Renewal::Compromise);
+        ring.give_up_secrets(kind, None).unwrap();
+        assert_ne!(ask(Renewal::Compromise), last, "that one was finished");
+        let old = ask(Renewal::Compromise);
+        home.clock.advance(11 * MINUTE);
+        assert_ne!(ask(Renewal::Compromise), old, "too long ago to be the same");
+    }
 }
 
 #[test]
@@ -193,7 +238,7 @@ fn an_order_cut_off_at_any_step_leaves_the_old_secrets_or_the_new() {
             ("renew", (|ring: &Keyring, kind| drop(renew(ring, kind))) as fn(&Keyring, SecretKind)),
             ("give up", |ring, kind| drop(ring.give_up_secrets(kind, None).unwrap())),
             ("end", |ring, kind| drop(ring.give_up_secrets(kind, Some(Timestamp::from_millis(9))).unwrap())),
-            ("forget", |ring, _| assert!(ring.forget_unknown().is_ok())),
+            ("forget", |ring, _| assert!(ring.forget_unknown(Timestamp::from_millis(9)).is_ok())),
         ] {
             let home = Home::new();
             let ring = home.open().unwrap();
@@ -229,11 +274,14 @@ fn when_the_disk_refuses_the_old_secrets_are_in_use() {
     let (made, files, secrets) = (Made::with(&ring), home.files(), ring.secrets());
     fs::create_dir(home.file(TEMP)).unwrap();
     for kind in SecretKind::ALL {
-        assert!(matches!(ring.renew_secret(kind, None, true), Err(ChangeError::Failed(KeyringError::Io { .. }))));
+        assert!(matches!(
+            renew_for(&ring, kind, None, Renewal::Compromise),
+            Err(ChangeError::Failed(KeyringError::Io { .. }))
+        ));
         assert!(ring.give_up_secrets(kind, Some(home.clock.now())).is_err());
         assert!(made.is_good(&ring, kind));
     }
-    assert!(ring.forget_unknown().is_err());
+    assert!(ring.forget_unknown(home.clock.now()).is_err());
     assert_eq!((ring.secrets(), ring.forgotten_until()), (secrets, None));
     assert_eq!(ring.current_derivation().id(), made.derivation.0);
     fs::remove_dir(home.file(TEMP)).unwrap();

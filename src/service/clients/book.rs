@@ -9,7 +9,7 @@ use super::{
     overrides::{BookError, Overrides},
 };
 use crate::{
-    keyring::{Keyring, Sealer},
+    keyring::{Keyring, SealError, Sealer},
     store::{ClientStore, StoreError},
 };
 
@@ -88,9 +88,17 @@ impl ClientBook {
 }
 
 /// Of the two copies the one with more changes. A copy that does not open is none, and only if no other does is the
-/// book unknown: then everyone is refused, because somebody may be disabled.
+/// book unknown: then everyone is refused, because somebody may be disabled. It is, too, if the store's was sealed under a
+/// key that has never been here.
 fn newest(stored: &Result<Option<Vec<u8>>, StoreError>, keyring: &Keyring) -> Option<Overrides> {
     let sealer = keyring.sealer();
+    if let Ok(stored) = stored
+        && let Err(error @ BookError::Seal(SealError::UnknownKey(_))) = open(&sealer, stored.as_ref())
+    {
+        // These keys are older than the store, and so is the copy beside them: it may not know who is disabled since.
+        tracing::error!(%error, "the store's copy of the book of clients cannot be read; put back the keys of the store");
+        return None;
+    }
     let own = keyring.client_book();
     let mut failed = false;
     let mut read = |name: &str, sealed: Result<Option<&Vec<u8>>, String>| {

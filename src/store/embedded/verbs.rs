@@ -9,7 +9,9 @@ use super::{
     denials::{Hold, Index, look_up},
     feed::head_position,
     singles::Share,
-    tables::{DENIED, FAMILIES, Happened, LOG, META, SUBJECTS, decode, decode_id, failed, family_of, subject_key},
+    tables::{
+        DENIED, FAMILIES, Happened, LOG, META, Progress, SUBJECTS, decode, decode_id, failed, family_of, subject_key,
+    },
 };
 use crate::{
     model::{
@@ -144,6 +146,12 @@ impl FamilyStore for EmbeddedStore {
 
     fn moment(&self) -> Moment {
         self.shared.moment()
+    }
+
+    fn stamped(&self) -> Result<Timestamp, StoreError> {
+        let Some(meta) = table(&self.read()?, META)? else { return Ok(Timestamp::default()) };
+        let row = meta.get("progress").map_err(failed)?;
+        row.map_or(Ok(Timestamp::default()), |row| Ok(decode::<Progress>(row.value(), "progress")?.stamped))
     }
 }
 
