@@ -251,7 +251,8 @@ impl Service {
         if self.known_clients().is_err() {
             return Err(
                 "the book of clients does not open, so nobody knows which are disabled: put back secrets.json \
-                        and clients.sealed in the directory of the keys, as they were"
+                        and clients.sealed in the directory of the keys, as they were last; lost for good: begin with \
+                        new keys, see docs/how-to/back-up.md"
                     .into(),
             );
         }
