@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::reference::keep_parts_in_step;
 use crate::{
     model::audit::Event,
-    service::{Permission, Kind},
+    service::{Kind, Permission},
 };
 
 /// What a cause begins with where it decides what a record is told as.
@@ -23,7 +23,8 @@ fn permissions() -> String {
     let mut table = "| permission | allows to | is part of |\n|---|---|---|\n".to_owned();
     for permission in Permission::ALL {
         let (name, about) = (permission.name(), in_a_cell(permission.about()));
-        let _ = writeln!(table, "| `{name}` | {about} | {} |", quoted(permission.included_in().iter().map(|p| p.name())));
+        let _ =
+            writeln!(table, "| `{name}` | {about} | {} |", quoted(permission.included_in().iter().map(|p| p.name())));
     }
     table
 }

@@ -18,8 +18,8 @@ Exit codes of every command: 0 yes or done, 1 the answer is no, 2 usage or confi
 
 Commands that speak to a running service take `--server`, `--client-id` and `--client-secret-file`, or the environment
 variables `RESCIND_SERVER`, `RESCIND_CLIENT_ID`, `RESCIND_CLIENT_SECRET_FILE` or `RESCIND_CLIENT_SECRET`. No secret is
-ever an argument: arguments are public. What cannot be undone asks on a terminal; elsewhere it needs `--yes`, and
-`--dry-run` says what it would do.
+ever an argument: arguments are public. What changes something for others asks on a terminal: 1 if nobody
+agrees. Elsewhere it needs `--yes`, or ends with 2; `--dry-run` says what it would do.
 ";
 
 /// Ends a part of a page that is made from the code.

@@ -45,7 +45,9 @@ fn the_runbook_and_the_recipes_of_the_page_do_what_they_say() {
     let parts = [
         begin,
         format!("{generate}\n{list}\n{}until {activate}; do sleep 0.5; done\n", of_state("pending")),
-        format!("OLD=$(rescind keys list | awk '$2 == \"pending\" && $3 == \"EdDSA\" {{ print $1 }}' | head -n 1)\n{destroy}"),
+        format!(
+            "OLD_KID=$(rescind keys list | awk '$2 == \"pending\" && $3 == \"EdDSA\" {{ print $1 }}' | head -n 1)\n{destroy}"
+        ),
         format!("{}{public}{private}ls -l key.pem\n", of_state("active")),
         format!("{import}|| echo 'it is here already'\n").replace("\n||", " ||"),
         blocks(&page, "A key has leaked").concat(),

@@ -8,6 +8,7 @@ use crate::{
     keyring::{
         KeyState, Timing,
         rule::{RULES, Wait},
+        schedule::MAX_RETIRING,
     },
     model::time::format_duration,
 };
@@ -84,6 +85,11 @@ fn timing() -> String {
             "a key signs",
             "`rotate_every`, not under `publish_ahead`; without it until somebody rotates",
             "no end".to_owned(),
+        ),
+        (
+            "keys retire at once",
+            "`rotate_every` and the time that a key verifies after it; a shorter `rotate_every` is refused",
+            format!("{MAX_RETIRING} at most"),
         ),
     ];
     let mut table = "| how long | follows from | by default |\n|---|---|---|\n".to_owned();
