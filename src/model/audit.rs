@@ -70,7 +70,7 @@ events! {
     BackupFinished,
     /// A client was disabled: refused everywhere from then on.
     ClientDisabled,
-    /// It was enabled again.
+    /// A client was enabled again.
     ClientEnabled,
     /// A client got a new secret.
     ClientSecretRotated,

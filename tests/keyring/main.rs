@@ -1,7 +1,6 @@
 //! Keys on disk, as an operator, a crash and an attacker meet them.
 #![cfg(feature = "server")]
 #![expect(clippy::unwrap_used, reason = "helpers fail as the tests that call them do")]
-#![expect(clippy::print_stdout, reason = "says what was not checked, and why")]
 
 use std::{
     collections::BTreeMap,
