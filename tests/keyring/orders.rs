@@ -148,7 +148,7 @@ fn a_key_goes_from_one_installation_to_another_by_pem_and_nobody_reads_it_on_the
     let pem = a.dangerous_export(a.signer().kid(), &passphrase).unwrap();
     assert!(pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"), "never in the clear");
     let wrong = Passphrase::new("another".into()).unwrap();
-    for (given, says) in [(None, "give its passphrase"), (Some(&wrong), "does not open")] {
+    for (given, says) in [(None, "is encrypted; give the passphrase"), (Some(&wrong), "does not open")] {
         let refused = b.import(pem.as_bytes(), given, None).unwrap_err();
         assert!(refused.to_string().contains(says), "{refused}");
     }
