@@ -261,7 +261,7 @@ async fn a_private_key_is_taken_out_and_in_by_those_who_may_and_shown_to_nobody(
     let export = order(&harness, &path, json!({"passphrase": passphrase})).await;
     let pem = text(&export, "pem").to_owned();
     let (status, _, wrong) = refused(&other, "/import", json!({"key": pem, "passphrase": "another"})).await;
-    assert_eq!((status, text(&wrong, "field")), (400, "key"));
+    assert_eq!((status, text(&wrong, "field")), (400, "passphrase"));
     assert!(text(&wrong, "detail").contains("does not open"), "{wrong}");
     let taken = order(&other, "/import", json!({"key": pem, "passphrase": passphrase})).await;
     assert_eq!(text(&taken, "pending"), kid);

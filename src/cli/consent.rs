@@ -1,4 +1,4 @@
-//! Before something is done that cannot be undone: say what it does, and ask.
+//! Before something is done that others will notice: say what it does, and ask.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -17,7 +17,7 @@ pub(super) struct Consent {
     /// Say what it would do, and do nothing.
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Do not ask. Without a terminal there is nobody to ask, and nothing is done unless this is said.
+    /// Do not ask. Without a terminal there is nobody to ask, and nothing is done unless this is said: exit code 2.
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
 }
@@ -44,7 +44,7 @@ impl Consent {
         Self { yes: self.yes || harmless, ..self }
     }
 
-    /// Carries out an order that cannot be undone. Unless it was agreed to beforehand, `foresee` says what it would do;
+    /// Carries out an order that is asked about. Unless it was agreed to beforehand, `foresee` says what it would do;
     /// that is all of a dry run, and what a person is asked about. Without a yes nothing is sent that changes anything.
     pub(super) async fn carry_out(
         self,
@@ -83,8 +83,7 @@ impl Consent {
             return Ok(());
         }
         Err(Failure::usage(
-            "nothing was done: this cannot be undone, and there is no terminal to ask on; say --yes, or look at what \
-             it would do with --dry-run",
+            "nothing was done: there is no terminal to ask on; say --yes, or look at what it would do with --dry-run",
         ))
     }
 }

@@ -30,6 +30,8 @@ mod feed;
 mod fresh;
 mod init;
 mod keys;
+#[cfg(test)]
+mod lists;
 mod logs;
 mod node;
 mod notify;

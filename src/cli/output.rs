@@ -42,6 +42,15 @@ pub(super) fn when(value: &Value) -> String {
     }
 }
 
+/// From when on something may be done: `now`, or an instant as in [`when`], never before the true one.
+pub(super) fn earliest(value: &Value, now: Timestamp) -> String {
+    match value.as_str().and_then(Timestamp::from_rfc3339) {
+        Some(at) if at <= now => "now".into(),
+        Some(at) => when(&Timestamp::from_millis(at.millis().next_multiple_of(1000)).to_rfc3339().into()),
+        None => when(value),
+    }
+}
+
 /// Names and values, one a line; those without a value are left out.
 pub(super) fn members<'a>(members: impl IntoIterator<Item = (&'a str, String)>) {
     let members: Vec<_> = members.into_iter().filter(|(_, value)| !value.is_empty()).collect();
@@ -100,5 +109,14 @@ mod tests {
         assert_eq!(when(&"2026-11-22T12:00:00.123Z".into()), "2026-11-22 12:00:00Z");
         assert_eq!(when(&"not an instant, but long".into()), "not an instant, but long");
         assert_eq!(when(&Value::Null), "");
+    }
+
+    #[test]
+    fn whoever_comes_when_it_is_said_does_not_come_too_early() {
+        let now = Timestamp::from_rfc3339("2026-11-22T12:00:00.500Z").unwrap();
+        assert_eq!(earliest(&"2026-11-22T12:00:33.603Z".into(), now), "2026-11-22 12:00:34Z");
+        assert_eq!(earliest(&"2026-11-22T12:00:33.000Z".into(), now), "2026-11-22 12:00:33Z");
+        assert_eq!(earliest(&"2026-11-22T12:00:00.500Z".into(), now), "now");
+        assert_eq!(earliest(&Value::Null, now), "");
     }
 }

@@ -18,9 +18,12 @@ Exit codes of every command: 0 yes or done, 1 the answer is no, 2 usage or confi
 
 Commands that speak to a running service take `--server`, `--client-id` and `--client-secret-file`, or the environment
 variables `RESCIND_SERVER`, `RESCIND_CLIENT_ID`, `RESCIND_CLIENT_SECRET_FILE` or `RESCIND_CLIENT_SECRET`. No secret is
-ever an argument: arguments are public. What cannot be undone asks on a terminal; elsewhere it needs `--yes`, and
-`--dry-run` says what it would do.
+ever an argument: arguments are public. What changes something for others asks on a terminal: 1 if nobody
+agrees. Elsewhere it needs `--yes`, or ends with 2; `--dry-run` says what it would do.
 ";
+
+/// Ends a part of a page that is made from the code.
+const END: &str = "<!-- end -->";
 
 /// Compares a generated page with the one that is kept, or writes it.
 pub(crate) fn keep_in_step(page: &str, generated: &str) {
@@ -31,6 +34,20 @@ pub(crate) fn keep_in_step(page: &str, generated: &str) {
     }
     let kept = fs::read_to_string(&path).unwrap_or_default();
     assert!(kept == generated, "{page} is not what the program says; BLESS=1 cargo test --lib writes it anew");
+}
+
+/// The same for a page of which only parts are made from the code: those between `<!-- NAME -->` and `<!-- end -->`.
+pub(crate) fn keep_parts_in_step(page: &str, parts: &[(&str, String)]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference").join(page);
+    let kept = fs::read_to_string(path).unwrap();
+    keep_in_step(page, &parts.iter().fold(kept, |text, (name, part)| with(page, &text, name, part)));
+}
+
+fn with(page: &str, text: &str, name: &str, part: &str) -> String {
+    let begin = format!("<!-- {name} -->");
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{begin} is not in {page}"));
+    let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("{begin} has no end in {page}"));
+    format!("{before}{begin}\n\n{part}\n{END}{after}")
 }
 
 #[test]

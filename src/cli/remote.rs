@@ -283,6 +283,8 @@ fn argument(field: &str) -> String {
     match field {
         "client_id" => "--for-client".into(),
         "claims" => "--claims-file".into(),
+        "key" => "FILE".into(),
+        "passphrase" => "--passphrase-file".into(),
         "body" | "query" | "id" | "session_id" | "subject" => field.replace('_', " "),
         _ => format!("--{}", field.replace('_', "-")),
     }
@@ -305,6 +307,7 @@ mod tests {
                 json!({"code": "invalid_request", "field": "claims", "detail": "claims: `sub` is set by the issuer"}),
                 "--claims-file: `sub` is set by the issuer",
             ),
+            (json!({"code": "invalid_request", "field": "key", "detail": "key: not PKCS#8"}), "FILE: not PKCS#8"),
             (json!({"code": "not_found", "detail": "no session of this id"}), "no session of this id (not_found)"),
             (json!({"code": "own_client", "field": "", "detail": ": odd"}), ": odd (own_client)"),
         ] {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     keyring::{Change, KeyInfo, KeyState, Moved, Order, Passphrase, Planned, Step},
     model::{Algorithm, Kid, Timestamp},
-    service::{Compromise, Effect, Error},
+    service::{Compromise, Effect, Error, NO_SUCH_KEY},
 };
 
 /// The longest passphrase of a key that comes or goes.
@@ -39,6 +39,7 @@ pub(super) struct KeyBody {
     /// When it began to sign again.
     rolled_back_at: Option<String>,
     retiring_since: Option<String>,
+    /// null also where that was cut short: by a compromise, or by retiring it without waiting.
     verifies_until: Option<String>,
     retired_at: Option<String>,
     /// From when on its private half can be destroyed and nobody notices.
@@ -62,7 +63,7 @@ impl KeyBody {
             activated_at: text(key.activated),
             rolled_back_at: text(key.rolled_back),
             retiring_since: text(key.retiring_since),
-            verifies_until: text(key.verifies_until),
+            verifies_until: text(key.verifies_until.filter(|until| key.served_until(*until))),
             retired_at: text(key.retired),
             destroyable_from: text(key.destroyable_from()),
             destroyed_at: text(key.destroyed),
@@ -102,7 +103,7 @@ pub(super) async fn show(
     KidPath(kid): KidPath,
 ) -> Result<Json<KeyBody>, ApiError> {
     let key = app.service.keys(&ctx)?.into_iter().find(|key| key.kid == kid);
-    Ok(Json(KeyBody::of(&app, key.ok_or(Error::NotFound("no key of this kid is known here"))?)))
+    Ok(Json(KeyBody::of(&app, key.ok_or(Error::NotFound(NO_SUCH_KEY))?)))
 }
 
 /// A step of the schedule.

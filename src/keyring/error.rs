@@ -47,7 +47,8 @@ pub enum KeyringError {
         what: String,
     },
     /// The file is encrypted and no passphrase was given.
-    #[error("{path} is encrypted; give the passphrase that it was written with", path = path.display())]
+    #[error("{path} is encrypted; give the passphrase that it was written with, by keys.passphrase_file or \
+        RESCIND_KEYS__PASSPHRASE_FILE, or start on a terminal, which asks for it", path = path.display())]
     PassphraseNeeded {
         /// The file.
         path: PathBuf,
@@ -77,9 +78,17 @@ pub enum ChangeError {
     /// The rule does not allow it, or not yet.
     #[error(transparent)]
     Refused(#[from] StepError),
-    /// What was to be imported is no key. Says why, and nothing of its content.
+    /// What was to be imported is no key, or not one of ours.
+    #[error("{what}; {mend}")]
+    NotAKey {
+        /// Why, and nothing of its content.
+        what: &'static str,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// It is encrypted, and the passphrase is missing or another.
     #[error("{0}")]
-    NotAKey(&'static str),
+    Locked(&'static str),
     /// The private half is not here: it has been given up, or lives elsewhere.
     #[error("the private half of this key is not here")]
     NotHere,

@@ -12,6 +12,10 @@ use super::{
 };
 use crate::model::{Algorithm, Kid};
 
+/// What is taken.
+const BRING: &str =
+    "bring an Ed25519 private key as PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` makes it, or as a JWK";
+
 /// A key as it was read.
 pub(super) struct Read {
     pub(super) seed: SecretBytes,
@@ -24,9 +28,13 @@ pub(super) fn read(text: &[u8], passphrase: Option<&Passphrase>) -> Result<Read,
         return read_jwk(text);
     }
     let read = pem::decode(text, passphrase).map_err(|e| match e {
-        PemError::NotAKey(what) => ChangeError::NotAKey(what),
-        PemError::Encrypted => ChangeError::NotAKey("the key is encrypted; give its passphrase"),
-        PemError::WrongPassphrase => ChangeError::NotAKey("the key does not open with this passphrase"),
+        PemError::NotAKey(what) => ChangeError::NotAKey { what, mend: BRING },
+        PemError::Encrypted => {
+            ChangeError::Locked("the key is encrypted; give the passphrase that it was written with")
+        }
+        PemError::WrongPassphrase => {
+            ChangeError::Locked("the key does not open with this passphrase; give the one that it was written with")
+        }
     })?;
     Ok(Read { seed: read.seed, algorithm: None })
 }
@@ -49,7 +57,8 @@ impl Drop for PrivateJwk {
 }
 
 fn read_jwk(json: &[u8]) -> Result<Read, ChangeError> {
-    let bad = ChangeError::NotAKey;
+    let wrong = |what, mend| ChangeError::NotAKey { what, mend };
+    let bad = |what| wrong(what, BRING);
     let jwk: PrivateJwk = serde_json::from_slice(json).map_err(|_| bad("not a JWK"))?;
     if &*jwk.kty != "OKP" || jwk.crv.as_deref() != Some("Ed25519") {
         return Err(bad("not an Ed25519 key (kty OKP, crv Ed25519)"));
@@ -61,15 +70,17 @@ fn read_jwk(json: &[u8]) -> Result<Read, ChangeError> {
     let key = LocalKey::new(&seed);
     // Who signs with one key in the name of another gives both away.
     if jwk.x.as_deref() != Some(&*key.public_key().x()) {
-        return Err(bad("`x` is missing, or is not the public half of `d`"));
+        return Err(wrong("`x` is missing, or is not the public half of `d`", "bring both halves of one key"));
     }
     let algorithm = match jwk.alg.as_deref() {
         None => None,
-        Some(name) => Some(name.parse().map_err(|_| bad("`alg` is neither EdDSA nor Ed25519"))?),
+        Some(name) => {
+            Some(name.parse().map_err(|_| wrong("`alg` is neither EdDSA nor Ed25519", "mend it, or leave it out"))?)
+        }
     };
     // Ours are thumbprints (RFC 7638): under another name nobody would find it again.
     if jwk.kid.as_ref().is_some_and(|kid| kid != key.kid()) {
-        return Err(bad("`kid` is not the key's thumbprint (RFC 7638); leave it out"));
+        return Err(wrong("`kid` is not the key's thumbprint (RFC 7638)", "leave it out"));
     }
     Ok(Read { seed, algorithm })
 }

@@ -211,8 +211,15 @@ impl Disk {
     fn read_secrets(&self, now: Timestamp, random: &dyn Random) -> Result<Stored, KeyringError> {
         let (mut stored, encrypted) = self.open_secrets()?;
         let completed = stored.complete(now, random);
-        if completed || (self.passphrase.is_some() && !encrypted) {
+        // Written last of all, so that an encryption that broke off is told of as well.
+        let newly_encrypted = self.passphrase.is_some() && !encrypted;
+        if completed || newly_encrypted {
             self.dir.replace(secrets::NAME, &stored.encode(self.passphrase.as_ref(), random))?;
+        }
+        if newly_encrypted {
+            tracing::info!(
+                "the files of the keys lay open; they are encrypted under the passphrase now, copies are not"
+            );
         }
         Ok(stored)
     }

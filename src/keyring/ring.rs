@@ -164,6 +164,11 @@ impl KeyInfo {
             _ => None,
         }
     }
+    /// Whether it verifies until then, or has: neither a compromise nor an operator took it out of the JWKS before.
+    #[must_use]
+    pub fn served_until(&self, until: Timestamp) -> bool {
+        self.state == KeyState::Retiring || self.retired.is_some_and(|retired| retired >= until)
+    }
     /// Is in `state` from now on.
     fn enter(&mut self, state: KeyState, now: Timestamp, timing: &Timing) {
         match state {
@@ -358,8 +363,8 @@ impl Ring {
     /// # Errors
     /// [`StepError::Known`], [`StepError::TooManyPending`].
     pub fn add(&self, key: Fresh, now: Timestamp) -> Result<Self, StepError> {
-        if self.find(&key.0.thumbprint()).is_some() {
-            return Err(StepError::Known);
+        if let Some(known) = self.find(&key.0.thumbprint()) {
+            return Err(StepError::Known { kid: known.kid.clone(), state: known.state });
         }
         if self.pending() >= MAX_PENDING {
             return Err(StepError::TooManyPending(self.pending()));

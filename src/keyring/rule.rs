@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::ring::KeyState;
-use crate::model::Timestamp;
+use crate::model::{Kid, Timestamp};
 
 /// What can be done to a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -147,8 +147,13 @@ pub enum StepError {
     #[error("{0} keys retire already, and a longer key set is refused by verifiers; wait until some have retired")]
     TooManyRetiring(usize),
     /// A key of this name is or was here.
-    #[error("this key is known here already")]
-    Known,
+    #[error("this key is known here already, as {kid}, and is {state}; no key is taken in twice")]
+    Known {
+        /// Its name.
+        kid: Kid,
+        /// Where it is in its life.
+        state: KeyState,
+    },
 }
 
 /// Not before some instant, unless it is forced.

@@ -4,11 +4,32 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClientId, SessionId, Subject, SubjectRef, Timestamp, family::Generation};
 
-/// What happened.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Event {
+macro_rules! events {
+    ($($(#[doc = $doc:literal])* $variant:ident,)*) => {
+        /// What happened.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Event {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl Event {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// What it says, in a sentence.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),*),)*
+                }
+            }
+        }
+    };
+}
+
+events! {
     /// A session was opened.
     SessionOpened,
     /// A refresh token was exchanged.
@@ -49,7 +70,7 @@ pub enum Event {
     BackupFinished,
     /// A client was disabled: refused everywhere from then on.
     ClientDisabled,
-    /// It was enabled again.
+    /// A client was enabled again.
     ClientEnabled,
     /// A client got a new secret.
     ClientSecretRotated,

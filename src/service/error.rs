@@ -81,6 +81,10 @@ pub enum Error {
     },
 }
 
+/// Of a `kid` that nobody has.
+pub(crate) const NO_SUCH_KEY: &str =
+    "no key of this kid is known here; `rescind keys list` and GET /v1/keys name those that are";
+
 impl Error {
     /// A request error.
     pub fn request(field: &'static str, hint: impl Into<String>) -> Self {
@@ -176,7 +180,7 @@ impl From<DenyError> for Error {
         match e {
             DenyError::ActiveKey => Self::Conflict { code: "active_key", hint, earliest: None },
             DenyError::StandbyKey => Self::Conflict { code: "standby_key", hint, earliest: None },
-            DenyError::UnknownKey => Self::NotFound("no key of this kid is known here"),
+            DenyError::UnknownKey => Self::NotFound(NO_SUCH_KEY),
             DenyError::Future => Self::request("before", hint),
             DenyError::Store(e) => e.into(),
         }
@@ -188,7 +192,7 @@ impl From<StepError> for Error {
         let hint = e.to_string();
         let conflict = |code| Self::Conflict { code, hint, earliest: None };
         match e {
-            StepError::Unknown => Self::NotFound("no key of this kid is known here"),
+            StepError::Unknown => Self::NotFound(NO_SUCH_KEY),
             StepError::TooEarly(early) => {
                 Self::Conflict { code: "too_early", hint: early.to_string(), earliest: Some(early.earliest) }
             }
@@ -196,7 +200,7 @@ impl From<StepError> for Error {
             StepError::NothingRetiring => conflict("nothing_retiring"),
             StepError::TooManyPending(_) => conflict("too_many_pending"),
             StepError::TooManyRetiring(_) => conflict("too_many_retiring"),
-            StepError::Known => conflict("key_known"),
+            StepError::Known { .. } => conflict("key_known"),
         }
     }
 }
@@ -205,7 +209,8 @@ impl From<ChangeError> for Error {
     fn from(e: ChangeError) -> Self {
         match e {
             ChangeError::Refused(e) => e.into(),
-            ChangeError::NotAKey(what) => Self::request("key", what),
+            ChangeError::NotAKey { .. } => Self::request("key", e.to_string()),
+            ChangeError::Locked(what) => Self::request("passphrase", what),
             ChangeError::NotHere => Self::Conflict {
                 code: "key_not_here",
                 hint: "the private half of this key is not here".into(),

@@ -54,6 +54,7 @@ pub use clients::{
 };
 pub use ending::{Ended, Ending};
 pub use error::Error;
+pub(crate) use error::NO_SUCH_KEY;
 pub use grants::Tokens;
 pub use impact::{EXAMINED, Effect, Impact};
 pub use introspect::Introspection;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     operate::Desk,
-    support::{end_of, get, rescind},
+    support::{Server, end_of, get, rescind},
     transcripts::check,
 };
 
@@ -341,4 +341,59 @@ fn nothing_is_done_to_keys_unasked() {
     }
     let after: Value = desk.json("keys list --json");
     assert_eq!(after, before);
+}
+
+#[test]
+fn what_is_said_of_a_key_that_cannot_be_brought_in() {
+    let mut desk = Desk::new(&[]);
+    fs::create_dir(desk.dir.path().join("place")).unwrap();
+    openssl(&desk.dir.path().join("locked.pem"), true);
+    secret(&desk, "passphrase", "another");
+    secret(&desk, "note.txt", "no key");
+    secret(&desk, "public.jwk", r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#);
+    desk.show("keys import DIR/place");
+    desk.show("keys import DIR/locked.pem --passphrase-file DIR/place");
+    desk.show("keys import DIR/locked.pem --passphrase-file DIR/passphrase");
+    desk.show("keys import DIR/note.txt");
+    desk.show("keys import DIR/public.jwk");
+    check("import", &desk.text);
+}
+
+#[test]
+fn a_key_that_was_taken_out_early_is_not_said_to_verify() {
+    let desk = Desk::rotating();
+    let shown = |kid: &str| desk.run(&format!("keys show {kid}")).stdout;
+    let first = desk.key("active");
+    assert_eq!(desk.run("keys rotate --yes").code, 0);
+    assert!(shown(&first).contains("verifies until"), "{}", shown(&first));
+    assert_eq!(desk.run(&format!("keys compromise {first} --yes")).code, 0);
+    assert!(!shown(&first).contains("verifies until"), "{}", shown(&first));
+    let second = desk.key("active");
+    assert_eq!(desk.run("keys rotate --yes").code, 0);
+    assert_eq!(desk.run(&format!("keys retire {second} --dangerous-without-waiting --yes")).code, 0);
+    assert!(!shown(&second).contains("verifies until"), "{}", shown(&second));
+}
+
+#[test]
+fn the_first_passphrase_is_told_of_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("node");
+    let free = super::serve::free();
+    let mut init = rescind();
+    init.arg("init").arg(&dir).args(["--listen", &free[0], "--operations-listen", &free[1]]);
+    assert_eq!(end_of(&mut init, "").code, 0);
+    let serve = |passphrase: Option<&str>| {
+        let mut command = rescind();
+        command.args(["serve", "--config"]).arg(dir.join("rescind.toml"));
+        command.envs(passphrase.map(|text| ("RESCIND_KEYS__PASSPHRASE", text)));
+        let server = Server::start(&mut command);
+        let up = (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::net::TcpStream::connect(&free[1]).is_ok()
+        });
+        assert!(up);
+        server.end().stderr
+    };
+    let told = [None, Some("horse"), Some("horse")].map(|passphrase| serve(passphrase).contains("encrypted under"));
+    assert_eq!(told, [false, true, false]);
 }

@@ -39,13 +39,16 @@ fn the_runbook_and_the_recipes_of_the_page_do_what_they_say() {
     let page = page();
     let begin = blocks(&page, "Try it").remove(0);
     let of_state = |state| format!("KID=$(rescind keys list | awk '$2 == \"{state}\" {{ print $1 }}' | tail -n 1)\n");
-    let [algorithm] = &blocks(&page, "Another algorithm")[..] else { panic!("one block") };
+    let [algorithm, destroy] = &blocks(&page, "Another algorithm")[..] else { panic!("two blocks") };
     let [generate, list, activate] = &algorithm.lines().collect::<Vec<_>>()[..] else { panic!("three lines") };
     let [public, private, import] = &blocks(&page, "In and out")[..] else { panic!("three blocks") };
     let parts = [
         begin,
         format!("{generate}\n{list}\n{}until {activate}; do sleep 0.5; done\n", of_state("pending")),
-        format!("printf 'horse\\n' > passphrase\n{}{public}{private}ls -l key.pem\n", of_state("active")),
+        format!(
+            "OLD_KID=$(rescind keys list | awk '$2 == \"pending\" && $3 == \"EdDSA\" {{ print $1 }}' | head -n 1)\n{destroy}"
+        ),
+        format!("{}{public}{private}ls -l key.pem\n", of_state("active")),
         format!("{import}|| echo 'it is here already'\n").replace("\n||", " ||"),
         blocks(&page, "A key has leaked").concat(),
         "kill $SERVICE\n".into(),

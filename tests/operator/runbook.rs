@@ -64,9 +64,15 @@ fn stolen_access_token(book: &mut Runbook) {
 fn leaked_client_secret(book: &mut Runbook) {
     fs::copy(book.site.path("login.secret"), book.site.path("old.secret")).unwrap();
     let said = book.paste("A leaked client secret", &[("CLIENT", "login")]);
-    assert!(said.contains("\"event\":\"session_opened\"") && said.trim_end().ends_with("refused: 4"), "{said}");
-    fs::rename(book.site.path("new.secret"), book.site.path("login.secret")).unwrap();
+    assert!(said.contains("\"event\":\"session_opened\"") && said.contains("no key has left"), "{said}");
+    assert!(said.trim_end().ends_with("invalid_client"), "{said}");
     assert_eq!(book.site.run("operator", &["client", "enable", "login"]).code, 0);
+    // The check of the page tells a secret that is refused from one that is good and lacks a permission.
+    let heard = |book: &Runbook| book.site.run("login", &["session", "list", "nobody"]);
+    assert!(heard(book).stderr.contains("invalid_client"), "the old secret is refused, not the client alone");
+    fs::rename(book.site.path("new.secret"), book.site.path("login.secret")).unwrap();
+    let good = heard(book);
+    assert!(good.code == 4 && !good.stderr.contains("invalid_client"), "{}", good.stderr);
     log_in(&book.site, "alice", "after the new secret");
 }
 

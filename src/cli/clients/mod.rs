@@ -140,8 +140,8 @@ fn show_client(client: &Value, json: bool) {
 /// unless --end-sessions ends both in the same step. Needs the permission clients:write; to count what would end, before
 /// it asks and with --dry-run, revoke:client too.
 ///
-/// Exit codes: 0 done, 1 nobody agreed or it is the asking client itself, 3 no such client, 4 not permitted,
-/// 5 cannot tell.
+/// Exit codes: 0 done, 1 nobody agreed or it is the asking client itself, 2 nobody could be asked, 3 no such client,
+/// 4 not permitted, 5 cannot tell.
 #[derive(Debug, clap::Args)]
 pub(super) struct DisableArgs {
     /// The client.

@@ -31,7 +31,8 @@ use crate::{
 /// is dropped: at once with --drop-old, after a time with --drop-old-after, or later with drop-secret. Two are live at
 /// most. Needs the permission clients:write, and all permissions that the client has.
 ///
-/// Exit codes: 0 done, 1 nobody agreed, or two secrets are live, 3 no such client, 4 not permitted, 5 cannot tell.
+/// Exit codes: 0 done, 1 nobody agreed, or two secrets are live, 2 nobody could be asked, 3 no such client, 4 not
+/// permitted, 5 cannot tell.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct RotateArgs {
     /// The client.
@@ -111,8 +112,8 @@ fn tell_of_others(made: &Value) {
 /// `rescind client show` names the secrets. The last one of a client that has neither key nor certificate stays: disable
 /// the client instead. Needs the permission clients:write.
 ///
-/// Exit codes: 0 done, 1 nobody agreed or it is the last one, 3 no such client or secret, 4 not permitted,
-/// 5 cannot tell.
+/// Exit codes: 0 done, 1 nobody agreed or it is the last one, 2 nobody could be asked, 3 no such client or secret, 4
+/// not permitted, 5 cannot tell.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct DropArgs {
     /// The client.

@@ -100,7 +100,11 @@ fn read_file(path: &Path, forbidden: u32) -> Result<Zeroizing<String>, Problem> 
     let failed = |e: std::io::Error| Problem::unreadable(path, &e);
     let file = File::open(path).map_err(failed)?;
     // Asked of the open file, not of the path: nobody can swap it in between.
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(Problem::of(format!("{shown} is a directory; name the file in it that holds the secret")));
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
     if mode & forbidden != 0 {
         let what = format!("{shown} holds a secret and others can reach it (mode {mode:o}); chmod 600 '{shown}'");
         return Err(Problem::of(what));

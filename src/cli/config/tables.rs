@@ -63,7 +63,8 @@ settings! {
         pub(crate) jwks_max_age: Written<Duration> = default("\"5m\"");
         /// How long the most patient of your verifiers caches the key set by its own settings: PyJWT 5m, jose 10m.
         pub(crate) client_cache: Written<Duration> = default("\"10m\"");
-        /// How long a key signs before the next one does by itself: not shorter than `publish_ahead`.
+        /// How long a key signs before the next one does by itself: not shorter than `publish_ahead`, and at least a
+        /// sixteenth of the time that a key verifies afterwards, so that no more than 16 retire at once.
         pub(crate) rotate_every: Option<Written<Duration>> = unset("keys rotate by an operator's word alone", "\"90d\"");
         /// How long a key verifies after it has signed last: not shorter than `lifetimes.access`, a minute of leeway and
         /// `jwks_max_age` together.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     super::{
         Exit, Failure,
-        output::{members, table, text, when},
+        output::{earliest, members, table, text, when},
         remote::Server,
         say, tell,
     },
@@ -45,8 +45,13 @@ pub(super) async fn list(args: ListArgs) -> Result<Exit, Failure> {
         vec![kid, state, alg, age(key), signs(key), verifies(key, &schedule), destroyable(key)]
     };
     table(&heading, 2, answer["keys"].as_array().into_iter().flatten().map(row));
-    tell(format_args!("A rotation is safe from {} on.", when(&answer["rotation_possible_from"])));
+    tell(format_args!("A rotation is safe from {} on.", from(&answer["rotation_possible_from"])));
     Ok(Exit::Yes)
+}
+
+/// From when on, by this machine's clock, which is near enough for what is past.
+pub(super) fn from(instant: &Value) -> String {
+    earliest(instant, SystemClock::default().now())
 }
 
 /// Since it was made, by this machine's clock, which is near enough for that.
@@ -72,7 +77,7 @@ fn instant(key: &Value, name: &str) -> Option<String> {
 fn signs(key: &Value) -> String {
     let since = || instant(key, "rolled_back_at").or_else(|| instant(key, "activated_at"));
     match key["state"].as_str() {
-        Some("pending") => instant(key, "signs_from").map(|from| format!("from {from}")),
+        Some("pending") => Some(format!("from {}", from(&key["signs_from"]))),
         Some("active") => since().map(|since| format!("since {since}")),
         _ => instant(key, "retiring_since").map(|until| format!("until {until}")),
     }
@@ -95,7 +100,9 @@ fn verifies(key: &Value, schedule: &Value) -> String {
 fn destroyable(key: &Value) -> String {
     match key["state"].as_str() {
         Some("destroyed" | "compromised") => "destroyed".into(),
-        _ => instant(key, "destroyable_from").map(|from| format!("from {from}")).unwrap_or_default(),
+        _ => instant(key, "destroyable_from")
+            .map(|_| format!("from {}", from(&key["destroyable_from"])))
+            .unwrap_or_default(),
     }
 }
 
@@ -120,6 +127,10 @@ pub(super) async fn show(args: ShowArgs) -> Result<Exit, Failure> {
         say(key);
         return Ok(Exit::Yes);
     }
+    let shown = |name: &str| match name {
+        "signs_from" | "destroyable_from" => from(&key[name]),
+        _ => when(&key[name]),
+    };
     let instants = [
         ("created", "created_at"),
         ("published", "published_at"),
@@ -134,7 +145,7 @@ pub(super) async fn show(args: ShowArgs) -> Result<Exit, Failure> {
         ("compromised", "compromised_at"),
     ];
     let named = ["kid", "state", "alg", "x"].map(|name| (name, text(&key[name])));
-    members(named.into_iter().chain(instants.map(|(shown, name)| (shown, when(&key[name])))));
+    members(named.into_iter().chain(instants.map(|(title, name)| (title, shown(name)))));
     Ok(Exit::Yes)
 }
 

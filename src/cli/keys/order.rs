@@ -93,7 +93,7 @@ fn effect(force: bool, safe: &'static str) -> &'static str {
 /// key for the feed, for refresh tokens or for what is sealed is in use instead; what the old one made stays good. Needs the
 /// permission keys:rotate; with --dry-run keys:read.
 ///
-/// Exit codes: 0 done, 1 nobody agreed or it is too early, 4 not permitted, 5 cannot tell.
+/// Exit codes: 0 done, 1 nobody agreed or it is too early, 2 nobody could be asked, 4 not permitted, 5 cannot tell.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct RotateArgs {
     #[arg(long, help = unwaited(Wait::Published), conflicts_with = "secret")]
@@ -120,7 +120,8 @@ pub(super) async fn rotate(args: RotateArgs) -> Result<Exit, Failure> {
 /// retires, and what it has signed stays good. Refused once no key is retiring any more. Needs the permission
 /// keys:rotate; with --dry-run keys:read.
 ///
-/// Exit codes: 0 done, 1 nobody agreed or there is nothing to go back to, 4 not permitted, 5 cannot tell.
+/// Exit codes: 0 done, 1 nobody agreed or there is nothing to go back to, 2 nobody could be asked, 4 not permitted, 5
+/// cannot tell.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct RollbackArgs {
     #[command(flatten)]
@@ -158,7 +159,8 @@ pub(super) async fn generate(args: GenerateArgs) -> Result<Exit, Failure> {
 ///
 /// As rotate, but this key and no other. Needs the permission keys:rotate; with --dry-run keys:read.
 ///
-/// Exit codes: 0 done, 1 nobody agreed, it is too early or no standby, 3 no such key, 4 not permitted, 5 cannot tell.
+/// Exit codes: 0 done, 1 nobody agreed, it is too early or no standby, 2 nobody could be asked, 3 no such key, 4 not
+/// permitted, 5 cannot tell.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct ActivateArgs {
     /// The key: a pending one.
@@ -180,8 +182,8 @@ pub(super) async fn activate(args: ActivateArgs) -> Result<Exit, Failure> {
 /// The service does so by itself, once the last token that the key signed has expired. Needs the permission keys:rotate;
 /// with --dry-run keys:read.
 ///
-/// Exit codes: 0 done, 1 nobody agreed, it is too early or the key is not retiring, 3 no such key, 4 not permitted,
-/// 5 cannot tell.
+/// Exit codes: 0 done, 1 nobody agreed, it is too early or the key is not retiring, 2 nobody could be asked, 3 no
+/// such key, 4 not permitted, 5 cannot tell.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct RetireArgs {
     /// The key: a retiring one.
@@ -204,8 +206,8 @@ pub(super) async fn retire(args: RetireArgs) -> Result<Exit, Failure> {
 /// The service does so by itself with retired keys, after `keys.destroy_after`. Copies of it, in backups, stay as they
 /// are. Needs the permission keys:rotate; with --dry-run keys:read.
 ///
-/// Exit codes: 0 done, 1 nobody agreed, or the key signs, verifies or is needed as a standby, 3 no such key,
-/// 4 not permitted, 5 cannot tell.
+/// Exit codes: 0 done, 1 nobody agreed, or the key signs, verifies or is needed as a standby, 2 nobody could be
+/// asked, 3 no such key, 4 not permitted, 5 cannot tell.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct DestroyArgs {
     /// The key: a retired or a pending one.

@@ -1,33 +1,22 @@
 //! The parts of `docs/keys.md` that are made from the code: between `<!-- NAME -->` and `<!-- end -->`. `BLESS=1` writes
 //! them anew.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::fmt::Write as _;
 
-use super::{super::reference::keep_in_step, foreign::FOREIGN};
+use super::{super::reference::keep_parts_in_step, foreign::FOREIGN};
 use crate::{
     keyring::{
         KeyState, Timing,
         rule::{RULES, Wait},
+        schedule::MAX_RETIRING,
     },
     model::time::format_duration,
 };
 
-const PAGE: &str = "docs/keys.md";
-const END: &str = "<!-- end -->";
-
 #[test]
 fn the_page_on_keys_is_in_step() {
-    let kept = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE)).unwrap();
     let parts = [("states", states()), ("rules", rules()), ("timing", timing()), ("foreign", foreign())];
-    let page = parts.into_iter().fold(kept, |page, (name, part)| with(&page, name, &part));
-    keep_in_step("../keys.md", &page);
-}
-
-fn with(page: &str, name: &str, part: &str) -> String {
-    let begin = format!("<!-- {name} -->");
-    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("{begin} is not in {PAGE}"));
-    let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("{begin} has no end in {PAGE}"));
-    format!("{before}{begin}\n\n{part}\n{END}{after}")
+    keep_parts_in_step("../keys.md", &parts);
 }
 
 /// What each state is called in NIST SP 800-57 Part 1 Rev. 5 §7, and what of the key is there.
@@ -96,6 +85,11 @@ fn timing() -> String {
             "a key signs",
             "`rotate_every`, not under `publish_ahead`; without it until somebody rotates",
             "no end".to_owned(),
+        ),
+        (
+            "keys retire at once",
+            "`rotate_every` and the time that a key verifies after it; a shorter `rotate_every` is refused",
+            format!("{MAX_RETIRING} at most"),
         ),
     ];
     let mut table = "| how long | follows from | by default |\n|---|---|---|\n".to_owned();

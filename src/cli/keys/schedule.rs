@@ -61,6 +61,7 @@ fn words(step: &Value) -> String {
 
 fn distance(step: &Value, now: Timestamp) -> String {
     match step["at"].as_str().and_then(Timestamp::from_rfc3339) {
+        Some(at) if at.seconds().abs_diff(now.seconds()) == 0 => "due now".into(),
         Some(at) if at >= now => format!("in {}", roughly(at.since(now))),
         Some(at) => format!("overdue for {}", roughly(now.since(at))),
         None => String::new(),

@@ -42,7 +42,7 @@ pub(super) async fn list(args: SecretsArgs) -> Result<Exit, Failure> {
     );
     match &answer["forgotten_until"] {
         Value::Null => tell("A token whose key is not here is answered 503: the key may only be missing."),
-        until => tell(format_args!("What was made until {} under keys that are not here is refused.", when(until))),
+        until => tell(format_args!("Sessions opened until {} under keys that are not here are refused.", when(until))),
     }
     Ok(Exit::Yes)
 }
@@ -157,7 +157,8 @@ fn consequences(exposure: Exposure, end_sessions: bool) -> Vec<(&'static str, St
 /// on those of sessions that were opened until now are refused, and clients log their users in. Sessions whose keys are
 /// here are not touched. Needs the permissions keys:compromise and revoke:all.
 ///
-/// Exit codes: 0 done, 1 nobody agreed, 4 not permitted, 5 cannot tell: do it again, which is harmless.
+/// Exit codes: 0 done, 1 nobody agreed, 2 nobody could be asked, 4 not permitted, 5 cannot tell: do it again, which
+/// is harmless.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct ForgetArgs {
     /// Why, for the audit log; up to 256 bytes.
@@ -176,7 +177,10 @@ pub(super) async fn forget(args: ForgetArgs) -> Result<Exit, Failure> {
     let ForgetArgs { reason, json, consent, server } = args;
     let question = "Sessions opened until now under keys that are not here would be refused for good, where they are \
                     answered 503 now. Those whose keys are here go on.";
-    let show = |done: &Value| members([("refused until", when(&done["forgotten_until"]))]);
+    let show = |done: &Value| {
+        let until = when(&done["forgotten_until"]);
+        members([("refused", format!("sessions opened until {until} under keys that are not here"))]);
+    };
     let how = How { json, consent, server };
     carry_out(how, &["forget-unknown"], json!({"reason": reason}), question, show).await
 }

@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
-use super::super::{
-    output::{plain, text, when},
-    remote::Remote,
+use super::{
+    super::{
+        output::{plain, text, when},
+        remote::Remote,
+    },
+    list::from,
 };
 use crate::keyring::KeyState;
 
@@ -43,8 +46,8 @@ impl Moved<'_> {
                 format!("signs no more and verifies until {until}")
             }
             (_, "pending") => {
-                let from =
-                    instant("signs_from").map(|from| format!("; it may sign from {from} on")).unwrap_or_default();
+                let may = member(known, "signs_from").map(|_| from(&known["signs_from"]));
+                let from = may.map(|may| format!("; it may sign from {may} on")).unwrap_or_default();
                 format!("is published from now on and stands by{from}")
             }
             (_, "retired") => "is out of the key set".into(),

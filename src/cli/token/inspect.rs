@@ -64,7 +64,8 @@ fn refresh_token(token: &str) -> Option<Map<String, Value>> {
         "session_id": family.to_string(),
         "opened": family.stamp().to_rfc3339(),
         "generation": number(17)?,
-        "derivation_key": number(21)?,
+        // As `rescind keys secrets` names it.
+        "derivation_key": format!("{:08x}", number(21)?),
         "checksum": if holds { "holds" } else { "does not hold: cut or mistyped" },
     });
     Some(Map::from_iter([("refresh_token".into(), shown)]))

@@ -26,18 +26,26 @@ macro_rules! permissions {
                     $(Self::$variant => $name,)*
                 }
             }
+
+            /// What it allows, in a sentence or two.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),*),)*
+                }
+            }
         }
     };
 }
 
 permissions! {
-    /// Open sessions, as far as the client's scope and audience reach.
+    /// Open sessions, within the client's `scope` and `audience`.
     SessionsOpen = "sessions:open",
     /// Look at sessions.
     SessionsRead = "sessions:read",
-    /// Change what a session's next tokens say.
+    /// Change what a session's next tokens say, of sessions within the client's own `scope` and `audience`.
     SessionsAmend = "sessions:amend",
-    /// End sessions.
+    /// End sessions by `/v1/sessions`.
     SessionsRevoke = "sessions:revoke",
     /// Deny anything: all the kinds below.
     Revoke = "revoke",
@@ -53,7 +61,7 @@ permissions! {
     RevokeKey = "revoke:key",
     /// Cut off everyone.
     RevokeAll = "revoke:all",
-    /// Read the denylist. Whoever may deny anything may do so too.
+    /// Read the denylist.
     RevocationsRead = "revocations:read",
     /// See which verifiers report, and how far they are.
     VerifiersRead = "verifiers:read",
@@ -63,19 +71,21 @@ permissions! {
     Introspect = "introspect",
     /// Fetch tokens of its own (RFC 6749 §4.4).
     ClientCredentials = "client_credentials",
-    /// Look at the signing keys.
+    /// Look at the keys: names, states and ages, and the public halves.
     KeysRead = "keys:read",
-    /// Move signing keys on by the schedule's rules: generate, activate, roll back, retire, destroy.
+    /// Move signing keys on by the schedule's rules: generate, activate, roll back, retire, destroy; replace the feed,
+    /// derivation and sealing keys.
     KeysRotate = "keys:rotate",
-    /// Say that a key is compromised.
+    /// Say that a key is compromised, and, with `revoke:all`, that all sessions end with it or that keys which are not here
+    /// are gone on purpose.
     KeysCompromise = "keys:compromise",
     /// Bring signing keys in: whoever may do so can sign tokens of any content.
     KeysImport = "keys:import",
     /// Take private signing keys out, encrypted: whoever may do so can sign tokens of any content.
     KeysExport = "keys:export",
-    /// Look at the clients.
+    /// Look at the clients: no secret can be read.
     ClientsRead = "clients:read",
-    /// Disable and enable clients, replace their secrets: those of clients with more permissions, too.
+    /// Disable and enable clients, whichever; replace the secrets of those that may do no more than the client itself.
     ClientsWrite = "clients:write",
     /// Read the audit log.
     AuditRead = "audit:read",

@@ -49,7 +49,7 @@ kinds! {
     KeyRotated = "key.rotated",
     /// A key was retired.
     KeyRetired = "key.retired",
-    /// A key was denied.
+    /// A key was denied: also one that was said to be compromised.
     KeyRevoked = "key.revoked",
     /// A key was said to be compromised: it signs no more, and whatever it signed is refused; or it makes and seals nothing
     /// more.
@@ -71,8 +71,11 @@ impl Kind {
     /// What a record is told as, if it is.
     #[must_use]
     pub fn of(record: &Record) -> Option<Self> {
-        let cause = record.cause.as_deref().unwrap_or_default();
-        Some(match record.event {
+        Self::told(record.event, record.cause.as_deref().unwrap_or_default())
+    }
+
+    pub(crate) fn told(event: Event, cause: &str) -> Option<Self> {
+        Some(match event {
             Event::Reused if cause.starts_with("Other") => Self::TokenLeaked,
             Event::Reused => Self::SessionReused,
             Event::Healed => Self::SessionHealed,
