@@ -21,13 +21,13 @@ const NONCE: usize = 24;
 #[non_exhaustive]
 pub enum SealError {
     /// This node has not got the key: it cannot tell what the record says.
-    #[error("sealed under key {0}, which this node has not got")]
+    #[error("sealed under key {0:08x}, which this node has not got")]
     UnknownKey(u32),
     /// Sealed under a key that somebody else may have had by then.
-    #[error("sealed under key {0}, which has been given up")]
+    #[error("sealed under key {0:08x}, which has been given up")]
     GivenUp(u32),
     /// Sealed under a key that has been destroyed on purpose: what it says is over.
-    #[error("sealed under key {0}, which has been destroyed")]
+    #[error("sealed under key {0:08x}, which has been destroyed")]
     Destroyed(u32),
     /// Cut short, altered, or moved here from elsewhere.
     #[error("the sealed record has been altered")]

@@ -31,8 +31,8 @@ use crate::{
 /// given up instead: a new one is in use, and the answer says what the old one is still good for. Needs the permission
 /// keys:compromise; with --end-sessions revoke:all, too, and verifiers:read to hear of verifiers.
 ///
-/// Exit codes: 0 done, 1 nobody agreed, 3 no such key, 4 not permitted, 5 cannot tell whether it was done: do it again,
-/// which is harmless and does the rest.
+/// Exit codes: 0 done, 1 nobody agreed, 2 nobody could be asked, 3 no such key, 4 not permitted, 5 cannot tell whether
+/// it was done: do it again, which is harmless and does the rest.
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Args {
     /// The key, whatever its state.
