@@ -122,6 +122,21 @@ async fn a_compromised_key_signs_no_more_and_nothing_that_it_signed_is_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_compromised_by_several_at_once_is_given_up_once_and_each_is_told_so() {
+    let harness = Harness::on_disk().await;
+    for _ in 0..5 {
+        let stolen = in_state(&harness, "active").await;
+        let (path, body) = (format!("/v1/keys/{stolen}/compromise"), json!({}));
+        let ask = || harness.post(&path, APP, &body);
+        let (a, b, c, d) = tokio::join!(ask(), ask(), ask(), ask());
+        let answers = [a, b, c, d];
+        assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
+        let did = answers.iter().filter(|(_, answer)| answer["changes"] != json!([])).count();
+        assert_eq!(did, 1, "{answers:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_compromise_can_end_all_sessions_for_those_who_may_end_all() {
     let secret = random_secret();
     let permissions = [Permission::KeysCompromise].into_iter().collect();

@@ -277,9 +277,8 @@ impl Ring {
         self.keys.iter().find(|k| k.kid == *kid)
     }
     fn longest_pending_but(&self, kid: Option<&Kid>) -> Option<&KeyInfo> {
-        let pending = self.keys.iter().filter(|k| k.state == KeyState::Pending && Some(&k.kid) != kid);
-        // Of several that were published together the one that was generated first.
-        pending.min_by_key(|k| k.published)
+        // They are in the order of generation, which a clock that was set back cannot change.
+        self.keys.iter().find(|k| k.state == KeyState::Pending && Some(&k.kid) != kid)
     }
     fn pending(&self) -> usize {
         self.keys.iter().filter(|k| k.state == KeyState::Pending).count()

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Context, Error, Permission, Service, error::whole};
 use crate::{
-    keyring::{Change, ChangeError, KeyInfo, KeyState, Keyring, Order, Passphrase, Planned, Step},
+    keyring::{Change, ChangeError, KeyInfo, KeyState, Keyring, Order, Passphrase, Planned, Step, StepError},
     model::{
         Algorithm, Kid, Timestamp,
         audit::{Draft, Event, Outcome},
@@ -182,11 +182,15 @@ impl Service {
     }
 
     async fn give_up_key(self: &Arc<Self>, kid: Kid, draft: Draft) -> Result<Change, Error> {
-        if self.keyring.state_of(&kid) == Some(KeyState::Compromised) {
-            return Ok(Change { active: self.keyring.signer().kid().clone(), moved: Vec::new() });
-        }
         let order = Order::Step(Step::Compromise, kid);
-        self.change_and_tell(draft, "", move |keyring| keyring.change(&order, true)).await
+        let compromise = move |keyring: &Keyring| match keyring.change(&order, true) {
+            // Whoever asked first has done it, perhaps at this very moment.
+            Err(ChangeError::Refused(StepError::Illegal { state: KeyState::Compromised, .. })) => {
+                Ok(Change { active: keyring.signer().kid().clone(), moved: Vec::new() })
+            }
+            other => other,
+        };
+        self.change_and_tell(draft, "", compromise).await
     }
 
     /// `again`: the key had been given up before.
@@ -286,7 +290,7 @@ impl Service {
 
     /// Keys that were put back, as they were before a compromise, come back with the key that was given up.
     async fn give_up_what_is_denied(self: &Arc<Self>) {
-        for key in self.keyring.list().into_iter().filter(KeyInfo::is_published) {
+        for key in self.keyring.list().into_iter().filter(|key| key.state.is_kept()) {
             let kid = key.kid;
             match self.denylist.denies_key(&kid).await {
                 Ok(false) => {}

@@ -130,3 +130,15 @@ fn a_schedule_that_cannot_be_kept_is_refused_at_the_start() {
     assert!(matches!(refused, KeyringError::Unsound(TimingError::RotateEvery { .. })), "{refused}");
     assert!(!home.keys().exists(), "before anything is made");
 }
+
+#[test]
+fn after_a_clock_that_was_set_back_an_emergency_still_finds_the_standby_that_is_known() {
+    let home = Home::new();
+    let ring = home.open().unwrap();
+    home.clock.advance(20 * MINUTE);
+    let known: Vec<Kid> = ring.list().into_iter().map(|key| key.kid).collect();
+    home.clock.jump_back(60 * MINUTE);
+    let rotated = ring.rotate(true).unwrap();
+    let change = ring.change(&Order::Step(rescind::keyring::Step::Compromise, rotated.active), true).unwrap();
+    assert!(known.contains(&change.active), "not the one of this moment, which looks older");
+}
