@@ -165,7 +165,9 @@ async fn a_verifier_that_reports_is_shown_with_its_place_and_its_keys() {
     })
     .await;
     assert_eq!(verifier.verify(&token).err(), Some(Rejection::Revoked.into()), "what it says is so");
-    assert_eq!(applied["applied"], json!({"position": position, "applied": 1, "missing": 0, "silent": 0}));
+    let since = &applied["verifiers"][0]["confirmed_at"];
+    let counts = json!({"position": position, "applied": 1, "missing": 0, "silent": 0, "confirmed_at": since});
+    assert!(since.is_string() && applied["applied"] == counts, "{applied}");
     assert_eq!((&applied["epoch"], &applied["head"]), (&revoked["epoch"], &json!(position)));
     assert_eq!(applied["states"], json!({"current": 1, "behind": 0, "silent": 0}));
     assert_eq!(w.metric("rescind_verifiers{state=\"current\"}").await, 1.0);
@@ -192,13 +194,19 @@ async fn one_that_is_cut_off_is_behind_then_silent_and_in_the_end_forgotten() {
     let one = &listed["verifiers"][0];
     assert_eq!((&one["state"], &one["behind_since"]), (&json!("behind"), &now["behind_since"]), "{listed}");
     assert_eq!((&one["confirmed_at"], &one["position"]), (&before["confirmed_at"], &json!(1)));
-    assert_eq!(listed["applied"], json!({"position": 2, "applied": 0, "missing": 1, "silent": 0}));
+    assert_eq!(
+        listed["applied"],
+        json!({"position": 2, "applied": 0, "missing": 1, "silent": 0, "confirmed_at": null})
+    );
     assert_eq!(w.metric("rescind_verifiers{state=\"behind\"}").await, 1.0);
     assert!((6.0..7.0).contains(&w.metric("rescind_verifiers_lag_seconds").await));
     w.node.clock.advance(Duration::from_secs(25));
     let listed = w.list(&format!("?position={position}")).await;
     assert_eq!(listed["states"], json!({"current": 0, "behind": 0, "silent": 1}));
-    assert_eq!(listed["applied"], json!({"position": 2, "applied": 0, "missing": 0, "silent": 1}));
+    assert_eq!(
+        listed["applied"],
+        json!({"position": 2, "applied": 0, "missing": 0, "silent": 1, "confirmed_at": null})
+    );
     assert_eq!(w.list("?position=1").await["applied"]["applied"], 1, "what it had applied it had");
     assert_eq!(w.metric("rescind_verifiers_lag_seconds").await, 0.0, "whoever was shut down lags behind nothing");
     w.node.clock.advance(Duration::from_secs(15 * 60));

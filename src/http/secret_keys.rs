@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::{ApiErrors, Conflict},
     caller::{ApiCall, OptionalJson},
-    error::{ApiError, Problem},
+    error::ApiError,
     operate::{EntryBody, entry_body, reason},
 };
 use crate::{
@@ -108,12 +109,7 @@ pub(super) struct SecretsBody {
 /// The feed, derivation and sealing keys: their names and ages, never the keys.
 #[utoipa::path(
     get, path = "/v1/keys/secrets", tag = "keys", security(("client" = [])),
-    responses(
-        (status = 200, body = SecretsBody),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = SecretsBody), ApiErrors)
 )]
 pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<SecretsBody>, ApiError> {
     let secrets = app.service.secret_keys(&ctx).await?.into_iter().map(Into::into).collect();
@@ -165,15 +161,7 @@ impl SecretChangeBody {
 #[utoipa::path(
     post, path = "/v1/keys/secrets/{kind}/rotate", tag = "keys", request_body = Option<RotateSecretBody>,
     security(("client" = [])), params(("kind" = String, Path)),
-    responses(
-        (status = 200, body = SecretChangeBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = SecretChangeBody), ApiErrors, Conflict)
 )]
 pub(super) async fn rotate(
     State(app): State<App>,
@@ -206,15 +194,7 @@ pub(super) struct CompromiseSecretBody {
 #[utoipa::path(
     post, path = "/v1/keys/secrets/{kind}/compromise", tag = "keys", request_body = Option<CompromiseSecretBody>,
     security(("client" = [])), params(("kind" = String, Path)),
-    responses(
-        (status = 200, body = SecretChangeBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = SecretChangeBody), ApiErrors, Conflict)
 )]
 pub(super) async fn compromise(
     State(app): State<App>,
@@ -257,14 +237,7 @@ pub(super) struct ForgottenBody {
 #[utoipa::path(
     post, path = "/v1/keys/secrets/forget-unknown", tag = "keys", request_body = Option<ForgetBody>,
     security(("client" = [])),
-    responses(
-        (status = 200, body = ForgottenBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = ForgottenBody), ApiErrors)
 )]
 pub(super) async fn forget_unknown(
     State(app): State<App>,

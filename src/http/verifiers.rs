@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     App,
+    answers::ApiErrors,
     caller::{ApiCall, Query, origin, visit},
     credentials,
-    error::{ApiError, Problem},
+    error::ApiError,
     values::page_size,
 };
 use crate::{
@@ -196,14 +197,7 @@ pub(super) struct VerifiersBody {
 /// Verifiers that report how far they are: by their own word, which is a help and no evidence.
 #[utoipa::path(
     get, path = "/v1/verifiers", tag = "feed", params(VerifiersQuery), security(("client" = [])),
-    responses(
-        (status = 200, body = VerifiersBody),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, body = VerifiersBody), ApiErrors)
 )]
 pub(super) async fn list(
     State(app): State<App>,

@@ -171,14 +171,16 @@ impl Service {
         // First another key signs: were this one denied first, what is minted in between would be refused.
         let change = self.give_up_key(kid.clone(), draft.clone()).await?;
         let entry = self.deny_key(kid, change.is_empty(), reason.clone(), draft.clone()).await.map_err(only_here)?;
-        let mut sessions = None;
-        if end_sessions {
-            let (target, ends) = (Target::All, Ends::Sessions);
-            let denial = Denial { target, ends, before: None, expires: None, reason, audit: draft };
-            sessions = Some(self.denylist.deny(denial).await?);
-            self.metrics.revocation("all");
-        }
+        let sessions = if end_sessions { Some(self.end_all_sessions(reason, draft).await?) } else { None };
         Ok(Compromised { change, entry, sessions })
+    }
+
+    /// For who could read one key may have read more.
+    pub(super) async fn end_all_sessions(&self, reason: Option<Box<str>>, audit: Draft) -> Result<Entry, Error> {
+        let (target, ends) = (Target::All, Ends::Sessions);
+        let entry = self.denylist.deny(Denial { target, ends, before: None, expires: None, reason, audit }).await?;
+        self.metrics.revocation("all");
+        Ok(entry)
     }
 
     async fn give_up_key(self: &Arc<Self>, kid: Kid, draft: Draft) -> Result<Change, Error> {

@@ -11,10 +11,10 @@ use crate::{
     model::{
         Timestamp,
         audit::{Draft, Event, Outcome},
-        denial::{Ends, Entry, Target},
+        denial::Entry,
         family::Standing,
     },
-    store::{AuditStore, Denial, FamilyStore, StoreError},
+    store::{AuditStore, FamilyStore, StoreError},
 };
 
 /// A symmetric key that is said to be compromised.
@@ -144,13 +144,7 @@ impl Service {
         // The head of the audit log is signed by the new key with this record, the book of clients is sealed under it: what
         // the old one signed and sealed is not needed by the next start.
         self.tell_of_secret(Event::SecretKeyCompromised, &made, reason.clone(), draft.clone()).await?;
-        let mut sessions = None;
-        if end_sessions {
-            let (target, ends) = (Target::All, Ends::Sessions);
-            let denial = Denial { target, ends, before: None, expires: None, reason, audit: draft };
-            sessions = Some(self.denylist.deny(denial).await?);
-            self.metrics.revocation("all");
-        }
+        let sessions = if end_sessions { Some(self.end_all_sessions(reason, draft).await?) } else { None };
         // By the store's stamps: the clock may have been put back since sessions were opened.
         let ended = sessions.as_ref().map(|entry| entry.before.max(self.clock.now()));
         let give_up = move |keyring: &Keyring| {
