@@ -34,7 +34,7 @@ impl FromRequestParts<App> for KindPath {
 
 /// A symmetric key.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct SecretBody {
+pub(super) struct SymmetricKeyBody {
     /// `feed`, `derivation` or `sealing`.
     kind: &'static str,
     /// Its name: eight hexadecimal digits.
@@ -55,7 +55,7 @@ pub(super) struct SecretBody {
     audit_kid: Option<Kid>,
 }
 
-impl From<SecretInfo> for SecretBody {
+impl From<SecretInfo> for SymmetricKeyBody {
     fn from(info: SecretInfo) -> Self {
         let text = |at: Option<Timestamp>| at.map(Timestamp::to_rfc3339);
         Self {
@@ -98,9 +98,9 @@ impl ExposureBody {
 
 /// All symmetric keys that can be replaced.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct SecretsBody {
+pub(super) struct SymmetricKeysBody {
     /// Kind by kind, the one in use last.
-    secrets: Vec<SecretBody>,
+    secrets: Vec<SymmetricKeyBody>,
     /// What was made until then under keys that are not here is refused; null: it is answered 503, since they may only be
     /// missing.
     forgotten_until: Option<String>,
@@ -109,39 +109,39 @@ pub(super) struct SecretsBody {
 /// The feed, derivation and sealing keys: their names and ages, never the keys.
 #[utoipa::path(
     get, path = "/v1/keys/secrets", tag = "keys", security(("client" = [])),
-    responses((status = 200, body = SecretsBody), ApiErrors)
+    responses((status = 200, body = SymmetricKeysBody), ApiErrors)
 )]
-pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<SecretsBody>, ApiError> {
+pub(super) async fn list(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<SymmetricKeysBody>, ApiError> {
     let secrets = app.service.secret_keys(&ctx).await?.into_iter().map(Into::into).collect();
     let forgotten_until = app.service.keyring.forgotten_until().map(Timestamp::to_rfc3339);
-    Ok(Json(SecretsBody { secrets, forgotten_until }))
+    Ok(Json(SymmetricKeysBody { secrets, forgotten_until }))
 }
 
 /// How to replace a symmetric key.
 #[derive(Deserialize, Default, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RotateSecretBody {
+pub(super) struct RotateSymmetricKeyBody {
     /// Say whether it may be done, and do nothing.
     dry_run: Option<bool>,
 }
 
 /// What was done to the symmetric keys, or with `dry_run` what would be.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct SecretChangeBody {
+pub(super) struct SymmetricKeyChangeBody {
     dry_run: bool,
     /// `feed`, `derivation` or `sealing`.
     kind: &'static str,
     /// In use from now on; null in a dry run.
-    made: Option<SecretBody>,
+    made: Option<SymmetricKeyBody>,
     /// Dropped; null in a dry run.
-    gone: Option<Vec<SecretBody>>,
+    gone: Option<Vec<SymmetricKeyBody>>,
     /// The cut-off that ends the sessions, if that was asked for; null in a dry run.
     sessions: Option<EntryBody>,
     /// Of a compromise.
     exposure: Option<ExposureBody>,
 }
 
-impl SecretChangeBody {
+impl SymmetricKeyChangeBody {
     fn planned(kind: SecretKind, exposure: Option<ExposureBody>) -> Self {
         Self { dry_run: true, kind: kind.name(), made: None, gone: None, sessions: None, exposure }
     }
@@ -159,28 +159,28 @@ impl SecretChangeBody {
 
 /// Puts a new key in use. The one before goes on opening and verifying what it made, so nobody is refused for it.
 #[utoipa::path(
-    post, path = "/v1/keys/secrets/{kind}/rotate", tag = "keys", request_body = Option<RotateSecretBody>,
+    post, path = "/v1/keys/secrets/{kind}/rotate", tag = "keys", request_body = Option<RotateSymmetricKeyBody>,
     security(("client" = [])), params(("kind" = String, Path)),
-    responses((status = 200, body = SecretChangeBody), ApiErrors, Conflict)
+    responses((status = 200, body = SymmetricKeyChangeBody), ApiErrors, Conflict)
 )]
 pub(super) async fn rotate(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
     KindPath(kind): KindPath,
-    OptionalJson(body): OptionalJson<RotateSecretBody>,
-) -> Result<Json<SecretChangeBody>, ApiError> {
+    OptionalJson(body): OptionalJson<RotateSymmetricKeyBody>,
+) -> Result<Json<SymmetricKeyChangeBody>, ApiError> {
     if body.dry_run.unwrap_or(false) {
         app.service.permit_rotation(&ctx)?;
-        return Ok(Json(SecretChangeBody::planned(kind, None)));
+        return Ok(Json(SymmetricKeyChangeBody::planned(kind, None)));
     }
     let change = app.service.rotate_secret_key(&ctx, kind).await?;
-    Ok(Json(SecretChangeBody::done(&app, change, None)))
+    Ok(Json(SymmetricKeyChangeBody::done(&app, change, None)))
 }
 
 /// A symmetric key that is in other hands.
 #[derive(Deserialize, Default, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CompromiseSecretBody {
+pub(super) struct CompromiseSymmetricKeyBody {
     /// End all sessions as well, and destroy the old key; not for the feed's, on which no session depends.
     end_sessions: Option<bool>,
     /// Why, up to 256 bytes, for the audit log.
@@ -192,25 +192,25 @@ pub(super) struct CompromiseSecretBody {
 /// Gives up a key that is in other hands: a new one is in use, and the answer says what a thief can still do with the old
 /// one. Asking again completes what a 503 has left.
 #[utoipa::path(
-    post, path = "/v1/keys/secrets/{kind}/compromise", tag = "keys", request_body = Option<CompromiseSecretBody>,
+    post, path = "/v1/keys/secrets/{kind}/compromise", tag = "keys", request_body = Option<CompromiseSymmetricKeyBody>,
     security(("client" = [])), params(("kind" = String, Path)),
-    responses((status = 200, body = SecretChangeBody), ApiErrors, Conflict)
+    responses((status = 200, body = SymmetricKeyChangeBody), ApiErrors, Conflict)
 )]
 pub(super) async fn compromise(
     State(app): State<App>,
     ApiCall(ctx): ApiCall,
     KindPath(kind): KindPath,
-    OptionalJson(body): OptionalJson<CompromiseSecretBody>,
-) -> Result<Json<SecretChangeBody>, ApiError> {
+    OptionalJson(body): OptionalJson<CompromiseSymmetricKeyBody>,
+) -> Result<Json<SymmetricKeyChangeBody>, ApiError> {
     let end_sessions = body.end_sessions.unwrap_or(false);
     let order = SecretCompromise { kind, end_sessions, reason: body.reason.map(reason).transpose()? };
     let exposure = Some(ExposureBody::of(kind.exposure(), end_sessions));
     if body.dry_run.unwrap_or(false) {
         app.service.permit_secret_compromise(&ctx, &order)?;
-        return Ok(Json(SecretChangeBody::planned(kind, exposure)));
+        return Ok(Json(SymmetricKeyChangeBody::planned(kind, exposure)));
     }
     let change = app.service.compromise_secret_key(&ctx, order).await?;
-    Ok(Json(SecretChangeBody::done(&app, change, exposure)))
+    Ok(Json(SymmetricKeyChangeBody::done(&app, change, exposure)))
 }
 
 /// Why what is unknown is over.

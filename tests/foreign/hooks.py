@@ -45,6 +45,9 @@ def live_body(path, opened):
         "/v1/keys/{kid}/destroy": {"dangerous_without_waiting": True},
         "/v1/keys/{kid}/compromise": {"reason": "a fuzzed one"},
         "/v1/keys/{kid}/dangerous-export": {"passphrase": "fuzzed"},
+        "/v1/keys/secrets/{kind}/rotate": {},
+        "/v1/keys/secrets/{kind}/compromise": {"reason": "a fuzzed one"},
+        "/v1/keys/secrets/forget-unknown": {"reason": "a fuzzed one"},
     }.get(path)
 
 
@@ -161,6 +164,8 @@ def before_call(context, case, kwargs):
         case.path_parameters["session_id"] = opened["session_id"]
     if chance.random() < 0.75 and "kid" in (case.path_parameters or {}):
         case.path_parameters["kid"] = key_for(path) or case.path_parameters["kid"]
+    if chance.random() < 0.75 and "kind" in (case.path_parameters or {}):
+        case.path_parameters["kind"] = chance.choice(["feed", "derivation", "sealing"])
     body = live_body(path, opened)
     if chance.random() < 0.5 and body is not None and case.method == case.operation.method.upper():
         case.body = body
