@@ -11,7 +11,7 @@ use std::{
 };
 
 use rescind::clock::{Clock, SystemClock};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     harness::text,
@@ -58,6 +58,8 @@ pub struct Minted {
 pub struct Load {
     pub remote: Arc<Remote>,
     pub clock: Arc<SystemClock>,
+    /// Which key signed the token that came last.
+    signer: watch::Receiver<String>,
     over: Arc<AtomicBool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -71,9 +73,16 @@ impl Load {
     ) -> (Self, mpsc::UnboundedReceiver<Minted>) {
         let (remote, clock, over) = (remote.clone(), clock.clone(), Arc::new(AtomicBool::new(false)));
         let (out, minted) = mpsc::unbounded_channel();
-        let session = |_| tokio::spawn(refresh(remote.clone(), clock.clone(), over.clone(), out.clone()));
+        let (signs, signer) = watch::channel(String::new());
+        let signs = Arc::new(signs);
+        let session =
+            |_| tokio::spawn(refresh(remote.clone(), clock.clone(), over.clone(), out.clone(), signs.clone()));
         let tasks = (0..sessions).map(session).collect();
-        (Self { remote, clock, over, tasks }, minted)
+        (Self { remote, clock, signer, over, tasks }, minted)
+    }
+    /// Until a session has a token of this key.
+    pub async fn has_token_of(&self, kid: &str) {
+        self.signer.clone().wait_for(|signer| signer == kid).await.unwrap();
     }
     /// No session was lost on the way.
     pub async fn stop(self) {
@@ -89,6 +98,7 @@ async fn refresh(
     clock: Arc<SystemClock>,
     over: Arc<AtomicBool>,
     out: mpsc::UnboundedSender<Minted>,
+    signs: Arc<watch::Sender<String>>,
 ) {
     let (mut held, mut pace) = (remote.open().await.unwrap(), tokio::time::interval(PACE));
     while !over.load(Ordering::Relaxed) {
@@ -99,9 +109,11 @@ async fn refresh(
         held.take(&answer);
         let token = text(&answer, "access_token").to_owned();
         let minted = Minted { kid: kid_of(&token), token, asked, received: clock.monotonic() };
+        let kid = minted.kid.clone();
         if out.send(minted).is_err() {
             return;
         }
+        signs.send_replace(kid);
     }
 }
 
