@@ -5,15 +5,16 @@ use serde_json::{Value, json};
 use super::{
     super::{
         Exit, Failure,
-        consent::{Consent, Foreseen},
+        consent::Foreseen,
         effect::effect,
         output::{members, table, text, when},
-        remote::{Remote, Server},
+        remote::Remote,
         say,
     },
     followers,
     foreign::{FOREIGN, Foreign},
     kid::kid,
+    order::How,
     secret, tell as told,
 };
 use crate::{
@@ -47,34 +48,28 @@ pub(in super::super) struct Args {
     /// Why, for the audit log; up to 256 bytes.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Print the answer of POST /v1/keys/{kid}/compromise.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    consent: Consent,
-    #[command(flatten)]
-    server: Server,
+    how: How,
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    let kid = match (&args.kid, args.secret) {
-        (_, Some(kind)) => {
-            let how = secret::How { json: args.json, consent: args.consent, server: args.server };
-            return secret::compromise(kind, args.end_sessions, args.reason, how).await;
-        }
+    let Args { kid, secret, end_sessions, reason, how } = args;
+    let kid = match (&kid, secret) {
+        (_, Some(kind)) => return secret::compromise(kind, end_sessions, reason, how).await,
         (Some(kid), None) => kid,
         (None, None) => return Err(Failure::usage("which key? give its kid, or --secret KIND")),
     };
+    let How { json, consent, server } = how;
     let path = ["v1", "keys", kid, "compromise"];
-    let order = |dry_run| json!({"end_sessions": args.end_sessions, "reason": args.reason, "dry_run": dry_run});
+    let order = |dry_run| json!({"end_sessions": end_sessions, "reason": reason, "dry_run": dry_run});
     let foresee = async |remote: &Remote| {
         let would = remote.post(&path, &order(true)).await?;
-        let words = question(&would, args.end_sessions);
+        let words = question(&would, end_sessions);
         Ok(Foreseen::new(would, words))
     };
     let carried_out = async |remote: &Remote| {
         let done = remote.post(&path, &order(false)).await?;
-        if args.json {
+        if json {
             say(done);
             return Ok(Exit::Yes);
         }
@@ -82,7 +77,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         followers::tell_of(remote, last_position(&done)).await;
         Ok(Exit::Yes)
     };
-    args.consent.carry_out(&args.server, args.json, foresee, carried_out).await
+    consent.carry_out(&server, json, foresee, carried_out).await
 }
 
 fn question(would: &Value, end_sessions: bool) -> String {

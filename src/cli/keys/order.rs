@@ -23,11 +23,11 @@ use crate::{
 pub(super) struct How {
     /// Print the answer of the service.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
-    consent: Consent,
+    pub(super) consent: Consent,
     #[command(flatten)]
-    server: Server,
+    pub(super) server: Server,
 }
 
 /// An order as it goes to the service.
@@ -79,7 +79,7 @@ fn unwaited(wait: Wait) -> String {
     format!("Do not wait until {}. Before that, {breaks}.", wait.words().replace('`', ""))
 }
 
-const NOBODY: &str = "Nobody is logged out, and no good token is refused.";
+pub(super) const NOBODY: &str = "Nobody is logged out, and no good token is refused.";
 
 /// What is said of those who hold tokens, if the rule waits or if it does not.
 fn effect(force: bool, safe: &'static str) -> &'static str {
@@ -108,8 +108,7 @@ pub(in super::super) struct RotateArgs {
 pub(super) async fn rotate(args: RotateArgs) -> Result<Exit, Failure> {
     let RotateArgs { dangerous_without_waiting: force, secret: kind, how } = args;
     if let Some(kind) = kind {
-        let How { json, consent, server } = how;
-        return secret::rotate(kind, secret::How { json, consent, server }).await;
+        return secret::rotate(kind, how).await;
     }
     carry_out(how, forced(&["rotate"], force, Wait::Published, effect(force, NOBODY))).await
 }

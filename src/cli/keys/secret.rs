@@ -3,12 +3,15 @@
 
 use serde_json::{Value, json};
 
-use super::super::{
-    Exit, Failure,
-    consent::{Consent, Foreseen},
-    output::{members, table, text, when},
-    remote::{Remote, Server},
-    say, tell,
+use super::{
+    super::{
+        Exit, Failure,
+        consent::Foreseen,
+        output::{members, table, text, when},
+        remote::{Remote, Server},
+        say, tell,
+    },
+    order::{How, NOBODY},
 };
 use crate::keyring::{Exposure, SecretKind};
 
@@ -56,13 +59,6 @@ fn state(key: &Value) -> String {
     }
 }
 
-/// How to go about it.
-pub(super) struct How {
-    pub(super) json: bool,
-    pub(super) consent: Consent,
-    pub(super) server: Server,
-}
-
 async fn carry_out(
     how: How,
     path: &[&str],
@@ -88,8 +84,6 @@ async fn carry_out(
     };
     consent.carry_out(&server, json, foresee, carried_out).await
 }
-
-const NOBODY: &str = "Nobody is logged out, and no good token is refused.";
 
 pub(super) async fn rotate(kind: SecretKind, how: How) -> Result<Exit, Failure> {
     let question = format!("A new {kind} key would be in use; what the old one made stays good. {NOBODY}");
@@ -164,23 +158,17 @@ pub(in super::super) struct ForgetArgs {
     /// Why, for the audit log; up to 256 bytes.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Print the answer of POST /v1/keys/secrets/forget-unknown.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    consent: Consent,
-    #[command(flatten)]
-    server: Server,
+    how: How,
 }
 
 pub(super) async fn forget(args: ForgetArgs) -> Result<Exit, Failure> {
-    let ForgetArgs { reason, json, consent, server } = args;
+    let ForgetArgs { reason, how } = args;
     let question = "Sessions opened until now under keys that are not here would be refused for good, where they are \
                     answered 503 now. Those whose keys are here go on.";
     let show = |done: &Value| {
         let until = when(&done["forgotten_until"]);
         members([("refused", format!("sessions opened until {until} under keys that are not here"))]);
     };
-    let how = How { json, consent, server };
     carry_out(how, &["forget-unknown"], json!({"reason": reason}), question, show).await
 }
