@@ -1,0 +1,230 @@
+//! One look at one slot, one change of one slot: the arguments of `look.lua` and `commit.lua`, written down as they are
+//! said.
+
+use redis::Value;
+
+use super::link::{Link, Script};
+use crate::{model::Timestamp, store::StoreError};
+
+/// Keys are named once and referred to by their place.
+#[derive(Default)]
+struct Said {
+    keys: Vec<Vec<u8>>,
+    args: Vec<Vec<u8>>,
+}
+
+impl Said {
+    fn key(&mut self, key: Vec<u8>) -> Vec<u8> {
+        let place = self.keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+            self.keys.push(key);
+            self.keys.len() - 1
+        });
+        (place + 1).to_string().into_bytes()
+    }
+
+    fn op(&mut self, op: &str, key: Vec<u8>, rest: &[&[u8]]) {
+        let place = self.key(key);
+        self.args.push(op.as_bytes().to_vec());
+        self.args.push(place);
+        self.args.extend(rest.iter().map(|arg| arg.to_vec()));
+    }
+}
+
+/// What is to be looked at, all of it in one slot and at one instant.
+#[derive(Default)]
+pub(super) struct Look(Said);
+
+impl Look {
+    pub(super) fn hget(mut self, key: Vec<u8>, field: &[u8]) -> Self {
+        self.0.op("hget", key, &[field]);
+        self
+    }
+    pub(super) fn hall(mut self, key: Vec<u8>) -> Self {
+        self.0.op("hall", key, &[]);
+        self
+    }
+    pub(super) fn hkeys(mut self, key: Vec<u8>) -> Self {
+        self.0.op("hkeys", key, &[]);
+        self
+    }
+    pub(super) fn get(mut self, key: Vec<u8>) -> Self {
+        self.0.op("get", key, &[]);
+        self
+    }
+    pub(super) fn range(mut self, key: Vec<u8>, first: i64, last: i64) -> Self {
+        self.0.op("range", key, &[first.to_string().as_bytes(), last.to_string().as_bytes()]);
+        self
+    }
+    /// A family, and what cuts its subject off: three parts in one answer.
+    pub(super) fn family(mut self, families: Vec<u8>, id: &[u8], cuts: Vec<u8>) -> Self {
+        let cuts = self.0.key(cuts);
+        self.0.op("family", families, &[id, &cuts]);
+        self
+    }
+
+    pub(super) async fn ask(self, link: &Link) -> Result<Seen, StoreError> {
+        let mut answer = link.run(Script::Look, &self.0.keys, &self.0.args).await?;
+        let rest = answer.split_off(1);
+        let now = number(&answer[0])?;
+        Ok(Seen { now: Timestamp::from_millis(now), parts: rest })
+    }
+}
+
+/// What was seen.
+pub(super) struct Seen {
+    /// The server's time.
+    pub(super) now: Timestamp,
+    /// An answer for each thing that was looked at.
+    pub(super) parts: Vec<Value>,
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is done; the numbers under which what it owes is known.
+    Done(Vec<u64>),
+    /// Something that it was decided by is not so any more: look again. Nothing was written.
+    Moved,
+    /// The slot is not of the store that it was decided for. Nothing was written.
+    NotTheSame,
+}
+
+/// A change of one slot.
+pub(super) struct Commit {
+    said: Said,
+    asked: Timestamp,
+}
+
+impl Commit {
+    /// `asked`: the time that it was decided by.
+    pub(super) fn new(asked: Timestamp) -> Self {
+        Self { said: Said::default(), asked }
+    }
+
+    // ---- guards: all of them before any change
+    pub(super) fn life(mut self, meta: Vec<u8>, life: &[u8]) -> Self {
+        self.said.op("life", meta, &[life]);
+        self
+    }
+    /// A field is this, or is absent.
+    pub(super) fn field_is(mut self, key: Vec<u8>, field: &[u8], value: Option<&[u8]>) -> Self {
+        match value {
+            Some(value) => self.said.op("h=", key, &[field, value]),
+            None => self.said.op("h!", key, &[field]),
+        }
+        self
+    }
+    pub(super) fn field_begins(mut self, key: Vec<u8>, field: &[u8], prefix: &[u8]) -> Self {
+        self.said.op("h^", key, &[field, prefix]);
+        self
+    }
+    /// A string is this, or is absent.
+    pub(super) fn value_is(mut self, key: Vec<u8>, value: Option<&[u8]>) -> Self {
+        match value {
+            Some(value) => self.said.op("s=", key, &[value]),
+            None => self.said.op("s!", key, &[]),
+        }
+        self
+    }
+    pub(super) fn at_most(mut self, key: Vec<u8>, field: &[u8], value: u64) -> Self {
+        self.said.op("h<", key, &[field, value.to_string().as_bytes()]);
+        self
+    }
+
+    // ---- changes
+    pub(super) fn hset(mut self, key: Vec<u8>, field: &[u8], value: &[u8]) -> Self {
+        self.said.op("hset", key, &[field, value]);
+        self
+    }
+    pub(super) fn hdel(mut self, key: Vec<u8>, field: &[u8]) -> Self {
+        self.said.op("hdel", key, &[field]);
+        self
+    }
+    pub(super) fn raise(mut self, key: Vec<u8>, field: &[u8], value: u64) -> Self {
+        self.said.op("hmax", key, &[field, value.to_string().as_bytes()]);
+        self
+    }
+    pub(super) fn set(mut self, key: Vec<u8>, value: &[u8]) -> Self {
+        self.said.op("set", key, &[value]);
+        self
+    }
+    pub(super) fn set_until(mut self, key: Vec<u8>, value: &[u8], until: Timestamp) -> Self {
+        self.said.op("setat", key, &[value, until.millis().to_string().as_bytes()]);
+        self
+    }
+    pub(super) fn del(mut self, key: Vec<u8>) -> Self {
+        self.said.op("del", key, &[]);
+        self
+    }
+    pub(super) fn push(mut self, key: Vec<u8>, value: &[u8]) -> Self {
+        self.said.op("push", key, &[value]);
+        self
+    }
+    pub(super) fn xadd(mut self, key: Vec<u8>, position: u64, entry: &[u8]) -> Self {
+        self.said.op("xadd", key, &[format!("{position}-0").as_bytes(), entry]);
+        self
+    }
+    pub(super) fn xtrim(mut self, key: Vec<u8>, first: u64) -> Self {
+        self.said.op("xtrim", key, &[format!("{first}-0").as_bytes()]);
+        self
+    }
+    /// Writes down what this change owes to the hub.
+    pub(super) fn owe(mut self, meta: Vec<u8>, owed: Vec<u8>, what: &[u8]) -> Self {
+        let owed = self.said.key(owed);
+        self.said.op("owe", meta, &[&owed, what]);
+        self
+    }
+    /// What was owed up to this number has been done.
+    pub(super) fn paid(mut self, owed: Vec<u8>, number: u64) -> Self {
+        self.said.op("paid", owed, &[number.to_string().as_bytes()]);
+        self
+    }
+
+    pub(super) async fn make(self, link: &Link) -> Result<Outcome, StoreError> {
+        let skew = u64::try_from(link.permitted_skew().as_millis()).unwrap_or(u64::MAX);
+        let mut args = vec![self.asked.millis().to_string().into_bytes(), skew.to_string().into_bytes()];
+        args.extend(self.said.args);
+        let answer = link.run(Script::Commit, &self.said.keys, &args).await?;
+        match answer.get(1) {
+            Some(word) if bytes(word)? == b"done" => {
+                let Some(Value::Array(given)) = answer.get(2) else { return Err(UNREADABLE) };
+                Ok(Outcome::Done(given.iter().map(number).collect::<Result<_, _>>()?))
+            }
+            Some(word) if bytes(word)? == b"moved" => Ok(Outcome::Moved),
+            Some(word) if bytes(word)? == b"life" => Ok(Outcome::NotTheSame),
+            Some(word) if bytes(word)? == b"skew" => {
+                Err(StoreError::Failed("this node's clock differs from the store's by more than is permitted".into()))
+            }
+            _ => Err(UNREADABLE),
+        }
+    }
+}
+
+/// An answer that none of our scripts gives.
+pub(super) const UNREADABLE: StoreError = StoreError::Damaged("answer");
+
+/// A number, however the protocol carries it.
+pub(super) fn number(value: &Value) -> Result<u64, StoreError> {
+    match value {
+        Value::Int(n) => u64::try_from(*n).map_err(|_| UNREADABLE),
+        Value::BulkString(text) => std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).ok_or(UNREADABLE),
+        _ => Err(UNREADABLE),
+    }
+}
+
+/// Bytes that must be there.
+pub(super) fn bytes(value: &Value) -> Result<&[u8], StoreError> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.as_bytes()),
+        _ => Err(UNREADABLE),
+    }
+}
+
+/// Bytes that may be absent.
+pub(super) fn maybe(value: &Value) -> Result<Option<&[u8]>, StoreError> {
+    match value {
+        Value::Nil | Value::Boolean(false) => Ok(None),
+        other => bytes(other).map(Some),
+    }
+}

@@ -1,0 +1,33 @@
+-- One look at one slot. ARGV: echo, then operations. Gives: echo, the server's time in ms, then one answer for each.
+local t = redis.call('TIME')
+local out = {ARGV[1], t[1] * 1000 + math.floor(t[2] / 1000)}
+local i, n = 2, #ARGV
+while i <= n do
+  local op, key, a, b = ARGV[i], KEYS[tonumber(ARGV[i + 1])], ARGV[i + 2], ARGV[i + 3]
+  local answer
+  if op == 'hget' then answer = redis.call('HGET', key, a) i = i + 3
+  elseif op == 'hall' then answer = redis.call('HGETALL', key) i = i + 2
+  elseif op == 'hkeys' then answer = redis.call('HKEYS', key) i = i + 2
+  elseif op == 'get' then answer = redis.call('GET', key) i = i + 2
+  elseif op == 'exists' then answer = redis.call('EXISTS', key) i = i + 2
+  elseif op == 'range' then answer = redis.call('LRANGE', key, a, b) i = i + 4
+  elseif op == 'xrange' then answer = redis.call('XRANGE', key, a, '+', 'COUNT', b) i = i + 4
+  elseif op == 'zlex' then answer = redis.call('ZRANGEBYLEX', key, a, '+', 'LIMIT', 0, b) i = i + 4
+  elseif op == 'family' then
+    -- KEYS: families, then cuts. A family, and what cuts its subject off: sessions, then tokens.
+    local row = redis.call('HGET', key, a)
+    local cuts = KEYS[tonumber(b)]
+    answer = {row, false, false}
+    if row then
+      local subject = string.sub(row, 5, 20)
+      answer[2] = redis.call('HGET', cuts, subject .. '\0')
+      answer[3] = redis.call('HGET', cuts, subject .. '\1')
+    end
+    i = i + 4
+  else
+    return redis.error_reply('unknown operation ' .. op)
+  end
+  if answer == nil then answer = false end
+  out[#out + 1] = answer
+end
+return out
