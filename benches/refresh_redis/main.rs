@@ -10,12 +10,14 @@
 #[path = "../refresh/http.rs"]
 mod http;
 #[path = "../refresh/load.rs"]
+#[expect(dead_code, reason = "the other bench asks for lengths, too")]
 mod load;
 #[path = "../refresh/process.rs"]
 mod process;
 mod race;
 mod redis;
 #[path = "../refresh/report.rs"]
+#[expect(dead_code, reason = "the other bench asks the disk, too")]
 mod report;
 
 use std::{
