@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use redb::ReadableTable;
 
-use super::tables::{Step, decode, encode, failed, subject_key};
+use super::{
+    Role,
+    tables::{Step, decode, encode, failed, subject_key},
+};
 use crate::{
     model::{
         SessionId, Timestamp,
@@ -16,9 +19,9 @@ use crate::{
 };
 
 /// Where [`super::tables::META`] holds the time by which something last left the feed as expired.
-const FORGOTTEN_BY: &str = "forgotten_by";
+pub(super) const FORGOTTEN_BY: &str = "forgotten_by";
 /// By how much less than that the clock may show: the margin that entries are kept for beyond all leeway.
-const SET_BACK: Duration = Duration::from_secs(3);
+pub(in crate::store) const SET_BACK: Duration = Duration::from_secs(3);
 
 /// How many a batch looks at when there is other work, besides [`PER_JOB`] for each job that it carries: a job puts at
 /// most three things into the queue (a family, an entry, its place in the feed), so the queue cannot outgrow what is
@@ -137,7 +140,8 @@ impl Step<'_> {
         let row = self.meta.get(FORGOTTEN_BY).map_err(failed)?.map(|bytes| bytes.value().to_vec());
         let Some(row) = row else { return Ok(()) };
         let forgotten: Timestamp = decode(&row, "time")?;
-        if now.plus(SET_BACK) >= forgotten {
+        // In a mirror nothing can be added: whoever keeps the log makes up for it.
+        if now.plus(SET_BACK) >= forgotten || self.clerk.role == Role::Mirror {
             return Ok(());
         }
         tracing::error!(

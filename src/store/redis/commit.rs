@@ -55,6 +55,11 @@ impl Look {
         self.0.op("range", key, &[first.to_string().as_bytes(), last.to_string().as_bytes()]);
         self
     }
+    /// A stream from after a position, so many entries at most.
+    pub(super) fn since(mut self, key: Vec<u8>, after: u64, limit: usize) -> Self {
+        self.0.op("xrange", key, &[format!("({after}-0").as_bytes(), limit.to_string().as_bytes()]);
+        self
+    }
     /// A family, and what cuts its subject off: three parts in one answer.
     pub(super) fn family(mut self, families: Vec<u8>, id: &[u8], cuts: Vec<u8>) -> Self {
         let cuts = self.0.key(cuts);
@@ -90,6 +95,7 @@ pub(super) enum Outcome {
 }
 
 /// A change of one slot.
+#[derive(Default)]
 pub(super) struct Commit {
     said: Said,
     asked: Timestamp,
@@ -131,6 +137,12 @@ impl Commit {
         self
     }
 
+    /// It is nobody else's turn.
+    pub(super) fn turn(mut self, key: Vec<u8>, mine: &[u8]) -> Self {
+        self.said.op("turn", key, &[mine]);
+        self
+    }
+
     // ---- changes
     pub(super) fn hset(mut self, key: Vec<u8>, field: &[u8], value: &[u8]) -> Self {
         self.said.op("hset", key, &[field, value]);
@@ -166,6 +178,20 @@ impl Commit {
     }
     pub(super) fn xtrim(mut self, key: Vec<u8>, first: u64) -> Self {
         self.said.op("xtrim", key, &[format!("{first}-0").as_bytes()]);
+        self
+    }
+    /// An element of a list, if it is still there.
+    pub(super) fn put(mut self, key: Vec<u8>, place: u64, value: &[u8]) -> Self {
+        self.said.op("lset", key, &[place.to_string().as_bytes(), value]);
+        self
+    }
+    pub(super) fn xdel(mut self, key: Vec<u8>, position: u64) -> Self {
+        self.said.op("xdel", key, &[format!("{position}-0").as_bytes()]);
+        self
+    }
+    /// Asks for the next turn, for so many milliseconds, unless somebody else has.
+    pub(super) fn claim(mut self, key: Vec<u8>, mine: &[u8], millis: u64) -> Self {
+        self.said.op("claim", key, &[mine, millis.to_string().as_bytes()]);
         self
     }
     /// Writes down what this change owes to the hub.

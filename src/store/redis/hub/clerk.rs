@@ -1,0 +1,475 @@
+//! This node's clerk: takes what has queued up for the hub, carries it out in one commit, and only then answers. Other
+//! nodes have clerks too; whoever's commit comes second looks again.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use redis::Value;
+use tokio::sync::mpsc::Receiver;
+
+use super::{
+    Answer, Ask, Debt, Head, Order, Owed,
+    log::{be, pairs},
+    pen::{Pen, Written, list, place_of},
+};
+use crate::{
+    clock::random_bytes,
+    model::{Timestamp, denial::Entry, feed::Digest},
+    store::{
+        StoreError,
+        embedded::{MOMENT, NOTHING, Row, Salts, decode},
+        redis::{
+            Core,
+            commit::{Commit, Look, Outcome, UNREADABLE, bytes, maybe},
+            layout::Bucket,
+            mirror::Abreast,
+        },
+    },
+};
+
+/// How much one commit carries at most.
+const BATCH: usize = 256;
+/// What a bucket's list gives at once.
+const TAKES: u64 = 512;
+/// How often a batch is tried before whoever waits is told to come again.
+const TRIES: u32 = 200;
+/// For how long a clerk that was late may keep the others waiting.
+const TURN: u64 = 50;
+/// How often what has been done is said to the buckets.
+const PAYS_EVERY: Duration = Duration::from_millis(500);
+/// Buckets that are told at once.
+const PAYS: usize = 64;
+
+/// This node's clerk.
+pub(in crate::store::redis) struct Clerk {
+    core: Weak<Core>,
+    asked: Receiver<Ask>,
+    salts: Salts,
+    /// What other clerks know this one by.
+    name: [u8; 8],
+    /// The head that we wrote last, while nobody else has written one.
+    known: Option<(Vec<u8>, Head)>,
+    /// The audit log as we saw or left it last.
+    vouched: Option<crate::model::chain::Head>,
+    /// What the buckets have not been told yet.
+    paid: BTreeMap<Bucket, u64>,
+    paying: Option<tokio::task::JoinHandle<()>>,
+    /// Entries that leave before their time, and when.
+    superseded: Vec<(u64, Timestamp)>,
+}
+
+/// What was handed over, in the order of its numbers.
+type Handed = BTreeMap<Bucket, BTreeMap<u64, Owed>>;
+
+/// What a commit is decided by.
+struct Sight {
+    /// The head as it is written.
+    seen: Vec<u8>,
+    head: Head,
+    book: Option<Vec<u8>>,
+    drained: HashMap<Bucket, Drained>,
+    /// What is wrong with the audit log.
+    fault: Option<&'static str>,
+}
+
+impl Sight {
+    /// What must be so if nobody else has written: the commit does nothing unless it is.
+    fn supposed(core: &Core, seen: &[u8], head: &Head, handed: &Handed) -> Self {
+        let first = |debts: &BTreeMap<u64, Owed>| debts.keys().next().copied().unwrap_or(1);
+        let drained = handed.iter().map(|(bucket, debts)| (*bucket, Drained::before(core, first(debts)))).collect();
+        Self { seen: seen.to_vec(), head: head.clone(), book: None, drained, fault: None }
+    }
+}
+
+/// What a bucket is known to have been drained to, by the hub, and how that is written.
+enum Drained {
+    /// Up to this number.
+    To(u64, Vec<u8>),
+    /// Nobody knows: never, or by the count of an earlier life.
+    Unknown(Option<Vec<u8>>),
+}
+
+impl Drained {
+    fn before(core: &Core, first: u64) -> Self {
+        match first - 1 {
+            0 => Self::Unknown(None),
+            upto => Self::To(upto, drained_to(core, upto)),
+        }
+    }
+
+    fn read(core: &Core, value: Option<&[u8]>) -> Result<Self, StoreError> {
+        let Some(value) = value else { return Ok(Self::Unknown(None)) };
+        let (upto, life) = value.split_first_chunk().ok_or(StoreError::Damaged("drained"))?;
+        let counts = life == core.life.mark();
+        Ok(if counts { Self::To(u64::from_be_bytes(*upto), value.to_vec()) } else { Self::Unknown(Some(value.to_vec())) })
+    }
+}
+
+/// What is taken over from a bucket.
+struct Taken {
+    debts: Vec<Debt>,
+    /// Of its field in the hub, as it was.
+    was: Option<Vec<u8>>,
+    upto: u64,
+    /// Whether the bucket has more.
+    rest: bool,
+}
+
+/// How one try went.
+enum Tried {
+    Done,
+    Moved,
+}
+
+impl Clerk {
+    pub(in crate::store::redis) fn new(core: &Arc<Core>, asked: Receiver<Ask>) -> Self {
+        let (salts, name) = (Salts::new(&*core.random), random_bytes(&*core.random));
+        let (known, vouched, paid, paying, superseded) = (None, None, BTreeMap::new(), None, Vec::new());
+        Self { core: Arc::downgrade(core), asked, salts, name, known, vouched, paid, paying, superseded }
+    }
+
+    /// Runs until nobody can ask any more.
+    pub(in crate::store::redis) async fn run(mut self) {
+        let mut pays = tokio::time::interval(PAYS_EVERY);
+        loop {
+            let first = tokio::select! {
+                biased;
+                ask = self.asked.recv() => match ask {
+                    Some(ask) => Some(ask),
+                    None => return,
+                },
+                _ = pays.tick() => None,
+            };
+            let Some(core) = self.core.upgrade() else { return };
+            match first {
+                Some(first) => {
+                    let mut weight = first.order.weight();
+                    let mut asks = vec![first];
+                    while weight < BATCH
+                        && let Ok(ask) = self.asked.try_recv()
+                    {
+                        weight += ask.order.weight();
+                        asks.push(ask);
+                    }
+                    self.work(&core, asks).await;
+                }
+                None => self.pay(&core),
+            }
+        }
+    }
+
+    async fn work(&mut self, core: &Core, mut asks: Vec<Ask>) {
+        if asks.iter().any(|ask| matches!(ask.order, Order::Flush)) {
+            let left = core.hub.left.take(BATCH).into_iter();
+            asks.extend(left.map(|bucket| Ask { order: Order::Settle { bucket, debts: Vec::new() }, answer: None }));
+        }
+        for tried in 0..TRIES {
+            match self.attempt(core, &mut asks, tried > 0).await {
+                Ok(Tried::Done) if asks.is_empty() => return,
+                Ok(Tried::Done) => {}
+                Ok(Tried::Moved) => self.known = None,
+                Err(error) => {
+                    self.known = None;
+                    return refuse(core, asks, &error);
+                }
+            }
+        }
+        refuse(core, asks, &StoreError::Busy);
+    }
+
+    /// One look, if need be, and one commit. What is done is taken out of `asks` and answered.
+    async fn attempt(&mut self, core: &Core, asks: &mut Vec<Ask>, late: bool) -> Result<Tried, StoreError> {
+        let handed = by_bucket(asks);
+        if late {
+            self.ask_for_a_turn(core).await?;
+        }
+        let sight = match &self.known {
+            Some((seen, head)) if !needs_a_look(asks) => Sight::supposed(core, seen, head, &handed),
+            _ => self.look(core, &handed).await?,
+        };
+        let mut taken = BTreeMap::new();
+        for (bucket, debts) in handed {
+            taken.insert(bucket, take(core, bucket, debts, sight.drained.get(&bucket)).await?);
+        }
+        let guards = self.guards(core, &sight.seen, &taken);
+        let mut pen = Pen::new(core, &mut self.salts, sight.head, sight.book, guards);
+        if let Some(why) = sight.fault {
+            pen.tell_broken(why, &cursors(core).await?);
+        }
+        let mut entries = HashMap::new();
+        for (bucket, Taken { debts, upto, .. }) in &taken {
+            for (number, owed) in debts {
+                if let Some(entry) = pen.take_over(owed.clone())? {
+                    entries.insert((*bucket, *number), entry);
+                }
+            }
+            if !debts.is_empty() {
+                pen.drained(&field(*bucket), &drained_to(core, *upto));
+            }
+        }
+        let mut answers = Vec::new();
+        for ask in asks.iter() {
+            answers.push(match &ask.order {
+                Order::Settle { .. } => None,
+                order => Some(pen.carry_out(order)?),
+            });
+        }
+        if let Some((end, why)) = pen.surplus() {
+            let anchor = match pen.before(end) {
+                Some(digest) => digest,
+                None => before(core, end).await?,
+            };
+            pen.drop_to(end, anchor, &why);
+        }
+        if pen.is_dirty() {
+            let (commit, written) = pen.finish();
+            let commit = if late { commit.del(core.layout.hub("turn")) } else { commit };
+            match commit.make(&core.link).await? {
+                Outcome::Done(_) => self.written(core, written).await?,
+                Outcome::Moved => return Ok(Tried::Moved),
+                Outcome::NotTheSame => return Err(StoreError::NotWhole),
+            }
+        }
+        // Step done: it is in the hub, and in this node's journal. Whoever waits may be told.
+        for (bucket, Taken { upto, .. }) in taken.iter().filter(|(_, taken)| taken.upto > 0) {
+            self.paid.insert(*bucket, *upto);
+        }
+        answer(core, asks, answers, &taken, &entries)?;
+        Ok(Tried::Done)
+    }
+
+    async fn written(&mut self, core: &Core, written: Written) -> Result<(), StoreError> {
+        let Written { head, bytes, placed, superseded } = written;
+        let due = core.clock.now().plus(MOMENT);
+        self.superseded.extend(superseded.into_iter().map(|position| (position, due)));
+        self.vouched = Some(head.chain);
+        let epoch = head.epoch;
+        self.known = Some((bytes, head));
+        if placed.is_empty() { Ok(()) } else { core.take_in(epoch, placed).await }
+    }
+
+    /// Whoever comes too late again and again says so, and the others wait for a moment.
+    async fn ask_for_a_turn(&self, core: &Core) -> Result<(), StoreError> {
+        let [random]: [u8; 1] = random_bytes(&*core.random);
+        tokio::time::sleep(Duration::from_micros(u64::from(random) * 8)).await;
+        let claim = Commit::new(core.clock.now()).claim(core.layout.hub("turn"), &self.name, TURN);
+        claim.make(&core.link).await.map(drop)
+    }
+
+    /// What all of it is decided by: the head, with the mirror abreast of it, and how far the buckets have been drained.
+    async fn look(&self, core: &Core, handed: &Handed) -> Result<Sight, StoreError> {
+        let layout = &core.layout;
+        let more = |look: Look| {
+            let look = look.get(layout.hub("statement")).get(layout.hub("book"));
+            handed.keys().fold(look, |look, bucket| look.hget(layout.hub("drained"), &field(*bucket)))
+        };
+        let Abreast { seen, head, rest } = core.come_abreast_with(more).await?;
+        let mut rest = rest.iter();
+        let (Some(statement), Some(book)) = (rest.next(), rest.next()) else { return Err(UNREADABLE) };
+        let (statement, book) = (maybe(statement)?, maybe(book)?.map(<[u8]>::to_vec));
+        let mut drained = HashMap::new();
+        for (bucket, value) in handed.keys().zip(rest) {
+            drained.insert(*bucket, Drained::read(core, maybe(value)?)?);
+        }
+        let fault = self.fault(core, &head, statement).await?;
+        Ok(Sight { seen, head, book, drained, fault })
+    }
+
+    fn guards(&self, core: &Core, seen: &[u8], taken: &BTreeMap<Bucket, Taken>) -> Commit {
+        let layout = &core.layout;
+        let commit = Commit::new(core.clock.now())
+            .life(layout.hub("meta"), core.life.mark())
+            .value_is(layout.hub("head"), Some(seen))
+            .turn(layout.hub("turn"), &self.name);
+        taken.iter().filter(|(_, taken)| !taken.debts.is_empty()).fold(commit, |commit, (bucket, taken)| {
+            commit.field_is(layout.hub("drained"), &field(*bucket), taken.was.as_deref())
+        })
+    }
+
+    /// Tells the buckets what has been taken over, so that they need not keep it.
+    fn pay(&mut self, core: &Arc<Core>) {
+        if self.paid.is_empty() || self.paying.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let (paid, core) = (std::mem::take(&mut self.paid), core.clone());
+        self.paying = Some(tokio::spawn(async move {
+            let mut tasks = tokio::task::JoinSet::new();
+            for (bucket, upto) in paid {
+                if tasks.len() >= PAYS {
+                    tasks.join_next().await;
+                }
+                let core = core.clone();
+                // What is not said now is said by whoever finds it owed and done.
+                tasks.spawn(async move { pay(&core, bucket, upto).await.map(drop) });
+            }
+            tasks.join_all().await;
+        }));
+    }
+}
+
+/// How the hub writes how far a bucket has been drained: a count is good for one life of the bucket.
+fn drained_to(core: &Core, upto: u64) -> Vec<u8> {
+    [&upto.to_be_bytes(), core.life.mark()].concat()
+}
+
+fn field(bucket: Bucket) -> [u8; 2] {
+    bucket.0.to_be_bytes()
+}
+
+fn by_bucket(asks: &[Ask]) -> Handed {
+    let mut handed = Handed::new();
+    for ask in asks {
+        if let Order::Settle { bucket, debts } = &ask.order {
+            handed.entry(*bucket).or_default().extend(debts.iter().cloned());
+        }
+    }
+    handed
+}
+
+/// Whether what was written last does not tell enough.
+fn needs_a_look(asks: &[Ask]) -> bool {
+    asks.iter().any(|ask| match &ask.order {
+        Order::Settle { debts, .. } => debts.is_empty(),
+        Order::Book(_) => true,
+        _ => false,
+    })
+}
+
+/// What is to be taken over from a bucket: what was handed over if that is what comes next, else what the bucket says.
+async fn take(
+    core: &Core,
+    bucket: Bucket,
+    mut debts: BTreeMap<u64, Owed>,
+    drained: Option<&Drained>,
+) -> Result<Taken, StoreError> {
+    let (from, was) = match drained {
+        Some(Drained::To(upto, was)) => (*upto, Some(was.clone())),
+        Some(Drained::Unknown(was)) => (0, was.clone()),
+        None => return Err(UNREADABLE),
+    };
+    let last = debts.keys().next_back().copied();
+    debts.retain(|number, _| *number > from);
+    if last.is_some() && debts.is_empty() {
+        return Ok(Taken { debts: Vec::new(), was, upto: from, rest: false });
+    }
+    let joins = debts.keys().zip(from + 1..).all(|(number, next)| *number == next);
+    let is_new = matches!(drained, Some(Drained::Unknown(Some(_))));
+    if last.is_some() && joins && !is_new {
+        let upto = last.unwrap_or(from);
+        return Ok(Taken { debts: debts.into_iter().collect(), was, upto, rest: false });
+    }
+    let mut owed = owed(core, bucket).await?;
+    if from > 0 && owed.first().is_some_and(|(number, _)| *number <= from) {
+        // Done long ago, and nobody has said so.
+        pay(core, bucket, from).await?;
+        owed = self::owed(core, bucket).await?;
+    }
+    let rest = owed.len() as u64 == TAKES;
+    owed.retain(|(number, _)| *number > from);
+    // What was handed over and is not there any more has been done.
+    let upto = owed.last().map_or(last.unwrap_or(from), |(number, _)| *number);
+    Ok(Taken { debts: owed, was, upto, rest })
+}
+
+/// What stands in a bucket as owed, the oldest first.
+async fn owed(core: &Core, bucket: Bucket) -> Result<Vec<Debt>, StoreError> {
+    let last = i64::try_from(TAKES).unwrap_or(i64::MAX) - 1;
+    let seen = Look::default().range(core.layout.owed(bucket), 0, last).ask(&core.link).await?;
+    let Some(Value::Array(items)) = seen.parts.first() else { return Err(UNREADABLE) };
+    items.iter().map(debt).collect()
+}
+
+fn debt(item: &Value) -> Result<Debt, StoreError> {
+    let (number, owed) = bytes(item)?.split_first_chunk().ok_or(StoreError::Damaged("owed"))?;
+    Ok((u64::from_be_bytes(*number), decode(owed, "owed")?))
+}
+
+async fn pay(core: &Core, bucket: Bucket, upto: u64) -> Result<Outcome, StoreError> {
+    let commit = Commit::new(core.clock.now()).life(core.layout.meta(bucket), core.life.mark());
+    commit.paid(core.layout.owed(bucket), upto).make(&core.link).await
+}
+
+/// The digest of what lies before a record. If somebody has taken it out, nobody can say.
+async fn before(core: &Core, sequence: u64) -> Result<Digest, StoreError> {
+    let (number, place) = place_of(sequence);
+    let place = i64::try_from(place).unwrap_or(i64::MAX);
+    let seen = Look::default().range(list(core, number), place, place).ask(&core.link).await?;
+    let Some(Value::Array(rows)) = seen.parts.first() else { return Err(UNREADABLE) };
+    let Some(row) = rows.first().and_then(|row| decode::<Row>(bytes(row).ok()?, "audit").ok()) else {
+        return Ok(NOTHING);
+    };
+    Ok(Digest(row.record.link.previous))
+}
+
+/// How far everybody has read the audit log.
+async fn cursors(core: &Core) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
+    let seen = Look::default().hall(core.layout.hub("cursors")).ask(&core.link).await?;
+    let pairs = seen.parts.first().map_or(Ok(Vec::new()), pairs)?;
+    pairs.into_iter().map(|(name, at)| Ok((name, be(&at)?))).collect()
+}
+
+/// Answers those whose order is done, and leaves the others.
+fn answer(
+    core: &Core,
+    asks: &mut Vec<Ask>,
+    answers: Vec<Option<Answer>>,
+    taken: &BTreeMap<Bucket, Taken>,
+    entries: &HashMap<(Bucket, u64), Entry>,
+) -> Result<(), StoreError> {
+    for (ask, done) in std::mem::take(asks).into_iter().zip(answers) {
+        let done = match (&ask.order, done) {
+            (_, Some(done)) => Ok(done),
+            (Order::Settle { bucket, debts }, None) => {
+                let last = debts.last().map(|(number, _)| *number);
+                let waits = taken.get(bucket).is_some_and(|taken| last.map_or(taken.rest, |last| taken.upto < last));
+                if waits {
+                    asks.push(ask);
+                    continue;
+                }
+                settled(core, *bucket, debts, entries)
+            }
+            (_, None) => Ok(Answer::Done),
+        };
+        if let Some(answer) = ask.answer {
+            // Whoever asked may be gone; the change stands all the same.
+            let _ = answer.send(done);
+        }
+    }
+    Ok(())
+}
+
+/// The entries that deny what was to be denied.
+fn settled(
+    core: &Core,
+    bucket: Bucket,
+    debts: &[Debt],
+    entries: &HashMap<(Bucket, u64), Entry>,
+) -> Result<Answer, StoreError> {
+    let mut settled = Vec::new();
+    for (number, owed) in debts {
+        let Owed::Deny(new) = owed else { continue };
+        let entry = match entries.get(&(bucket, *number)) {
+            Some(entry) => Some(entry.clone()),
+            // Somebody else has taken it over.
+            None => core.mirror.newest(&new.target, new.ends)?,
+        };
+        settled.push(entry.ok_or_else(|| StoreError::Failed("what was denied is not in the log".into()))?);
+    }
+    Ok(Answer::Entries(settled))
+}
+
+/// Nothing was done, or nobody can tell. What stands in buckets is looked for there later.
+fn refuse(core: &Core, asks: Vec<Ask>, error: &StoreError) {
+    for ask in asks {
+        if let Order::Settle { bucket, .. } = &ask.order {
+            core.hub.left.add(*bucket);
+        }
+        match ask.answer {
+            Some(answer) => drop(answer.send(Err(error.clone()))),
+            None => tracing::warn!(%error, "what a change owes to the hub is left for later"),
+        }
+    }
+}
