@@ -60,6 +60,13 @@ mod verbs;
 mod witness;
 mod writer;
 
+pub(in crate::store) use expiry::family_due;
+pub(in crate::store) use families::{NOTED_CAP, REFUSALS_NOTED_EVERY, done, reuse_told};
+pub(in crate::store) use rooms::ENDED_PER_OPENING;
+pub(in crate::store) use singles::{REASON as MANY_SINGLES, Singles};
+pub(in crate::store) use tables::Happened;
+pub(in crate::store) use writer::{SweepClock, UNANSWERED_CAP};
+
 pub use backing::{Backing, FileBacking, MemoryBacking, OnSyncFailure};
 pub use backup::{Head, Snapshot, Summary};
 pub use compact::{Compacted, compact};

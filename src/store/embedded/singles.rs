@@ -29,7 +29,7 @@ const MOMENT: Duration = Duration::from_secs(5);
 /// Subjects that are counted; beyond it, new ones are not until the window has passed.
 const COUNTED: usize = 1 << 18;
 /// What such a cut-off says, and by which it is known.
-const REASON: &str = "many revocations of one subject";
+pub(in crate::store) const REASON: &str = "many revocations of one subject";
 
 /// Whose entries, and how many it may have.
 #[derive(Clone, Copy, Debug)]
@@ -41,14 +41,14 @@ pub(super) struct Share {
 /// Entries of late, by subject: those of this window and of the one before, each as long as an entry lives. Lost in a
 /// restart, which gives everyone another share and no more.
 #[derive(Debug, Default)]
-pub(super) struct Singles {
+pub(in crate::store) struct Singles {
     since: Timestamp,
     now: HashMap<SubjectRef, u32>,
     before: HashMap<SubjectRef, u32>,
 }
 
 impl Singles {
-    fn turn(&mut self, now: Timestamp, window: Duration) {
+    pub(in crate::store) fn turn(&mut self, now: Timestamp, window: Duration) {
         // Also when the clock was set back: then the window begins anew.
         if now >= self.since.plus(window) || now < self.since {
             let old = std::mem::take(&mut self.now);
@@ -57,12 +57,12 @@ impl Singles {
         }
     }
 
-    fn count(&self, subject: SubjectRef) -> u32 {
+    pub(in crate::store) fn count(&self, subject: SubjectRef) -> u32 {
         let of = |map: &HashMap<_, u32>| map.get(&subject).copied().unwrap_or_default();
         of(&self.now).saturating_add(of(&self.before))
     }
 
-    fn add(&mut self, subject: SubjectRef) {
+    pub(in crate::store) fn add(&mut self, subject: SubjectRef) {
         if self.now.len() < COUNTED || self.now.contains_key(&subject) {
             *self.now.entry(subject).or_default() += 1;
         }

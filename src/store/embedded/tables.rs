@@ -258,10 +258,10 @@ impl<'t> Step<'t> {
 }
 
 /// The part of an audit record that only the step knows.
-pub(super) struct Happened {
-    pub(super) event: Event,
-    pub(super) outcome: Outcome,
-    pub(super) session: Option<SessionId>,
-    pub(super) generation: Option<Generation>,
-    pub(super) cause: Option<Box<str>>,
+pub(in crate::store) struct Happened {
+    pub(in crate::store) event: Event,
+    pub(in crate::store) outcome: Outcome,
+    pub(in crate::store) session: Option<SessionId>,
+    pub(in crate::store) generation: Option<Generation>,
+    pub(in crate::store) cause: Option<Box<str>>,
 }
