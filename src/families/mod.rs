@@ -139,7 +139,7 @@ impl<S: FamilyStore> Families<S> {
         let subject = self.refer(&identity.subject);
         let (sealer, random, plain) = (self.keyring.sealer(), self.random.clone(), identity.clone());
         let seal = move |id: SessionId, absolute_until| {
-            sealer.seal(&associated(id), &encode(&Identity { absolute_until, ..plain }), &*random)
+            sealer.seal(&associated(id), &encode(&Identity { absolute_until, ..plain.clone() }), &*random)
         };
         let opening = Opening {
             random: random_bytes(&*self.random),

@@ -245,7 +245,7 @@ impl Step<'_> {
         expires: Option<Timestamp>,
         retention: Retention,
     ) -> (Timestamp, Timestamp) {
-        let older = Older { until: self.character.older_until, sessions_until: self.character.older_sessions_until };
+        let older = Older { tokens_until: self.character.older_until, sessions_until: self.character.older_sessions_until };
         until(target, ends, before, expires, self.moment.now.max(self.progress.stamped), retention, older)
     }
 }
@@ -264,7 +264,7 @@ pub(super) fn standing_in(
 /// By when all tokens, and all sessions, of an earlier configuration with longer lives have ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(in crate::store) struct Older {
-    pub(in crate::store) until: Timestamp,
+    pub(in crate::store) tokens_until: Timestamp,
     pub(in crate::store) sessions_until: Timestamp,
 }
 
@@ -290,7 +290,7 @@ pub(in crate::store) fn until(
         kept = kept.max(older.sessions_until);
     }
     if expires.is_none() {
-        feed = feed.max(older.until.plus(LEEWAY_AND_MARGIN));
+        feed = feed.max(older.tokens_until.plus(LEEWAY_AND_MARGIN));
     }
     (feed, kept.max(feed))
 }

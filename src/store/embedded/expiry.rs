@@ -78,7 +78,7 @@ fn due_of(key: &[u8; 25]) -> Option<Due> {
 }
 
 /// When a family is of no more use: an ended one is kept to its absolute end, so that it can be looked at.
-fn family_due(family: &Family) -> Timestamp {
+pub(in crate::store) fn family_due(family: &Family) -> Timestamp {
     // Also not before its last token: whoever hands that back must find what to close.
     let last_token = family.lineage.access_until.plus(LEEWAY_AND_MARGIN);
     let ended = if family.lineage.closed.is_some() { family.lineage.absolute_until } else { family.lineage.idle_until };

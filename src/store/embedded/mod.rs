@@ -64,10 +64,14 @@ mod writer;
 pub(in crate::store) use audit::Row;
 pub(in crate::store) use clerk::{NEWS, Salts, UNSIGNED, may_be_unsigned};
 pub(in crate::store) use denials::{Hold, NewEntry, Older, index_key, told, until};
+pub(in crate::store) use expiry::{SET_BACK, family_due};
+pub(in crate::store) use families::{NOTED_CAP, REFUSALS_NOTED_EVERY, done, reuse_told};
 pub(in crate::store) use feed::{NOTHING, body_of, chain};
 pub(in crate::store) use mirror::{Followed, Placed, Whole};
+pub(in crate::store) use rooms::ENDED_PER_OPENING;
 pub(in crate::store) use singles::{MOMENT, REASON as MANY_SINGLES, Singles, is_superseded};
 pub(in crate::store) use tables::{Happened, decode, encode};
+pub(in crate::store) use writer::{SweepClock, UNANSWERED_CAP};
 
 pub use backing::{Backing, FileBacking, MemoryBacking, OnSyncFailure};
 pub use backup::{Head, Snapshot, Summary};

@@ -7,15 +7,22 @@
 
 use std::{fmt, sync::Arc};
 
-use self::{hub::Hub, layout::Layout, life::Life, link::Link};
+use self::{hub::Hub, layout::Layout, life::Life, link::Link, node::Node};
+use super::StoreError;
 use crate::clock::{Clock, Random};
 
 mod commit;
+mod families;
 mod hub;
 mod layout;
 mod life;
 mod link;
+mod node;
 mod options;
+mod record;
+mod rooms;
+mod step;
+mod subjects;
 
 pub use options::Options;
 
@@ -40,4 +47,40 @@ struct Core {
     random: Arc<dyn Random>,
     life: Life,
     hub: Hub,
+    node: Node,
+}
+
+impl RedisStore {
+    /// Opens the store that this address names, and makes it if there is none.
+    ///
+    /// # Errors
+    /// It cannot be reached, or is not one that may be used.
+    pub async fn open(
+        url: &str,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, StoreError> {
+        let link = Link::open(url, options.skew).await?;
+        let (layout, node) = (Layout::new(&options.prefix), Node::new(options.retention));
+        let (life, hub) = (Life::provisional(), Hub::default());
+        let core = Arc::new(Core { link, layout, options, clock, random, life, hub, node });
+        core.provisional_markers().await?;
+        Ok(Self { core })
+    }
+}
+
+impl Core {
+    /// PROVISIONAL: who takes the store over writes the markers of its buckets.
+    async fn provisional_markers(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut marking = tokio::task::JoinSet::new();
+        for bucket in layout::Bucket::all() {
+            let core = self.clone();
+            marking.spawn(async move {
+                let commit = commit::Commit::new(core.clock.now());
+                commit.hset(core.layout.meta(bucket), b"life", core.life.mark()).make(&core.link).await.map(drop)
+            });
+        }
+        marking.join_all().await.into_iter().collect()
+    }
 }
