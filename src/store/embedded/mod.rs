@@ -25,7 +25,7 @@ use self::{
     start::{Start, prepare},
     tables::{Step, failed},
     witness::{Witness, sync_directory_of},
-    writer::{Job, Life, Request, ServedClock, Shared, SweepClock, Writer, head_of, open_database},
+    writer::{Job, Life, Request, ServedClock, Shared, Writer, head_of, open_database},
 };
 use super::{Notary, StoreError};
 use crate::{
@@ -64,6 +64,7 @@ mod writer;
 pub(in crate::store) use audit::Row;
 pub(in crate::store) use clerk::{NEWS, Salts, UNSIGNED, may_be_unsigned};
 pub(in crate::store) use denials::{Hold, NewEntry, Older, index_key, told, until};
+pub(in crate::store) use evidence::{ERASES, LOOKS};
 pub(in crate::store) use expiry::{SET_BACK, family_due};
 pub(in crate::store) use families::{NOTED_CAP, REFUSALS_NOTED_EVERY, done, reuse_told};
 pub(in crate::store) use feed::{NOTHING, body_of, chain};
@@ -87,7 +88,7 @@ const QUEUE: usize = 8192;
 /// How many of them are kept free for revocations: when the disk is slow, what grants access is refused first.
 const RESERVED: usize = 2048;
 /// How far one audit query looks before it hands back a page with a continuation.
-const AUDIT_SCAN: usize = 50_000;
+pub(in crate::store) const AUDIT_SCAN: usize = 50_000;
 
 /// The embedded store. Dropping it finishes what is queued and closes the file.
 pub struct EmbeddedStore {

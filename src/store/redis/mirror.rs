@@ -1,6 +1,6 @@
 //! This node's copy of the log: what is known here is answered from it, and pushed again if Redis should come back without.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use redis::Value;
 use tokio::sync::Mutex;
@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::{
     Core, Options,
     commit::Look,
-    hub::{Head, read_on, read_whole},
+    hub::{FOLLOWS_EVERY, Head, read_on, read_whole},
 };
 use crate::{
     clock::{Clock, Random},
@@ -72,7 +72,7 @@ impl Core {
             if self.mirror.place()? != place {
                 continue;
             }
-            let Some(place) = place.filter(|place| place.epoch == part.head.epoch) else {
+            let Some(place) = place.filter(|place| place.epoch == part.head.place().epoch) else {
                 self.mirror.lay_out(read_whole(self).await?).await?;
                 continue;
             };
@@ -102,16 +102,15 @@ impl Core {
         }
     }
 
-    /// Follows the log until the store is closed.
-    pub(super) async fn follow(self: Arc<Self>) {
-        let core = Arc::downgrade(&self);
-        drop(self);
-        loop {
-            tokio::time::sleep(super::hub::FOLLOWS_EVERY).await;
-            let Some(core) = core.upgrade() else { return };
-            if let Err(error) = core.come_abreast().await {
-                tracing::debug!(%error, "the log cannot be followed");
-            }
+}
+
+/// Follows the log until the store is closed.
+pub(super) async fn follow(core: Weak<Core>) {
+    loop {
+        tokio::time::sleep(FOLLOWS_EVERY).await;
+        let Some(core) = core.upgrade() else { return };
+        if let Err(error) = core.come_abreast().await {
+            tracing::debug!(%error, "the log cannot be followed");
         }
     }
 }

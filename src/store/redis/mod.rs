@@ -7,20 +7,27 @@
 
 use std::{fmt, sync::Arc};
 
-use self::{hub::Hub, layout::Layout, life::Life, link::Link, node::Node};
+use self::{
+    hub::{Clerk, Hub, look_for_debts},
+    layout::Layout,
+    life::Life,
+    link::Link,
+    mirror::Mirror,
+    node::Node,
+};
 use super::StoreError;
 use crate::clock::{Clock, Random};
 
 mod commit;
-mod families;
+mod denials;
 mod hub;
 mod layout;
 mod life;
 mod link;
+mod mirror;
 mod node;
 mod options;
 mod record;
-mod rooms;
 mod step;
 mod subjects;
 
@@ -47,6 +54,7 @@ struct Core {
     random: Arc<dyn Random>,
     life: Life,
     hub: Hub,
+    mirror: Mirror,
     node: Node,
 }
 
@@ -63,9 +71,15 @@ impl RedisStore {
     ) -> Result<Self, StoreError> {
         let link = Link::open(url, options.skew).await?;
         let (layout, node) = (Layout::new(&options.prefix), Node::new(options.retention));
-        let (life, hub) = (Life::provisional(), Hub::default());
-        let core = Arc::new(Core { link, layout, options, clock, random, life, hub, node });
+        let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| StoreError::Failed(e.to_string()))?;
+        let (life, (hub, asked)) = (Life::provisional(), Hub::new());
+        let core = Arc::new(Core { link, layout, options, clock, random, life, hub, mirror, node });
         core.provisional_markers().await?;
+        core.found_hub().await?;
+        core.come_abreast().await?;
+        tokio::spawn(Clerk::new(&core, asked).run());
+        tokio::spawn(mirror::follow(Arc::downgrade(&core)));
+        tokio::spawn(look_for_debts(Arc::downgrade(&core)));
         Ok(Self { core })
     }
 }
@@ -81,6 +95,8 @@ impl Core {
                 commit.hset(core.layout.meta(bucket), b"life", core.life.mark()).make(&core.link).await.map(drop)
             });
         }
+        let commit = commit::Commit::new(self.clock.now());
+        commit.hset(self.layout.hub("meta"), b"life", self.life.mark()).make(&self.link).await?;
         marking.join_all().await.into_iter().collect()
     }
 }

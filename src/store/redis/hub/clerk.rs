@@ -187,7 +187,7 @@ impl Clerk {
             self.ask_for_a_turn(core).await?;
         }
         let sight = match &self.known {
-            Some((seen, head)) if !needs_a_look(asks) => Sight::supposed(core, seen, head, &handed),
+            Some((seen, head)) if !needs_a_look(asks) && self.has_vouched(core) => Sight::supposed(core, seen, head, &handed),
             _ => self.look(core, &handed).await?,
         };
         let mut taken = BTreeMap::new();
@@ -245,7 +245,7 @@ impl Clerk {
         let Written { head, bytes, placed, superseded } = written;
         let due = core.clock.now().plus(MOMENT);
         self.superseded.extend(superseded.into_iter().map(|position| (position, due)));
-        self.vouched = Some(head.chain);
+        self.vouched = core.hub.notary().map(|_| head.chain);
         let epoch = head.epoch;
         self.known = Some((bytes, head));
         if placed.is_empty() { Ok(()) } else { core.take_in(epoch, placed).await }
@@ -260,7 +260,7 @@ impl Clerk {
     }
 
     /// What all of it is decided by: the head, with the mirror abreast of it, and how far the buckets have been drained.
-    async fn look(&self, core: &Core, handed: &Handed) -> Result<Sight, StoreError> {
+    async fn look(&mut self, core: &Core, handed: &Handed) -> Result<Sight, StoreError> {
         let layout = &core.layout;
         let more = |look: Look| {
             let look = look.get(layout.hub("statement")).get(layout.hub("book"));
@@ -274,7 +274,10 @@ impl Clerk {
         for (bucket, value) in handed.keys().zip(rest) {
             drained.insert(*bucket, Drained::read(core, maybe(value)?)?);
         }
-        let fault = self.fault(core, &head, statement).await?;
+        let fault = core.fault(self.vouched, &head.chain, statement).await?;
+        if fault.is_none() && core.hub.notary().is_some() {
+            self.vouched = Some(head.chain);
+        }
         Ok(Sight { seen, head, book, drained, fault })
     }
 
@@ -287,6 +290,11 @@ impl Clerk {
         taken.iter().filter(|(_, taken)| !taken.debts.is_empty()).fold(commit, |commit, (bucket, taken)| {
             commit.field_is(layout.hub("drained"), &field(*bucket), taken.was.as_deref())
         })
+    }
+
+    /// Whether the log is known to be the one that was signed, if there is anybody to say so.
+    fn has_vouched(&self, core: &Core) -> bool {
+        self.vouched.is_some() || core.hub.notary().is_none()
     }
 
     /// Tells the buckets what has been taken over, so that they need not keep it.

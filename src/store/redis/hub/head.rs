@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clock::random_bytes,
     model::{
         Timestamp, chain,
         feed::{Digest, Epoch, Mark, Place},
@@ -10,6 +11,7 @@ use crate::{
     store::{
         StoreError,
         embedded::{NEWS, NOTHING, decode, encode},
+        redis::{Core, commit::Commit},
     },
 };
 
@@ -64,6 +66,11 @@ impl Head {
         Place { epoch: self.epoch, mark: Mark { position: self.position, digest: self.digest } }
     }
 
+    /// The latest instant that any node says it has stamped into something.
+    pub(in crate::store::redis) const fn stamped(&self) -> Timestamp {
+        self.stamped
+    }
+
     /// The record that tells that the log is another, while it is kept.
     pub(super) fn broken(&self) -> Option<u64> {
         self.broken.filter(|sequence| *sequence >= self.chain.first)
@@ -72,5 +79,19 @@ impl Head {
     /// What nobody may miss, as long as it is news.
     pub(super) fn alarm(&self, now: Timestamp) -> Option<u64> {
         self.alarm.filter(|(_, at)| now.since(*at) <= NEWS).map(|(sequence, _)| sequence)
+    }
+}
+
+impl Core {
+    /// Lays down where the logs begin, if they have not begun yet. A node that has followed one already does not: what it
+    /// knows is lost, and an operator must decide.
+    pub(in crate::store::redis) async fn found_hub(&self) -> Result<(), StoreError> {
+        if self.mirror.place()?.is_some() {
+            return Ok(());
+        }
+        let (key, head) = (self.layout.hub("head"), Head::new(Epoch(random_bytes(&*self.random))));
+        let commit = Commit::new(self.clock.now()).life(self.layout.hub("meta"), self.life.mark());
+        // Moved: somebody else has.
+        commit.value_is(key.clone(), None).set(key, &head.bytes()).make(&self.link).await.map(drop)
     }
 }

@@ -4,6 +4,11 @@
 //! owes, in the same step, and the hub takes it over in another. Whoever finds something owed takes it over: doing so
 //! twice is doing it once.
 
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,7 +25,7 @@ use crate::{
         family::Generation,
     },
     store::{
-        StoreError,
+        Notary, StoreError,
         embedded::{Hold, decode, index_key},
     },
 };
@@ -34,7 +39,13 @@ mod log;
 mod orders;
 mod pen;
 
-pub(super) use self::{clerk::Clerk, head::Head, log::read_on, orders::Order};
+pub(super) use self::{
+    clerk::Clerk,
+    debts::look_for_debts,
+    head::Head,
+    log::{read_on, read_whole},
+    orders::Order,
+};
 pub(super) use crate::store::embedded::NewEntry;
 
 /// What a change of a bucket owes to the hub.
@@ -68,12 +79,16 @@ pub(super) type Debt = (u64, Owed);
 /// What waits for the clerk at most. Beyond it what is written down in a bucket is left there for a while, and what is
 /// not waits outside.
 const QUEUE: usize = 8192;
+/// How often a mirror looks whether the log has gone on.
+pub(super) const FOLLOWS_EVERY: Duration = Duration::from_millis(10);
 
 /// The way to this node's clerk.
 pub(super) struct Hub {
     orders: mpsc::Sender<Ask>,
     /// Buckets whose hand-over was left for later.
     left: Left,
+    /// Whose word the head of the audit log has.
+    notary: OnceLock<Arc<dyn Notary>>,
 }
 
 /// One thing asked of the clerk, and where the answer goes.
@@ -91,8 +106,6 @@ pub(super) enum Answer {
     Done,
     /// Nothing was done, because what it was asked by is not so any more, or cannot be.
     Refused,
-    /// See [`crate::store::EvidenceStore::erase`].
-    Stripped { records: Vec<u64>, entries: usize, next: Option<u64> },
 }
 
 /// A set of buckets.
@@ -116,7 +129,16 @@ impl Hub {
     /// The way, and where it leads.
     pub(super) fn new() -> (Self, mpsc::Receiver<Ask>) {
         let (orders, asked) = mpsc::channel(QUEUE);
-        (Self { orders, left: Left::default() }, asked)
+        (Self { orders, left: Left::default(), notary: OnceLock::new() }, asked)
+    }
+
+    fn notary(&self) -> Option<&Arc<dyn Notary>> {
+        self.notary.get()
+    }
+
+    /// The first one stays.
+    fn employ(&self, notary: Arc<dyn Notary>) {
+        let _ = self.notary.set(notary);
     }
 
     /// Has the clerk do something, and waits until it is done.

@@ -197,7 +197,7 @@ impl<'a> Pen<'a> {
 
     /// `None`: it would lie in the future. Denying again what is denied leaves no record.
     fn cut(&mut self, denial: Denial) -> Result<Option<(Entry, Option<NewRecord>)>, StoreError> {
-        let stamped = self.head.stamped.max(self.core.stamped.latest());
+        let stamped = self.head.stamped.max(self.core.node.stamped());
         let latest = self.now.max(stamped).plus(Duration::from_millis(1)).plus(self.core.options.margin);
         let Denial { target, ends, before, expires, reason, audit } = denial;
         let before = before.unwrap_or(latest);
@@ -209,7 +209,7 @@ impl<'a> Pen<'a> {
         let new = NewEntry { target, ends, before, at: self.now, feed_until, kept_until, reason };
         let (entry, is_new) = self.append(new)?;
         let happened = Happened { event: Event::Revoked, outcome: Outcome::Done, session: None, generation: None, cause };
-        let record = is_new.then(|| self.core.record(self.now, audit, happened));
+        let record = is_new.then(|| NewRecord::of(self.now, audit, happened));
         Ok(Some((entry, record)))
     }
 
@@ -223,7 +223,7 @@ impl<'a> Pen<'a> {
         self.say(|commit| commit.set(book, sealed));
         let happened =
             Happened { event: *event, outcome: Outcome::Done, session: None, generation: None, cause: cause.clone() };
-        self.note(self.core.record(self.now, audit.clone(), happened));
+        self.note(NewRecord::of(self.now, audit.clone(), happened));
         match denial.clone() {
             None => Ok(Answer::Done),
             Some(denial) => match self.deny(denial)? {
@@ -237,6 +237,9 @@ impl<'a> Pen<'a> {
     /// Appends an audit record.
     pub(super) fn note(&mut self, record: NewRecord) {
         let mut record: Record = record.at(self.head.chain.sequence + 1);
+        if let (None, Some(subject), Some(notary)) = (record.subject_ref, &record.subject, self.core.hub.notary()) {
+            record.subject_ref = Some(notary.refer(subject));
+        }
         let digest = tie(&mut record, self.head.chain.digest, self.salts.next());
         self.head.latest = self.head.latest.max(record.at);
         (self.head.chain.sequence, self.head.chain.digest) = (record.sequence, digest);
@@ -247,7 +250,8 @@ impl<'a> Pen<'a> {
     }
 
     fn strip(&mut self, rows: &[(u64, Vec<u8>)], blanked: &[u64]) {
-        for (sequence, row) in rows.iter().filter(|(sequence, _)| *sequence >= self.head.chain.first) {
+        let first = self.head.chain.first;
+        for (sequence, row) in rows.iter().filter(|(sequence, _)| *sequence >= first) {
             let (list, (_, place)) = (list(self.core, place_of(*sequence).0), place_of(*sequence));
             self.say(|commit| commit.put(list, place, row));
         }
@@ -322,7 +326,7 @@ impl<'a> Pen<'a> {
         let cause = Some(format!("records {first} to {}: {why}", end - 1).into());
         let event = Event::AuditDropped;
         let happened = Happened { event, outcome: Outcome::Done, session: None, generation: None, cause };
-        self.note(self.core.record(self.now, Draft::default(), happened));
+        self.note(NewRecord::of(self.now, Draft::default(), happened));
     }
 
     /// The audit log is not the one that this service wrote.
@@ -338,15 +342,15 @@ impl<'a> Pen<'a> {
         }
         let (event, outcome, cause) = (Event::AuditBroken, Outcome::Done, Some(why.into()));
         let happened = Happened { event, outcome, session: None, generation: None, cause };
-        self.note(self.core.record(self.now, Draft::default(), happened));
+        self.note(NewRecord::of(self.now, Draft::default(), happened));
     }
 
     /// The commit, and the head that it makes.
     pub(super) fn finish(mut self) -> (Commit, Written) {
         self.head.commits += 1;
-        self.head.stamped = self.head.stamped.max(self.core.stamped.latest());
+        self.head.stamped = self.head.stamped.max(self.core.node.stamped());
         if self.head.chain != self.signed
-            && let Some(notary) = self.core.notary.get()
+            && let Some(notary) = self.core.hub.notary()
         {
             let (key, statement) = (self.key("statement"), notary.attest(&self.head.chain));
             self.say(|commit| commit.set(key, statement.as_bytes()));
