@@ -25,7 +25,7 @@ use self::{
     start::{Start, prepare},
     tables::{Step, failed},
     witness::{Witness, sync_directory_of},
-    writer::{Job, Life, Request, ServedClock, Shared, SweepClock, Writer, head_of, open_database},
+    writer::{Job, Life, Request, ServedClock, Shared, Writer, head_of, open_database},
 };
 use super::{Notary, StoreError};
 use crate::{

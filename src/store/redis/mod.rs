@@ -11,18 +11,22 @@ use self::{hub::Hub, layout::Layout, life::Life, link::Link, node::Node};
 use super::StoreError;
 use crate::clock::{Clock, Random};
 
+mod closing;
 mod commit;
 mod families;
 mod hub;
+mod index;
 mod layout;
 mod life;
 mod link;
 mod node;
+mod opening;
 mod options;
 mod record;
 mod rooms;
 mod step;
 mod subjects;
+mod verbs;
 
 pub use options::Options;
 

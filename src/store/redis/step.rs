@@ -10,7 +10,7 @@ use super::{
     hub::{Debt, NewEntry, NewRecord, Owed},
     layout::Bucket,
     record::Record,
-    subjects::Cuts,
+    subjects::{Cut, Cuts},
 };
 use crate::{
     clock::random_bytes,
@@ -109,6 +109,30 @@ impl Core {
         let stamped = if maybe(&stamped)?.is_some() { number(&stamped)? } else { 0 };
         let stamped = self.node.stamp(Timestamp::from_millis(stamped));
         Ok(Found { stamped, parts })
+    }
+
+    /// These records, as far as there are any, as they are at one instant.
+    pub(super) async fn records(
+        &self,
+        bucket: Bucket,
+        ids: &[SessionId],
+    ) -> Result<Vec<(SessionId, Option<Record>)>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let key = self.layout.families(bucket);
+        let look = ids.iter().fold(self.look(bucket), |look, id| look.hget(key.clone(), id.as_bytes()));
+        let mut found = self.seen(look).await?;
+        ids.iter().map(|id| Ok((*id, found.record(*id)?))).collect()
+    }
+
+    /// One record, with what cuts its subject off.
+    pub(super) async fn family_and_cuts(&self, id: SessionId) -> Result<(Found, Option<(Record, Cuts)>), StoreError> {
+        let bucket = Bucket::of_session(id);
+        let look = self.look(bucket).family(self.layout.families(bucket), id.as_bytes(), self.layout.cuts(bucket));
+        let mut found = self.seen(look).await?;
+        let family = found.family(id)?;
+        Ok((found, family))
     }
 
     pub(super) async fn hub_cuts(&self, client: &ClientId) -> Result<HubCuts, StoreError> {
@@ -295,6 +319,13 @@ impl<'c> Step<'c> {
         self.enter(new)
     }
 
+    /// Owes what is in force already: the hub gives the entry that is there.
+    pub(super) fn enter_again(&mut self, target: Target, ends: Ends, cut: Cut) -> usize {
+        let Cut { before, feed_until, kept_until } = cut;
+        let (at, reason) = (self.moment.now, Some(MANY_SINGLES.into()));
+        self.enter(NewEntry { target, ends, before, at, feed_until, kept_until, reason })
+    }
+
     pub(super) fn until(
         &self,
         target: &Target,
@@ -320,6 +351,12 @@ impl<'c> Step<'c> {
             Outcome::Moved | Outcome::NotTheSame => Ok(None),
         }
     }
+}
+
+/// A step that has been written.
+pub(super) struct Made<T> {
+    pub(super) outcome: T,
+    pub(super) debts: Vec<Debt>,
 }
 
 /// What a step that denies gives, once the hub has it.
