@@ -21,12 +21,19 @@ use crate::{
 };
 
 impl Core {
-    pub(super) async fn amend(&self, id: SessionId, seen: &[u8], sealed: &[u8], audit: Draft) -> Result<Amended, StoreError> {
+    pub(super) async fn amend(
+        &self,
+        id: SessionId,
+        seen: &[u8],
+        sealed: &[u8],
+        audit: Draft,
+    ) -> Result<Amended, StoreError> {
         let bucket = Bucket::of_session(id);
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let (found, family) = self.family_and_cuts(id).await?;
+            let began = self.begin()?;
+            let (found, family) = self.family_and_cuts(began, id).await?;
             let mut step = Step::new(self, bucket, &found);
             let Some((mut record, _)) = family else { return Ok(Amended::Ended) };
             if record.family.lineage.ended(step.moment.now, false).is_some() {
@@ -41,7 +48,7 @@ impl Core {
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
             self.settle_later(bucket, debts);
-            self.life.current()?;
+            self.life.current(&began)?;
             return Ok(Amended::Done);
         }
         Err(StoreError::Busy)
@@ -58,7 +65,8 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let (found, family) = self.family_and_cuts(id).await?;
+            let began = self.begin()?;
+            let (found, family) = self.family_and_cuts(began, id).await?;
             let mut step = Step::new(self, bucket, &found);
             let (was_open, place) = match family {
                 Some((record, cuts)) if record.family.lineage.closed.is_none() => {
@@ -74,7 +82,7 @@ impl Core {
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
             let entries = self.settle(bucket, debts).await?;
-            self.life.current()?;
+            self.life.current(&began)?;
             let entry = place.map(|place| entry_at(&entries, place)).transpose()?;
             return Ok(ClosedFamily { was_open, entry });
         }
@@ -86,11 +94,12 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let Some(Made { outcome, debts }) = self.try_close_others(bucket, others).await? else { continue };
+            let Some(made) = self.try_close_others(bucket, others).await? else { continue };
+            let Made { began, outcome, debts } = made;
             let (mut done, places) = outcome;
             drop(turn);
             let entries = if debts.is_empty() { Vec::new() } else { self.settle(bucket, debts).await? };
-            self.life.current()?;
+            self.life.current(&began)?;
             for place in places {
                 done.feed_until = done.feed_until.max(Some(entry_at(&entries, place)?.feed_until));
             }
@@ -106,36 +115,31 @@ impl Core {
     ) -> Result<Option<Made<(ClosedOthers, Vec<usize>)>>, StoreError> {
         let subject = others.subject;
         let look = self.look_at_sessions(self.look_at_cuts(self.look(bucket), subject), subject);
-        let mut found = self.seen(look).await?;
+        let began = self.begin()?;
+        let mut found = self.seen(began, look).await?;
         let (cuts, mut sessions) = (found.cuts(subject)?, found.sessions(subject)?);
         let until = match others.until {
             Some(until) => Some(until),
-            None => self.last_of(&sessions).await?,
+            None => self.last_of(began, &sessions).await?,
         };
-        let mut ids = self.listed(&sessions, false, others.after, others.limit).await?;
+        let mut ids = self.listed(began, &sessions, false, others.after, others.limit).await?;
         ids.retain(|id| until.is_some_and(|until| *id <= until));
         let is_more = ids.len() == others.limit && ids.last() != until.as_ref();
         let next = ids.last().copied().filter(|_| is_more);
         let mut step = Step::new(self, bucket, &found);
         let (mut outcome, mut places) = (ClosedOthers { next, until, ..ClosedOthers::default() }, Vec::new());
-        for (id, record) in self.records(bucket, &ids).await? {
+        for (id, record) in self.records(began, bucket, &ids).await? {
             let Some(record) = record.filter(|record| id != others.keep && !is_over(&record.family, step.moment.now))
             else {
                 continue;
             };
             sessions.end(id);
-            places.extend(step.close(
-                record,
-                &cuts,
-                Closure::Revoked,
-                others.reason.as_deref(),
-                others.audit.clone(),
-            ));
+            places.extend(step.close(record, &cuts, Closure::Revoked, others.reason.as_deref(), others.audit.clone()));
             outcome.closed += 1;
         }
         // Also if none was closed: what is opened meanwhile must not be passed over.
         sessions.put(&mut step);
-        Ok(step.make().await?.map(|debts| Made { outcome: (outcome, places), debts }))
+        Ok(step.make().await?.map(|debts| Made { began, outcome: (outcome, places), debts }))
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     Core,
     hub::Debt,
     layout::Bucket,
+    life::Began,
     node::Unsure,
     record::Record,
     step::{HubCuts, Made, Step, TRIES},
@@ -23,28 +24,33 @@ use crate::{
 
 impl Core {
     pub(super) async fn present(&self, p: Presentation) -> Result<Presented, StoreError> {
-        let standing = self.life.standing();
-        if standing != Standing::Whole {
-            // Nothing that it says is to be trusted, nothing may be written to it.
-            let moment = self.life.moment(self.clock.now());
-            let verdict = self.verdict(&p, standing, None, false, moment);
-            return Ok(Presented { verdict, held_back: None, family: None, at: moment.now });
-        }
         let bucket = Bucket::of_session(p.id);
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let Some((Made { outcome, debts }, unsure)) = self.try_present(bucket, &p).await? else { continue };
+            let began = match self.begin() {
+                Ok(began) => began,
+                Err(error) => return self.in_doubt(&p).ok_or(error),
+            };
+            let Some((made, unsure)) = self.try_present(began, bucket, &p).await? else { continue };
+            let Made { outcome, debts, .. } = made;
             drop(turn);
             match outcome.verdict {
                 Verdict::Close(_) => drop(self.settle(bucket, debts).await?),
                 _ => self.settle_later(bucket, debts),
             }
-            self.life.current()?;
+            self.life.current(&began)?;
             unsure.answered();
             return Ok(outcome);
         }
         Err(StoreError::Busy)
+    }
+
+    /// The rule's word where nothing that the store says is to be trusted, and nothing may be written to it.
+    fn in_doubt(&self, p: &Presentation) -> Option<Presented> {
+        let (standing, moment) = (self.life.standing(), self.life.moment(self.clock.now()));
+        let verdict = self.verdict(p, standing, None, false, moment);
+        (standing != Standing::Whole).then_some(Presented { verdict, held_back: None, family: None, at: moment.now })
     }
 
     fn verdict(
@@ -71,21 +77,23 @@ impl Core {
 
     async fn try_present(
         &self,
+        began: Began,
         bucket: Bucket,
         p: &Presentation,
     ) -> Result<Option<(Made<Presented>, Unsure<'_>)>, StoreError> {
-        let ((found, family), hub) = tokio::try_join!(self.family_and_cuts(p.id), self.hub_cuts(&p.client))?;
+        let ((found, family), hub) = tokio::try_join!(self.family_and_cuts(began, p.id), self.hub_cuts(&p.client))?;
         let step = Step::new(self, bucket, &found);
         let at = step.moment.now;
-        let done = |presented| Ok(Some((Made { outcome: presented, debts: Vec::new() }, self.node.unsure(None))));
+        let done =
+            |presented| Ok(Some((Made { began, outcome: presented, debts: Vec::new() }, self.node.unsure(None))));
         let Some((mut record, cuts)) = family else {
-            let verdict = self.verdict(p, Standing::Whole, None, false, step.moment);
+            let verdict = self.verdict(p, began.standing(), None, false, step.moment);
             return done(Presented { verdict, held_back: None, family: None, at });
         };
         self.node.recall(p.id, &mut record.family.lineage);
         let lineage = &record.family.lineage;
         let cut_off = p.id.stamp() < cuts.before(Ends::Sessions).max(hub.sessions);
-        let verdict = self.verdict(p, Standing::Whole, Some(lineage), cut_off, step.moment);
+        let verdict = self.verdict(p, began.standing(), Some(lineage), cut_off, step.moment);
         let success = matches!(verdict, Verdict::Rotate | Verdict::Retry | Verdict::Heal);
         let held_back = match () {
             () if success && record.family.sealed != p.seen => Some(HeldBack::Stale),
@@ -98,7 +106,7 @@ impl Core {
             Verdict::Refused(refusal) => {
                 let debts = self.note_refusal(step, p, refusal).await?;
                 let outcome = Presented { verdict, held_back, family: Some(record.family), at };
-                Ok(debts.map(|debts| (Made { outcome, debts }, self.node.unsure(None))))
+                Ok(debts.map(|debts| (Made { began, outcome, debts }, self.node.unsure(None))))
             }
             _ => self.carry_out(step, p, record, &cuts, hub, verdict).await,
         }
@@ -140,19 +148,21 @@ impl Core {
         step.note(p.audit.clone(), happened);
         // From here on it may have happened, whatever we hear.
         let unsure = self.node.unsure(first);
+        let began = step.began;
         let Some(debts) = step.make().await? else {
             unsure.answered();
             return Ok(None);
         };
         self.node.settled(p.id);
         let outcome = Presented { verdict, held_back: None, family: Some(record.family), at };
-        Ok(Some((Made { outcome, debts }, unsure)))
+        Ok(Some((Made { began, outcome, debts }, unsure)))
     }
 
     /// What nobody has ended is listed apart: this one leaves that list.
     pub(super) async fn list_as_ended(&self, step: &mut Step<'_>, record: &Record) -> Result<(), StoreError> {
         let subject = record.family.subject;
-        let mut sessions = self.seen(self.look_at_sessions(self.look(step.bucket), subject)).await?.sessions(subject)?;
+        let mut sessions =
+            self.seen(step.began, self.look_at_sessions(self.look(step.bucket), subject)).await?.sessions(subject)?;
         sessions.end(record.family.id);
         sessions.put(step);
         Ok(())

@@ -3,6 +3,7 @@
 use super::{
     Core,
     layout::Bucket,
+    life::Began,
     step::{Found, Step},
 };
 use crate::{
@@ -154,6 +155,7 @@ impl Core {
     /// that nobody has ended.
     pub(super) async fn listed(
         &self,
+        began: Began,
         sessions: &Sessions,
         only_open: bool,
         after: Option<SessionId>,
@@ -163,7 +165,7 @@ impl Core {
             let key = if only_open { Self::open_key } else { Self::all_key }(self, sessions.subject);
             let bucket = Bucket::of_subject(sessions.subject);
             let after = after.as_ref().map(|id| &id.as_bytes()[..]);
-            let ids = self.seen(self.look(bucket).members(key, after, limit)).await?.list()?;
+            let ids = self.seen(began, self.look(bucket).members(key, after, limit)).await?.list()?;
             return ids.iter().map(|id| session_of(id)).collect();
         };
         let chosen = few.iter().filter(|listed| listed.open || !only_open).map(|listed| listed.id);
@@ -179,10 +181,10 @@ impl Core {
     }
 
     /// The last that there is of a subject.
-    pub(super) async fn last_of(&self, sessions: &Sessions) -> Result<Option<SessionId>, StoreError> {
+    pub(super) async fn last_of(&self, began: Began, sessions: &Sessions) -> Result<Option<SessionId>, StoreError> {
         let List::Few(few) = &sessions.list else {
             let look = self.look(Bucket::of_subject(sessions.subject)).last_member(self.all_key(sessions.subject));
-            return self.seen(look).await?.list()?.first().map(|id| session_of(id)).transpose();
+            return self.seen(began, look).await?.list()?.first().map(|id| session_of(id)).transpose();
         };
         Ok(few.last().map(|listed| listed.id))
     }
@@ -213,11 +215,10 @@ mod tests {
         sessions.end(session(2));
         let List::Few(list) = sessions.list else { panic!("three are few") };
         assert_eq!(few(&written(&list)).unwrap(), list);
-        assert_eq!(list.iter().map(|l| (l.id, l.open)).collect::<Vec<_>>(), [
-            (session(1), true),
-            (session(2), false),
-            (session(3), true)
-        ]);
+        assert_eq!(
+            list.iter().map(|l| (l.id, l.open)).collect::<Vec<_>>(),
+            [(session(1), true), (session(2), false), (session(3), true)]
+        );
     }
 
     #[test]

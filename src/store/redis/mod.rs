@@ -82,7 +82,11 @@ impl Core {
             let core = self.clone();
             marking.spawn(async move {
                 let commit = commit::Commit::new(core.clock.now());
-                commit.hset(core.layout.meta(bucket), b"life", core.life.mark()).make(&core.link).await.map(drop)
+                commit
+                    .hset(core.layout.meta(bucket), b"life", core.life.begin(core.clock.now())?.mark())
+                    .make(&core.link)
+                    .await
+                    .map(drop)
             });
         }
         marking.join_all().await.into_iter().collect()

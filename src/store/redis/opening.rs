@@ -22,14 +22,14 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let Some(Made { outcome, debts }) = self.try_open(bucket, opening).await? else { continue };
+            let Some(Made { began, outcome, debts }) = self.try_open(bucket, opening).await? else { continue };
             drop(turn);
             let revokes = debts.iter().any(|(_, owed)| matches!(owed, Owed::Deny(_)));
             match revokes {
                 true => drop(self.settle(bucket, debts).await?),
                 false => self.settle_later(bucket, debts),
             }
-            self.life.current()?;
+            self.life.current(&began)?;
             return Ok(outcome);
         }
         Err(StoreError::Busy)
@@ -37,8 +37,9 @@ impl Core {
 
     async fn try_open(&self, bucket: Bucket, opening: &Opening) -> Result<Option<Made<Opened>>, StoreError> {
         let subject = opening.subject;
+        let began = self.begin()?;
         let look = self.look_at_sessions(self.look_at_cuts(self.look(bucket), subject), subject);
-        let (mut found, hub) = tokio::try_join!(self.seen(look), self.hub_cuts(&opening.client))?;
+        let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(&opening.client))?;
         let (cuts, mut sessions) = (found.cuts(subject)?, found.sessions(subject)?);
         let mut step = Step::new(self, bucket, &found);
         if let Some(cap) = opening.cap {
@@ -46,7 +47,7 @@ impl Core {
             if !self.make_room(&mut step, &mut sessions, &cuts, cap, whose, &opening.audit).await? {
                 // What does not count any more leaves the list all the same; if somebody else was quicker, next time.
                 sessions.put(&mut step);
-                return Ok(step.make().await?.map(|debts| Made { outcome: Opened::Full, debts }));
+                return Ok(step.make().await?.map(|debts| Made { began, outcome: Opened::Full, debts }));
             }
         }
         let at = step.fresh_stamp(&cuts, hub);
@@ -65,9 +66,9 @@ impl Core {
         });
         step.note(opening.audit.clone(), done(Event::SessionOpened, id, Some(Generation(0)), None));
         if let Some(debts) = step.make().await? {
-            return Ok(Some(Made { outcome: Opened::Family(record.family), debts }));
+            return Ok(Some(Made { began, outcome: Opened::Family(record.family), debts }));
         }
-        match self.records(bucket, &[id]).await?.pop() {
+        match self.records(began, bucket, &[id]).await?.pop() {
             Some((_, Some(_))) => Err(StoreError::Failed("this session id is taken; random numbers repeat".into())),
             _ => Ok(None),
         }

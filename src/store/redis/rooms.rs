@@ -80,10 +80,10 @@ impl Core {
         let mut sitting = Sitting::default();
         let mut after = None;
         loop {
-            let ids = self.listed(sessions, true, after, most.max(64)).await?;
+            let ids = self.listed(step.began, sessions, true, after, most.max(64)).await?;
             let Some(last) = ids.last() else { return Ok(sitting) };
             after = Some(*last);
-            for (id, record) in self.records(step.bucket, &ids).await? {
+            for (id, record) in self.records(step.began, step.bucket, &ids).await? {
                 let Some(record) = record else {
                     sitting.over.push(id);
                     continue;
