@@ -229,12 +229,15 @@ pub trait FamilyStore: Send + Sync + 'static {
         after: Option<SessionId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
-    /// All families in the order of their opening, from after `after`.
+    /// All families, from after `after`: in an order that stays, so that whoever goes on after the last of a part comes by
+    /// each once.
     fn all(
         &self,
         after: Option<SessionId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
+    /// When the oldest family was opened that is still kept, ended or not.
+    fn oldest(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
     /// How many families a subject has, ended ones that are still kept among them; counted up to `cap`.
     fn count_of_subject(
         &self,

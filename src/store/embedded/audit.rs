@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How much older than they should be records may become: so that dropping them is not told once for each.
-const TRIM_EVERY: Duration = Duration::from_secs(3600);
+pub(in crate::store) const TRIM_EVERY: Duration = Duration::from_secs(3600);
 /// How often old ones are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Records that one step drops at most, and one record tells of.

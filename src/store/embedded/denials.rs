@@ -245,7 +245,8 @@ impl Step<'_> {
         expires: Option<Timestamp>,
         retention: Retention,
     ) -> (Timestamp, Timestamp) {
-        let older = Older { tokens_until: self.character.older_until, sessions_until: self.character.older_sessions_until };
+        let older =
+            Older { tokens_until: self.character.older_until, sessions_until: self.character.older_sessions_until };
         until(target, ends, before, expires, self.moment.now.max(self.progress.stamped), retention, older)
     }
 }

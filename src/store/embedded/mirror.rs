@@ -11,10 +11,10 @@ use redb::ReadableTable;
 use super::{
     EmbeddedStore, Held, MemoryBacking, OpenError, Options, Role,
     denials::{Hold, NewEntry, index_key, look_up, standing_in},
-    expiry::FORGOTTEN_BY,
-    feed::{DIGEST, NOTHING, chain, epoch_of, head_digest, head_position, body_of, page_of},
+    expiry::{FORGOTTEN_BY, WHEN_IDLE, due_at},
+    feed::{DIGEST, NOTHING, body_of, chain, epoch_of, head_digest, head_position, page_of},
     singles::REASON,
-    tables::{Character, DENIED, LOG, META, Step, decode, encode, failed},
+    tables::{Character, DENIED, DUE, LOG, META, SEALS, Step, decode, encode, failed},
     verbs::table,
 };
 use crate::{
@@ -108,11 +108,28 @@ impl EmbeddedStore {
         log.get(position).map_err(failed)?.map(|row| decode(row.value(), "entry")).transpose()
     }
 
-    /// What it knows and has no place for: it must be denied anew.
-    pub(in crate::store) fn unplaced(&self) -> Result<Vec<Entry>, StoreError> {
+    /// What it knows and has no place for: it must be denied anew. So many at most.
+    pub(in crate::store) fn unplaced(&self, most: usize) -> Result<Vec<Entry>, StoreError> {
         let Some(meta) = table(&self.read()?, META)? else { return Ok(Vec::new()) };
         let rows = meta.range(UNPLACED).map_err(failed)?;
-        rows.map(|row| decode(row.map_err(failed)?.1.value(), "entry")).collect()
+        rows.take(most).map(|row| decode(row.map_err(failed)?.1.value(), "entry")).collect()
+    }
+
+    /// Whether it has the digest at the beginning of a page.
+    pub(in crate::store) fn has_seal(&self, page: u64) -> Result<bool, StoreError> {
+        let Some(seals) = table(&self.read()?, SEALS)? else { return Ok(false) };
+        Ok(seals.get(page).map_err(failed)?.is_some())
+    }
+
+    /// Lets go of what has expired, if anything has.
+    pub(in crate::store) async fn tidy(&self) -> Result<(), StoreError> {
+        let now = self.shared.sweep_time();
+        let is_due = {
+            let due = table(&self.read()?, DUE)?;
+            let first = due.map(|due| due.first().map_err(failed)).transpose()?.flatten();
+            first.is_some_and(|(key, _)| due_at(&key.value()) <= now)
+        };
+        if is_due { self.urgent_step(|step| step.expire(WHEN_IDLE)).await } else { Ok(()) }
     }
 
     /// What is in force about a target, all entries about it taken together.

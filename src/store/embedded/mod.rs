@@ -61,11 +61,11 @@ mod verbs;
 mod witness;
 mod writer;
 
-pub(in crate::store) use audit::Row;
+pub(in crate::store) use audit::{Row, TRIM_EVERY};
 pub(in crate::store) use clerk::{NEWS, Salts, UNSIGNED, may_be_unsigned};
 pub(in crate::store) use denials::{Hold, NewEntry, Older, index_key, told, until};
 pub(in crate::store) use evidence::{ERASES, LOOKS};
-pub(in crate::store) use expiry::{SET_BACK, family_due};
+pub(in crate::store) use expiry::{family_due, set_back};
 pub(in crate::store) use families::{NOTED_CAP, REFUSALS_NOTED_EVERY, done, reuse_told};
 pub(in crate::store) use feed::{NOTHING, body_of, chain};
 pub(in crate::store) use mirror::{Followed, Placed, Whole};

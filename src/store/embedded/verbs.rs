@@ -128,6 +128,10 @@ impl FamilyStore for EmbeddedStore {
             .collect()
     }
 
+    async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.all(None, 1).await?.first().map(|family| family.id.stamp()))
+    }
+
     async fn count_of_subject(&self, subject: SubjectRef, cap: usize) -> Result<usize, StoreError> {
         self.whole()?;
         let Some(subjects) = table(&self.read()?, SUBJECTS)? else { return Ok(0) };

@@ -66,6 +66,11 @@ impl Look {
         self.0.op("xrange", key, &[format!("({after}-0").as_bytes(), limit.to_string().as_bytes()]);
         self
     }
+    /// The last of them, if there is one.
+    pub(super) fn last_member(mut self, key: Vec<u8>) -> Self {
+        self.0.op("zlast", key, &[]);
+        self
+    }
     /// A family, and what cuts its subject off: three parts in one answer.
     pub(super) fn family(mut self, families: Vec<u8>, id: &[u8], cuts: Vec<u8>) -> Self {
         let cuts = self.0.key(cuts);

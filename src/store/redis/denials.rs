@@ -3,7 +3,8 @@
 
 use super::{
     Core, RedisStore,
-    hub::{Answer, Order},
+    hub::{Answer, NewEntry, Order},
+    life::Began,
 };
 use crate::{
     model::{
@@ -25,39 +26,38 @@ impl DenyStore for RedisStore {
     }
 
     async fn denied(&self, bearer: Bearer) -> Result<bool, StoreError> {
-        self.core.abreast().await?;
+        let began = self.core.abreast().await?;
         let denied = self.core.mirror.denied(bearer).await?;
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(denied)
     }
 
     async fn denied_key(&self, kid: &Kid) -> Result<bool, StoreError> {
-        self.core.abreast().await?;
+        let began = self.core.abreast().await?;
         let denied = self.core.mirror.denied_key(kid).await?;
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(denied)
     }
 
     async fn entries(&self, after: u64, limit: usize) -> Result<Page, StoreError> {
-        self.core.abreast().await?;
+        let began = self.core.abreast().await?;
         let page = self.core.mirror.entries(after, limit).await?;
         let entries = self.core.with_reasons(page.entries).await?;
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(Page { entries, ..page })
     }
 
     async fn tail(&self, after: Option<(Epoch, Mark)>, limit: u64) -> Result<LogTail, StoreError> {
-        self.core.readable()?;
+        let began = self.core.readable()?;
         let tail = self.core.mirror.tail(after, limit).await?;
-        // What was read was all there was at some instant of the lease.
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(tail)
     }
 
     async fn page(&self, page: u64) -> Result<Option<LogPage>, StoreError> {
-        self.core.readable()?;
+        let began = self.core.readable()?;
         let page = self.core.mirror.page(page).await?;
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(page)
     }
 
@@ -70,35 +70,35 @@ impl DenyStore for RedisStore {
     }
 
     async fn stamp(&self, subject: SubjectRef, client: ClientId, audit: Draft) -> Result<Timestamp, StoreError> {
-        self.core.whole()?;
         self.core.fresh_stamp(subject, &client, audit).await
     }
 }
 
 impl Core {
     /// The mirror holds what the log held when this was asked.
-    async fn abreast(&self) -> Result<(), StoreError> {
-        self.whole()?;
-        self.come_abreast().await.map(drop)
+    async fn abreast(&self) -> Result<Began, StoreError> {
+        let began = self.begin()?;
+        self.come_abreast().await?;
+        Ok(began)
     }
 
     /// There is a log to be read.
-    fn readable(&self) -> Result<(), StoreError> {
-        self.whole()?;
-        self.mirror.place()?.map(drop).ok_or(StoreError::Busy)
+    fn readable(&self) -> Result<Began, StoreError> {
+        let began = self.begin()?;
+        self.mirror.place()?.map(|_| began).ok_or(StoreError::Busy)
     }
 
     async fn deny(&self, denial: Denial, of: Option<(SubjectRef, u32)>) -> Result<Option<Entry>, StoreError> {
-        self.whole()?;
         match denial.target {
             Target::Subject(subject) => self.cut_subject(subject, denial).await,
             Target::Token(_) | Target::Session(_) => self.deny_unless_denied(denial, of).await,
             Target::Client(_) | Target::Key(_) | Target::All => {
+                let began = self.begin()?;
                 let entry = match self.hub.order(Order::Deny(denial)).await? {
                     Answer::Entries(entries) => self.with_reasons(entries).await?.pop(),
                     _ => None,
                 };
-                self.life.current()?;
+                self.life.current(&began)?;
                 Ok(entry)
             }
         }
@@ -110,38 +110,21 @@ impl Core {
         denial: Denial,
         of: Option<(SubjectRef, u32)>,
     ) -> Result<Option<Entry>, StoreError> {
-        let head = self.come_abreast().await?.head;
+        let began = self.begin()?;
         // Tokens were minted until then, wherever it was.
-        self.node.stamp(head.stamped());
-        let now = self.clock.now();
-        let latest = now.max(self.node.stamped());
+        self.node.stamp(self.come_abreast().await?.head.stamped());
+        let at = self.clock.now();
+        let latest = at.max(self.node.stamped());
         let before = denial.before.unwrap_or(latest);
         let (feed_until, kept_until) = self.until(&denial.target, denial.ends, before, denial.expires, latest);
         let Denial { target, ends, reason, .. } = denial.clone();
-        let new = super::hub::NewEntry { target, ends, before, at: now, feed_until, kept_until, reason };
-        match self.mirror.standing(&new)? {
+        match self.mirror.standing(&NewEntry { target, ends, before, at, feed_until, kept_until, reason })? {
             Some(standing) => {
                 let entry = self.with_reasons(vec![standing]).await?.pop();
-                self.life.current()?;
+                self.life.current(&began)?;
                 Ok(entry)
             }
             None => self.deny_single(denial, of).await,
         }
-    }
-}
-
-/// PROVISIONAL: in verbs.rs.
-impl Core {
-    pub(super) fn whole(&self) -> Result<(), StoreError> {
-        use crate::model::family::Standing;
-        if self.life.standing() == Standing::Whole { Ok(()) } else { Err(StoreError::NotWhole) }
-    }
-
-    pub(super) async fn forget_sessions(
-        &self,
-        _subject: SubjectRef,
-        _most: usize,
-    ) -> Result<Vec<crate::model::SessionId>, StoreError> {
-        Ok(Vec::new())
     }
 }

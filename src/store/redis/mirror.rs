@@ -101,7 +101,6 @@ impl Core {
             _ => Err(StoreError::NotWhole),
         }
     }
-
 }
 
 /// Follows the log until the store is closed.

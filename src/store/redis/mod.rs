@@ -18,18 +18,22 @@ use self::{
 use super::StoreError;
 use crate::clock::{Clock, Random};
 
+mod closing;
 mod commit;
 mod denials;
 mod hub;
+mod index;
 mod layout;
 mod life;
 mod link;
 mod mirror;
 mod node;
+mod opening;
 mod options;
 mod record;
 mod step;
 mod subjects;
+mod verbs;
 
 pub use options::Options;
 
@@ -92,7 +96,11 @@ impl Core {
             let core = self.clone();
             marking.spawn(async move {
                 let commit = commit::Commit::new(core.clock.now());
-                commit.hset(core.layout.meta(bucket), b"life", core.life.mark()).make(&core.link).await.map(drop)
+                commit
+                    .hset(core.layout.meta(bucket), b"life", core.life.begin(core.clock.now())?.mark())
+                    .make(&core.link)
+                    .await
+                    .map(drop)
             });
         }
         let commit = commit::Commit::new(self.clock.now());

@@ -184,8 +184,13 @@ mod tests {
     use super::*;
 
     fn instant() -> impl Strategy<Value = Timestamp> {
-        prop_oneof![Just(0), Just(Timestamp::MAX.millis()), 0..=Timestamp::MAX.millis(), 1_795_374_805_000..1_795_374_905_000_u64]
-            .prop_map(Timestamp::from_millis)
+        prop_oneof![
+            Just(0),
+            Just(Timestamp::MAX.millis()),
+            0..=Timestamp::MAX.millis(),
+            1_795_374_805_000..1_795_374_905_000_u64
+        ]
+        .prop_map(Timestamp::from_millis)
     }
 
     fn served() -> impl Strategy<Value = Served> {
@@ -212,7 +217,16 @@ mod tests {
                 access_until: times.3,
                 incarnation,
             });
-        (any::<u32>(), "[!-~]{1,128}", instant(), any::<[u8; 10]>(), lineage, any::<u32>(), any::<[u8; 16]>(), any::<Vec<u8>>())
+        (
+            any::<u32>(),
+            "[!-~]{1,128}",
+            instant(),
+            any::<[u8; 10]>(),
+            lineage,
+            any::<u32>(),
+            any::<[u8; 16]>(),
+            any::<Vec<u8>>(),
+        )
             .prop_map(|(version, client, at, random, lineage, key, subject, sealed)| Record {
                 version,
                 client: client.parse().expect("visible characters"),

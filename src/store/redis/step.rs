@@ -9,8 +9,9 @@ use super::{
     commit::{Commit, Look, Outcome, bytes, maybe, number},
     hub::{Debt, NewEntry, NewRecord, Owed},
     layout::Bucket,
+    life::Began,
     record::Record,
-    subjects::Cuts,
+    subjects::{Cut, Cuts},
 };
 use crate::{
     clock::random_bytes,
@@ -31,6 +32,8 @@ pub(super) const TRIES: u32 = 16;
 
 /// What a bucket was seen to hold.
 pub(super) struct Found {
+    /// Under what it was looked at.
+    pub(super) began: Began,
     /// The latest instant that is known to have been stamped, in this bucket or here.
     stamped: Timestamp,
     parts: std::vec::IntoIter<Value>,
@@ -95,25 +98,61 @@ impl Core {
         look.hget(key.clone(), &field(Ends::Sessions)).hget(key, &field(Ends::Tokens))
     }
 
+    /// A step begins, or a look.
+    ///
+    /// # Errors
+    /// This node may not speak for the store now.
+    pub(super) fn begin(&self) -> Result<Began, StoreError> {
+        self.life.begin(self.clock.now())
+    }
+
     /// Takes the look. A bucket that is not of this store tells nothing.
-    pub(super) async fn seen(&self, look: Look) -> Result<Found, StoreError> {
+    pub(super) async fn seen(&self, began: Began, look: Look) -> Result<Found, StoreError> {
         let mut parts = look.ask(&self.link).await?.parts.into_iter();
         let mut part = || parts.next().ok_or(super::commit::UNREADABLE);
         let (life, stamped) = (part()?, part()?);
         match maybe(&life)? {
-            Some(mark) if mark == self.life.mark() => {}
+            Some(mark) if mark == began.mark() => {}
             // It is being taken over: in a moment it is again.
             Some(_) => return Err(StoreError::Busy),
             None => return Err(StoreError::NotWhole),
         }
         let stamped = if maybe(&stamped)?.is_some() { number(&stamped)? } else { 0 };
         let stamped = self.node.stamp(Timestamp::from_millis(stamped));
-        Ok(Found { stamped, parts })
+        Ok(Found { began, stamped, parts })
+    }
+
+    /// These records, as far as there are any, as they are at one instant.
+    pub(super) async fn records(
+        &self,
+        began: Began,
+        bucket: Bucket,
+        ids: &[SessionId],
+    ) -> Result<Vec<(SessionId, Option<Record>)>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let key = self.layout.families(bucket);
+        let look = ids.iter().fold(self.look(bucket), |look, id| look.hget(key.clone(), id.as_bytes()));
+        let mut found = self.seen(began, look).await?;
+        ids.iter().map(|id| Ok((*id, found.record(*id)?))).collect()
+    }
+
+    /// One record, with what cuts its subject off.
+    pub(super) async fn family_and_cuts(
+        &self,
+        began: Began,
+        id: SessionId,
+    ) -> Result<(Found, Option<(Record, Cuts)>), StoreError> {
+        let bucket = Bucket::of_session(id);
+        let look = self.look(bucket).family(self.layout.families(bucket), id.as_bytes(), self.layout.cuts(bucket));
+        let mut found = self.seen(began, look).await?;
+        let family = found.family(id)?;
+        Ok((found, family))
     }
 
     pub(super) async fn hub_cuts(&self, client: &ClientId) -> Result<HubCuts, StoreError> {
-        let (sessions, tokens) =
-            tokio::try_join!(self.hub_cut_before(client, Ends::Sessions), self.hub_cut_before(client, Ends::Tokens))?;
+        let [sessions, tokens] = self.hub_cuts_before(client, [Ends::Sessions, Ends::Tokens]).await?;
         Ok(HubCuts { sessions, tokens })
     }
 
@@ -131,6 +170,7 @@ impl Core {
 pub(super) struct Step<'c> {
     pub(super) core: &'c Core,
     pub(super) bucket: Bucket,
+    pub(super) began: Began,
     pub(super) moment: Moment,
     /// The latest instant that is known to have been stamped.
     pub(super) stamped: Timestamp,
@@ -147,13 +187,14 @@ pub(super) struct Step<'c> {
 
 impl<'c> Step<'c> {
     pub(super) fn new(core: &'c Core, bucket: Bucket, found: &Found) -> Self {
-        let moment = core.life.moment(core.clock.now());
+        let moment = found.began.moment();
         Self {
             core,
             bucket,
+            began: found.began,
             moment,
             stamped: found.stamped,
-            commit: Commit::new(moment.now).life(core.layout.meta(bucket), core.life.mark()),
+            commit: Commit::new(moment.now).life(core.layout.meta(bucket), found.began.mark()),
             owed: Vec::new(),
             singles: Vec::new(),
             many: None,
@@ -295,6 +336,13 @@ impl<'c> Step<'c> {
         self.enter(new)
     }
 
+    /// Owes what is in force already: the hub gives the entry that is there.
+    pub(super) fn enter_again(&mut self, target: Target, ends: Ends, cut: Cut) -> usize {
+        let Cut { before, feed_until, kept_until } = cut;
+        let (at, reason) = (self.moment.now, Some(MANY_SINGLES.into()));
+        self.enter(NewEntry { target, ends, before, at, feed_until, kept_until, reason })
+    }
+
     pub(super) fn until(
         &self,
         target: &Target,
@@ -320,6 +368,14 @@ impl<'c> Step<'c> {
             Outcome::Moved | Outcome::NotTheSame => Ok(None),
         }
     }
+}
+
+/// A step that has been written.
+pub(super) struct Made<T> {
+    /// Under what: it is acknowledged under the same.
+    pub(super) began: Began,
+    pub(super) outcome: T,
+    pub(super) debts: Vec<Debt>,
 }
 
 /// What a step that denies gives, once the hub has it.

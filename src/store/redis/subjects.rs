@@ -98,7 +98,8 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let mut found = self.seen(self.look_at_cuts(self.look(bucket), subject)).await?;
+            let began = self.begin()?;
+            let mut found = self.seen(began, self.look_at_cuts(self.look(bucket), subject)).await?;
             let cuts = found.cuts(subject)?;
             let mut step = Step::new(self, bucket, &found);
             let latest = step.cut_now();
@@ -116,7 +117,7 @@ impl Core {
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
             let entries = self.settle(bucket, debts).await?;
-            self.life.current()?;
+            self.life.current(&began)?;
             return entry_at(&entries, 0).map(Some);
         }
         Err(StoreError::Busy)
@@ -146,7 +147,8 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let found = self.seen(self.look(bucket)).await?;
+            let began = self.begin()?;
+            let found = self.seen(began, self.look(bucket)).await?;
             let mut step = Step::new(self, bucket, &found);
             let new = step.entry_of(&denial);
             if new.before > step.cut_now() {
@@ -159,7 +161,7 @@ impl Core {
             drop(turn);
             of.into_iter().for_each(|subject| self.node.add_single(subject));
             let entries = self.settle(bucket, debts).await?;
-            self.life.current()?;
+            self.life.current(&began)?;
             return entry_at(&entries, 0).map(Some);
         }
         Err(StoreError::Busy)
@@ -170,7 +172,8 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let mut found = self.seen(self.look_at_cuts(self.look(bucket), subject)).await?;
+            let began = self.begin()?;
+            let mut found = self.seen(began, self.look_at_cuts(self.look(bucket), subject)).await?;
             let cuts = found.cuts(subject)?;
             let mut step = Step::new(self, bucket, &found);
             let new = step.entry_of(&denial);
@@ -179,7 +182,7 @@ impl Core {
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
             let entries = self.settle(bucket, debts).await?;
-            self.life.current()?;
+            self.life.current(&began)?;
             return entry_at(&entries, 0);
         }
         Err(StoreError::Busy)
@@ -197,14 +200,18 @@ impl Core {
     /// For those who ask Redis itself: they know nothing of cut-offs.
     async fn say_denied(&self, denial: &Denial) -> Result<bool, StoreError> {
         let (bucket, key) = self.place_of(&denial.target)?;
-        let found = self.seen(self.look(bucket)).await?;
+        let began = self.begin()?;
+        let found = self.seen(began, self.look(bucket)).await?;
         let mut step = Step::new(self, bucket, &found);
         let new = step.entry_of(denial);
         if new.before > step.cut_now() {
             return Ok(false);
         }
         step.also(|commit| commit.set_until(key, b"1", new.feed_until));
-        step.make().await?.map(|_| true).ok_or(StoreError::Busy)
+        if step.make().await?.is_none() {
+            return Err(StoreError::Busy);
+        }
+        self.life.current(&began).map(|()| true)
     }
 
     /// The instant for a client's own token: later than any cut-off that applies to it.
@@ -218,8 +225,8 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let look = self.look_at_cuts(self.look(bucket), subject);
-            let (mut found, hub) = tokio::try_join!(self.seen(look), self.hub_cuts(client))?;
+            let (began, look) = (self.begin()?, self.look_at_cuts(self.look(bucket), subject));
+            let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(client))?;
             let cuts = found.cuts(subject)?;
             let mut step = Step::new(self, bucket, &found);
             let at = step.fresh_stamp(&cuts, hub);
@@ -228,7 +235,7 @@ impl Core {
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
             self.settle_later(bucket, debts);
-            self.life.current()?;
+            self.life.current(&began)?;
             return Ok(at);
         }
         Err(StoreError::Busy)

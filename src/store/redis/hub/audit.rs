@@ -15,10 +15,11 @@ use crate::{
         audit::{Draft, Event, Outcome},
         chain::{self, digest_of},
         feed::Digest,
+        time::format_duration,
     },
     store::{
         AuditPage, AuditQuery, AuditStore, Notary, SignedHead, StoreError,
-        embedded::{AUDIT_SCAN, Happened, Row, UNSIGNED, decode, may_be_unsigned},
+        embedded::{AUDIT_SCAN, Happened, Row, TRIM_EVERY, UNSIGNED, decode, may_be_unsigned},
         redis::{
             Core, RedisStore,
             commit::{Look, UNREADABLE, bytes, maybe},
@@ -49,8 +50,9 @@ impl AuditStore for RedisStore {
     }
 
     async fn audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        let began = self.core.begin()?;
         let page = self.core.audit(&query).await?;
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(page)
     }
 }
@@ -58,10 +60,10 @@ impl AuditStore for RedisStore {
 impl Core {
     /// Writes a record of its own.
     pub(in crate::store::redis) async fn record(&self, draft: Draft, what: Happened) -> Result<(), StoreError> {
-        self.whole()?;
-        let record = NewRecord::of(self.clock.now(), draft, what);
+        let began = self.begin()?;
+        let record = NewRecord::of(began.moment().now, draft, what);
         self.hub.order(Order::Record(Box::new(record))).await?;
-        self.life.current()
+        self.life.current(&began)
     }
 
     /// What this node has put off is done when this returns.
@@ -73,7 +75,6 @@ impl Core {
     }
 
     async fn audit(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
-        self.whole()?;
         self.flush().await?;
         let chain = self.head().await?.0.chain;
         let earliest = match query.since {
@@ -148,6 +149,20 @@ impl Core {
         Ok(low)
     }
 
+    /// The first record that is not too old, if there are older ones, and why they go. As many as one commit drops.
+    pub(super) async fn too_old(&self, chain: &chain::Head) -> Result<Option<(u64, String)>, StoreError> {
+        let Some(age) = self.options.audit_age.filter(|_| chain.kept() > 0) else { return Ok(None) };
+        let now = self.mirror.expired_by();
+        let to = (chain.sequence + 1).min((place_of(chain.first).0 + 1) * LIST + 1);
+        let rows = self.rows(chain.first, to).await?;
+        // Told once for many, not once for each.
+        if rows.first().is_none_or(|row| now.since(row.record.at) <= age + TRIM_EVERY) {
+            return Ok(None);
+        }
+        let old = rows.iter().take_while(|row| now.since(row.record.at) > age).last();
+        Ok(old.map(|row| (row.record.sequence + 1, format!("older than {}", format_duration(age)))))
+    }
+
     /// The head of both logs, and the notary's word on it.
     pub(super) async fn head(&self) -> Result<(Head, Option<String>), StoreError> {
         let look = Look::default().get(self.layout.hub("head")).get(self.layout.hub("statement"));
@@ -158,7 +173,6 @@ impl Core {
     }
 
     pub(super) async fn signed_head(&self) -> Result<SignedHead, StoreError> {
-        self.whole()?;
         self.flush().await?;
         let (head, statement) = self.head().await?;
         let (broken, alarm) = (head.broken(), head.alarm(self.clock.now()));

@@ -12,7 +12,8 @@ use tokio::sync::mpsc::Receiver;
 
 use super::{
     Answer, Ask, Debt, Head, Order, Owed,
-    log::{be, pairs},
+    log::{be, entries, pairs},
+    orders::Sweep,
     pen::{Pen, Written, list, place_of},
 };
 use crate::{
@@ -20,11 +21,12 @@ use crate::{
     model::{Timestamp, denial::Entry, feed::Digest},
     store::{
         StoreError,
-        embedded::{MOMENT, NOTHING, Row, Salts, decode},
+        embedded::{self, MOMENT, NOTHING, Row, Salts, decode},
         redis::{
             Core,
             commit::{Commit, Look, Outcome, UNREADABLE, bytes, maybe},
             layout::Bucket,
+            life::Began,
             mirror::Abreast,
         },
     },
@@ -38,8 +40,16 @@ const TAKES: u64 = 512;
 const TRIES: u32 = 200;
 /// For how long a clerk that was late may keep the others waiting.
 const TURN: u64 = 50;
-/// How often what has been done is said to the buckets.
+/// How often the hub is looked after besides: what has been done is said to the buckets, what has expired is let go of.
 const PAYS_EVERY: Duration = Duration::from_millis(500);
+/// How often the mirror is rid of what has expired.
+const TIDIES_EVERY: Duration = Duration::from_millis(100);
+/// How much is looked at each time.
+const SWEEPS: usize = 256;
+/// How often letting go is tried each time.
+const SWEEPS_TRY: u32 = 8;
+/// Of how many times one looks at everything.
+const RARELY: u64 = 60;
 /// Buckets that are told at once.
 const PAYS: usize = 64;
 
@@ -59,6 +69,11 @@ pub(in crate::store::redis) struct Clerk {
     paying: Option<tokio::task::JoinHandle<()>>,
     /// Entries that leave before their time, and when.
     superseded: Vec<(u64, Timestamp)>,
+    /// How far the entries that are kept for long have been looked through.
+    kept_from: u64,
+    sweeps: u64,
+    /// When the mirror was last rid of what has expired.
+    tidied: Duration,
 }
 
 /// What was handed over, in the order of its numbers.
@@ -77,9 +92,9 @@ struct Sight {
 
 impl Sight {
     /// What must be so if nobody else has written: the commit does nothing unless it is.
-    fn supposed(core: &Core, seen: &[u8], head: &Head, handed: &Handed) -> Self {
+    fn supposed(began: &Began, seen: &[u8], head: &Head, handed: &Handed) -> Self {
         let first = |debts: &BTreeMap<u64, Owed>| debts.keys().next().copied().unwrap_or(1);
-        let drained = handed.iter().map(|(bucket, debts)| (*bucket, Drained::before(core, first(debts)))).collect();
+        let drained = handed.iter().map(|(bucket, debts)| (*bucket, Drained::before(began, first(debts)))).collect();
         Self { seen: seen.to_vec(), head: head.clone(), book: None, drained, fault: None }
     }
 }
@@ -93,18 +108,22 @@ enum Drained {
 }
 
 impl Drained {
-    fn before(core: &Core, first: u64) -> Self {
+    fn before(began: &Began, first: u64) -> Self {
         match first - 1 {
             0 => Self::Unknown(None),
-            upto => Self::To(upto, drained_to(core, upto)),
+            upto => Self::To(upto, drained_to(began, upto)),
         }
     }
 
-    fn read(core: &Core, value: Option<&[u8]>) -> Result<Self, StoreError> {
+    fn read(began: &Began, value: Option<&[u8]>) -> Result<Self, StoreError> {
         let Some(value) = value else { return Ok(Self::Unknown(None)) };
         let (upto, life) = value.split_first_chunk().ok_or(StoreError::Damaged("drained"))?;
-        let counts = life == core.life.mark();
-        Ok(if counts { Self::To(u64::from_be_bytes(*upto), value.to_vec()) } else { Self::Unknown(Some(value.to_vec())) })
+        let counts = life == began.mark();
+        Ok(if counts {
+            Self::To(u64::from_be_bytes(*upto), value.to_vec())
+        } else {
+            Self::Unknown(Some(value.to_vec()))
+        })
     }
 }
 
@@ -118,6 +137,15 @@ struct Taken {
     rest: bool,
 }
 
+/// What is to be let go of, by a head.
+struct SweepDue {
+    seen: Vec<u8>,
+    head: Head,
+    sweep: Sweep,
+    /// The first audit record that is not too old, and why.
+    records: Option<(u64, String)>,
+}
+
 /// How one try went.
 enum Tried {
     Done,
@@ -127,8 +155,20 @@ enum Tried {
 impl Clerk {
     pub(in crate::store::redis) fn new(core: &Arc<Core>, asked: Receiver<Ask>) -> Self {
         let (salts, name) = (Salts::new(&*core.random), random_bytes(&*core.random));
-        let (known, vouched, paid, paying, superseded) = (None, None, BTreeMap::new(), None, Vec::new());
-        Self { core: Arc::downgrade(core), asked, salts, name, known, vouched, paid, paying, superseded }
+        Self {
+            core: Arc::downgrade(core),
+            asked,
+            salts,
+            name,
+            known: None,
+            vouched: None,
+            paid: BTreeMap::new(),
+            paying: None,
+            superseded: Vec::new(),
+            kept_from: 0,
+            sweeps: 0,
+            tidied: Duration::ZERO,
+        }
     }
 
     /// Runs until nobody can ask any more.
@@ -156,8 +196,62 @@ impl Clerk {
                     }
                     self.work(&core, asks).await;
                 }
-                None => self.pay(&core),
+                None => self.keep_house(&core).await,
             }
+            self.tidy(&core).await;
+        }
+    }
+
+    /// What nobody asks for and must be done all the same. What fails is done the next time.
+    async fn keep_house(&mut self, core: &Arc<Core>) {
+        self.pay(core);
+        for done in
+            [self.vouch(core).await, self.push_again(core).await, self.make_up(core).await, self.sweep(core).await]
+        {
+            if let Err(error) = done {
+                tracing::debug!(%error, "the hub is looked after later");
+            }
+        }
+    }
+
+    /// Whoever has just been employed is asked about the log as it is.
+    async fn vouch(&mut self, core: &Core) -> Result<(), StoreError> {
+        if !self.has_vouched(core) {
+            self.attempt(core, &mut Vec::new(), false).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_again(&mut self, core: &Core) -> Result<(), StoreError> {
+        let entries = core.mirror.unplaced(BATCH)?;
+        if !entries.is_empty() {
+            self.work(core, vec![Ask { order: Order::Again(entries), answer: None }]).await;
+        }
+        Ok(())
+    }
+
+    /// A clock that ran ahead has let entries expire, and was set back: what they denied may live again. All tokens of that
+    /// time are ended; their clients fetch new ones.
+    async fn make_up(&mut self, core: &Core) -> Result<(), StoreError> {
+        let (now, forgotten) = (core.clock.now(), core.mirror.forgotten_by()?);
+        let Some(denial) = embedded::set_back(now, forgotten) else { return Ok(()) };
+        let (answer, mut answered) = tokio::sync::oneshot::channel();
+        self.work(core, vec![Ask { order: Order::Deny(denial), answer: Some(answer) }]).await;
+        match answered.try_recv() {
+            Ok(Ok(_)) => core.mirror.made_up_for(now).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Rids the mirror of what has expired, now and then.
+    async fn tidy(&mut self, core: &Core) {
+        let now = core.clock.monotonic();
+        if self.tidied != Duration::ZERO && now.saturating_sub(self.tidied) < TIDIES_EVERY {
+            return;
+        }
+        self.tidied = now.max(Duration::from_nanos(1));
+        if let Err(error) = core.mirror.tidy().await {
+            tracing::warn!(%error, "what has expired stays in the journal for a while");
         }
     }
 
@@ -182,19 +276,21 @@ impl Clerk {
 
     /// One look, if need be, and one commit. What is done is taken out of `asks` and answered.
     async fn attempt(&mut self, core: &Core, asks: &mut Vec<Ask>, late: bool) -> Result<Tried, StoreError> {
-        let handed = by_bucket(asks);
+        let (began, handed) = (core.begin()?, by_bucket(asks));
         if late {
             self.ask_for_a_turn(core).await?;
         }
         let sight = match &self.known {
-            Some((seen, head)) if !needs_a_look(asks) && self.has_vouched(core) => Sight::supposed(core, seen, head, &handed),
-            _ => self.look(core, &handed).await?,
+            Some((seen, head)) if !needs_a_look(asks) && self.has_vouched(core) => {
+                Sight::supposed(&began, seen, head, &handed)
+            }
+            _ => self.look(core, &began, &handed).await?,
         };
         let mut taken = BTreeMap::new();
         for (bucket, debts) in handed {
-            taken.insert(bucket, take(core, bucket, debts, sight.drained.get(&bucket)).await?);
+            taken.insert(bucket, take(core, &began, bucket, debts, sight.drained.get(&bucket)).await?);
         }
-        let guards = self.guards(core, &sight.seen, &taken);
+        let guards = self.guards(core, &began, &sight.seen, &taken);
         let mut pen = Pen::new(core, &mut self.salts, sight.head, sight.book, guards);
         if let Some(why) = sight.fault {
             pen.tell_broken(why, &cursors(core).await?);
@@ -207,7 +303,7 @@ impl Clerk {
                 }
             }
             if !debts.is_empty() {
-                pen.drained(&field(*bucket), &drained_to(core, *upto));
+                pen.drained(&field(*bucket), &drained_to(&began, *upto));
             }
         }
         let mut answers = Vec::new();
@@ -260,7 +356,7 @@ impl Clerk {
     }
 
     /// What all of it is decided by: the head, with the mirror abreast of it, and how far the buckets have been drained.
-    async fn look(&mut self, core: &Core, handed: &Handed) -> Result<Sight, StoreError> {
+    async fn look(&mut self, core: &Core, began: &Began, handed: &Handed) -> Result<Sight, StoreError> {
         let layout = &core.layout;
         let more = |look: Look| {
             let look = look.get(layout.hub("statement")).get(layout.hub("book"));
@@ -272,7 +368,7 @@ impl Clerk {
         let (statement, book) = (maybe(statement)?, maybe(book)?.map(<[u8]>::to_vec));
         let mut drained = HashMap::new();
         for (bucket, value) in handed.keys().zip(rest) {
-            drained.insert(*bucket, Drained::read(core, maybe(value)?)?);
+            drained.insert(*bucket, Drained::read(began, maybe(value)?)?);
         }
         let fault = core.fault(self.vouched, &head.chain, statement).await?;
         if fault.is_none() && core.hub.notary().is_some() {
@@ -281,15 +377,72 @@ impl Clerk {
         Ok(Sight { seen, head, book, drained, fault })
     }
 
-    fn guards(&self, core: &Core, seen: &[u8], taken: &BTreeMap<Bucket, Taken>) -> Commit {
+    fn guards(&self, core: &Core, began: &Began, seen: &[u8], taken: &BTreeMap<Bucket, Taken>) -> Commit {
         let layout = &core.layout;
         let commit = Commit::new(core.clock.now())
-            .life(layout.hub("meta"), core.life.mark())
+            .life(layout.hub("meta"), began.mark())
             .value_is(layout.hub("head"), Some(seen))
             .turn(layout.hub("turn"), &self.name);
         taken.iter().filter(|(_, taken)| !taken.debts.is_empty()).fold(commit, |commit, (bucket, taken)| {
             commit.field_is(layout.hub("drained"), &field(*bucket), taken.was.as_deref())
         })
+    }
+
+    /// Lets go of what is of no more use, a bit at a time.
+    async fn sweep(&mut self, core: &Core) -> Result<(), StoreError> {
+        self.sweeps += 1;
+        for tried in 0..SWEEPS_TRY {
+            let began = core.begin()?;
+            if tried > 0 {
+                self.ask_for_a_turn(core).await?;
+            }
+            let Some(due) = self.due(core).await? else { return Ok(()) };
+            let commit = self.guards(core, &began, &due.seen, &BTreeMap::new());
+            let mut pen = Pen::new(core, &mut self.salts, due.head, None, commit);
+            if let Some((end, why)) = &due.records {
+                pen.drop_to(*end, before(core, *end).await?, why);
+            }
+            pen.sweep(&due.sweep);
+            let (commit, written) = pen.finish();
+            let commit = if tried > 0 { commit.del(core.layout.hub("turn")) } else { commit };
+            match commit.make(&core.link).await? {
+                Outcome::Done(_) => {
+                    self.superseded.retain(|(position, _)| !due.sweep.superseded.contains(position));
+                    return self.written(core, written).await;
+                }
+                Outcome::Moved => self.known = None,
+                Outcome::NotTheSame => return Err(StoreError::NotWhole),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is of no more use. Rarely looked at: what there is little of.
+    async fn due(&mut self, core: &Core) -> Result<Option<SweepDue>, StoreError> {
+        let (layout, rarely) = (&core.layout, self.sweeps % RARELY == 1);
+        let kept_from = self.kept_from;
+        let more = |look: Look| {
+            let look = look.since(layout.hub("log"), 0, SWEEPS).since(layout.hub("kept"), kept_from, SWEEPS);
+            if rarely { look.hall(layout.hub("denied")).hall(layout.hub("seals")) } else { look }
+        };
+        let Abreast { seen, head, rest } = core.come_abreast_with(more).await?;
+        let [log, kept, rest @ ..] = &rest[..] else { return Err(UNREADABLE) };
+        let (log, kept) = (entries(log)?, entries(kept)?);
+        self.kept_from = kept.last().filter(|_| kept.len() == SWEEPS).map_or(0, |placed| placed.entry.position);
+        let mut sweep = Sweep::of(core.mirror.expired_by(), &log, &kept);
+        let now = core.clock.now();
+        sweep.superseded =
+            self.superseded.iter().filter(|(_, due)| *due <= now).map(|(position, _)| *position).collect();
+        if let [denied, seals] = rest {
+            sweep.denied_of(core.mirror.expired_by(), pairs(denied)?)?;
+            for (page, _) in pairs(seals)? {
+                let page = be(&page)?;
+                sweep.seals.extend((!core.mirror.has_seal(page)?).then_some(page));
+            }
+        }
+        let records = if rarely { core.too_old(&head.chain).await? } else { None };
+        let nothing = sweep == Sweep::default() && records.is_none();
+        Ok((!nothing).then_some(SweepDue { seen, head, sweep, records }))
     }
 
     /// Whether the log is known to be the one that was signed, if there is anybody to say so.
@@ -311,7 +464,7 @@ impl Clerk {
                 }
                 let core = core.clone();
                 // What is not said now is said by whoever finds it owed and done.
-                tasks.spawn(async move { pay(&core, bucket, upto).await.map(drop) });
+                tasks.spawn(async move { pay(&core, &core.begin()?, bucket, upto).await.map(drop) });
             }
             tasks.join_all().await;
         }));
@@ -319,8 +472,8 @@ impl Clerk {
 }
 
 /// How the hub writes how far a bucket has been drained: a count is good for one life of the bucket.
-fn drained_to(core: &Core, upto: u64) -> Vec<u8> {
-    [&upto.to_be_bytes(), core.life.mark()].concat()
+fn drained_to(began: &Began, upto: u64) -> Vec<u8> {
+    [&upto.to_be_bytes(), began.mark()].concat()
 }
 
 fn field(bucket: Bucket) -> [u8; 2] {
@@ -349,6 +502,7 @@ fn needs_a_look(asks: &[Ask]) -> bool {
 /// What is to be taken over from a bucket: what was handed over if that is what comes next, else what the bucket says.
 async fn take(
     core: &Core,
+    began: &Began,
     bucket: Bucket,
     mut debts: BTreeMap<u64, Owed>,
     drained: Option<&Drained>,
@@ -372,7 +526,7 @@ async fn take(
     let mut owed = owed(core, bucket).await?;
     if from > 0 && owed.first().is_some_and(|(number, _)| *number <= from) {
         // Done long ago, and nobody has said so.
-        pay(core, bucket, from).await?;
+        pay(core, began, bucket, from).await?;
         owed = self::owed(core, bucket).await?;
     }
     let rest = owed.len() as u64 == TAKES;
@@ -395,8 +549,8 @@ fn debt(item: &Value) -> Result<Debt, StoreError> {
     Ok((u64::from_be_bytes(*number), decode(owed, "owed")?))
 }
 
-async fn pay(core: &Core, bucket: Bucket, upto: u64) -> Result<Outcome, StoreError> {
-    let commit = Commit::new(core.clock.now()).life(core.layout.meta(bucket), core.life.mark());
+async fn pay(core: &Core, began: &Began, bucket: Bucket, upto: u64) -> Result<Outcome, StoreError> {
+    let commit = Commit::new(core.clock.now()).life(core.layout.meta(bucket), began.mark());
     commit.paid(core.layout.owed(bucket), upto).make(&core.link).await
 }
 

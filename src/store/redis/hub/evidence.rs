@@ -23,8 +23,9 @@ use crate::{
 
 impl EvidenceStore for RedisStore {
     async fn audit_head(&self) -> Result<SignedHead, StoreError> {
+        let began = self.core.begin()?;
         let head = self.core.signed_head().await?;
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(head)
     }
 
@@ -40,11 +41,11 @@ impl EvidenceStore for RedisStore {
     }
 
     async fn entries_about(&self, targets: Vec<Target>) -> Result<Vec<Entry>, StoreError> {
-        self.core.whole()?;
+        let began = self.core.begin()?;
         self.core.come_abreast().await?;
         let entries = self.core.mirror.entries_about(targets).await?;
         let entries = self.core.with_reasons(entries).await?;
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(entries)
     }
 
@@ -55,25 +56,25 @@ impl EvidenceStore for RedisStore {
         after: u64,
         audit: Draft,
     ) -> Result<Erased, StoreError> {
-        self.core.whole()?;
+        let began = self.core.begin()?;
         let erased = self.core.erase(&subject, reference, after, audit).await?;
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(erased)
     }
 
     async fn cursor(&self, name: &'static str) -> Result<Option<u64>, StoreError> {
-        self.core.whole()?;
+        let began = self.core.begin()?;
         let look = Look::default().hget(self.core.layout.hub("cursors"), name.as_bytes());
         let seen = look.ask(&self.core.link).await?;
         let cursor = seen.parts.first().map_or(Ok(None), maybe)?.map(super::log::be).transpose()?;
-        self.core.life.current()?;
+        self.core.life.current(&began)?;
         Ok(cursor)
     }
 
     async fn move_cursor(&self, name: &'static str, to: u64) -> Result<(), StoreError> {
-        self.core.whole()?;
+        let began = self.core.begin()?;
         self.core.hub.order(Order::Cursor { name, to }).await?;
-        self.core.life.current()
+        self.core.life.current(&began)
     }
 }
 
@@ -146,9 +147,8 @@ impl Core {
     /// What operators wrote beside entries.
     async fn reasons(&self, entries: &[Entry]) -> Result<Vec<Option<Box<str>>>, StoreError> {
         let key = self.layout.hub("reasons");
-        let look = entries.iter().fold(Look::default(), |look, entry| {
-            look.hget(key.clone(), &entry.position.to_be_bytes())
-        });
+        let look =
+            entries.iter().fold(Look::default(), |look, entry| look.hget(key.clone(), &entry.position.to_be_bytes()));
         if entries.is_empty() {
             return Ok(Vec::new());
         }

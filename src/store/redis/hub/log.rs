@@ -161,7 +161,10 @@ pub(in crate::store::redis) async fn read_whole(core: &Core) -> Result<Whole, St
 /// The digests at the boundaries of pages.
 fn seals_of(hash: &Value) -> Result<Vec<(u64, Digest)>, StoreError> {
     let pairs = pairs(hash)?;
-    pairs.into_iter().map(|(page, digest)| Ok((be(&page)?, Digest(digest.try_into().map_err(|_| UNREADABLE)?)))).collect()
+    pairs
+        .into_iter()
+        .map(|(page, digest)| Ok((be(&page)?, Digest(digest.try_into().map_err(|_| UNREADABLE)?))))
+        .collect()
 }
 
 /// The fields of a hash, in whichever form the protocol gives them.

@@ -175,22 +175,24 @@ impl Core {
 
     /// The instant before which the hub's cut-offs of this kind (of the client, of everyone) cover. Asked of the hub itself.
     pub(super) async fn hub_cut_before(&self, client: &ClientId, ends: Ends) -> Result<Timestamp, StoreError> {
-        Ok(self.hub_cuts_before(client, &[ends]).await?)
+        let [before] = self.hub_cuts_before(client, [ends]).await?;
+        Ok(before)
     }
 
-    /// The same for several kinds: the latest.
-    pub(super) async fn hub_cuts_before(&self, client: &ClientId, kinds: &[Ends]) -> Result<Timestamp, StoreError> {
-        let denied = self.layout.hub("denied");
-        let mut look = Look::default();
-        for ends in kinds {
-            for target in [Target::Client(client.clone()), Target::All] {
-                look = look.hget(denied.clone(), &index_key(&target, *ends));
-            }
-        }
-        let mut latest = Timestamp::default();
-        for part in look.ask(&self.link).await?.parts {
-            if let Some(row) = maybe(&part)? {
-                latest = latest.max(decode::<Hold>(row, "denial")?.before);
+    /// The same for several kinds, at one instant.
+    pub(super) async fn hub_cuts_before<const N: usize>(
+        &self,
+        client: &ClientId,
+        kinds: [Ends; N],
+    ) -> Result<[Timestamp; N], StoreError> {
+        let (denied, targets) = (self.layout.hub("denied"), [Target::Client(client.clone()), Target::All]);
+        let each = kinds.iter().flat_map(|ends| targets.iter().map(|target| index_key(target, *ends)));
+        let seen = each.fold(Look::default(), |look, key| look.hget(denied.clone(), &key)).ask(&self.link).await?;
+        let mut latest = [Timestamp::default(); N];
+        for (parts, latest) in seen.parts.chunks(targets.len()).zip(&mut latest) {
+            for part in parts {
+                let hold: Option<Hold> = maybe(part)?.map(|row| decode(row, "denial")).transpose()?;
+                *latest = hold.map_or(*latest, |hold| hold.before.max(*latest));
             }
         }
         Ok(latest)

@@ -55,13 +55,7 @@ pub(super) struct Pen<'a> {
 
 impl<'a> Pen<'a> {
     /// `commit`: with its guards.
-    pub(super) fn new(
-        core: &'a Core,
-        salts: &'a mut Salts,
-        head: Head,
-        book: Option<Vec<u8>>,
-        commit: Commit,
-    ) -> Self {
+    pub(super) fn new(core: &'a Core, salts: &'a mut Salts, head: Head, book: Option<Vec<u8>>, commit: Commit) -> Self {
         let (now, signed, denied) = (core.clock.now(), head.chain, HashMap::new());
         let (placed, records, superseded, dirty) = (Vec::new(), HashMap::new(), Vec::new(), false);
         Self { core, salts, now, head, commit, dirty, book, signed, denied, placed, records, superseded }
@@ -122,10 +116,6 @@ impl<'a> Pen<'a> {
             Order::Strip { rows, blanked, told } => {
                 self.strip(rows, blanked);
                 self.note((**told).clone());
-                Ok(Answer::Done)
-            }
-            Order::Sweep(sweep) => {
-                self.sweep(sweep);
                 Ok(Answer::Done)
             }
             Order::Settle { .. } | Order::Flush => Ok(Answer::Done),
@@ -208,7 +198,8 @@ impl<'a> Pen<'a> {
         let cause = Some(told(&target, reason.as_deref()));
         let new = NewEntry { target, ends, before, at: self.now, feed_until, kept_until, reason };
         let (entry, is_new) = self.append(new)?;
-        let happened = Happened { event: Event::Revoked, outcome: Outcome::Done, session: None, generation: None, cause };
+        let happened =
+            Happened { event: Event::Revoked, outcome: Outcome::Done, session: None, generation: None, cause };
         let record = is_new.then(|| NewRecord::of(self.now, audit, happened));
         Ok(Some((entry, record)))
     }
@@ -261,7 +252,7 @@ impl<'a> Pen<'a> {
         }
     }
 
-    fn sweep(&mut self, sweep: &Sweep) {
+    pub(super) fn sweep(&mut self, sweep: &Sweep) {
         let names = ["log", "kept", "reasons", "seals", "denied"];
         let [log, kept, reasons, seals, denied] = names.map(|name| self.key(name));
         let mut commit = std::mem::take(&mut self.commit);
@@ -282,7 +273,7 @@ impl<'a> Pen<'a> {
         for page in &sweep.seals {
             commit = commit.hdel(seals.clone(), &page.to_be_bytes());
         }
-        for (field, _) in &sweep.denied {
+        for field in &sweep.denied {
             commit = commit.hdel(denied.clone(), field);
         }
         self.commit = commit;
@@ -297,7 +288,10 @@ impl<'a> Pen<'a> {
         }
         // Several at a time: the record that tells of it takes a place, too.
         let count = (most / 8).clamp(4, DROPS).max(surplus + 1).min(DROPS + LIST);
-        Some(((self.head.chain.first + count).min(self.head.chain.sequence), format!("more than the {most} that are kept")))
+        Some((
+            (self.head.chain.first + count).min(self.head.chain.sequence),
+            format!("more than the {most} that are kept"),
+        ))
     }
 
     /// What lies before a record of this commit.
