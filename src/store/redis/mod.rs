@@ -21,6 +21,7 @@ use crate::clock::{Clock, Random};
 mod closing;
 mod commit;
 mod denials;
+mod families;
 mod hub;
 mod index;
 mod layout;
@@ -31,6 +32,7 @@ mod node;
 mod opening;
 mod options;
 mod record;
+mod rooms;
 mod step;
 mod subjects;
 mod verbs;
@@ -91,6 +93,7 @@ impl RedisStore {
 impl Core {
     /// PROVISIONAL: who takes the store over writes the markers of its buckets.
     async fn provisional_markers(self: &Arc<Self>) -> Result<(), StoreError> {
+        let began = self.begin()?;
         let mut marking = tokio::task::JoinSet::new();
         for bucket in layout::Bucket::all() {
             let core = self.clone();
@@ -104,7 +107,7 @@ impl Core {
             });
         }
         let commit = commit::Commit::new(self.clock.now());
-        commit.hset(self.layout.hub("meta"), b"life", self.life.mark()).make(&self.link).await?;
+        commit.hset(self.layout.hub("meta"), b"life", began.mark()).make(&self.link).await?;
         marking.join_all().await.into_iter().collect()
     }
 }
