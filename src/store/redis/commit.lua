@@ -33,6 +33,13 @@ while i <= n do
     local v = redis.call('HGET', key, a)
     if v and tonumber(v) > tonumber(b) then return no('moved', i) end
     i = i + 4
+  elseif op == 'turn' then       -- nobody else has asked for the next turn
+    local v = redis.call('GET', key)
+    if v and v ~= a then return no('moved', i) end
+    i = i + 3
+  elseif op == 'claim' then
+    redis.call('SET', key, a, 'NX', 'PX', b)
+    i = i + 4
   elseif op == 'hset' then
     redis.call('HSET', key, a, b)
     i = i + 4
@@ -56,7 +63,7 @@ while i <= n do
     redis.call('RPUSH', key, a)
     i = i + 3
   elseif op == 'lset' then
-    redis.call('LSET', key, a, b)
+    redis.pcall('LSET', key, a, b) -- gone is gone
     i = i + 4
   elseif op == 'zadd' then
     redis.call('ZADD', key, 0, a)
@@ -69,6 +76,9 @@ while i <= n do
     i = i + 4
   elseif op == 'xtrim' then      -- what lies before this place
     redis.call('XTRIM', key, 'MINID', a)
+    i = i + 3
+  elseif op == 'xdel' then
+    redis.call('XDEL', key, a)
     i = i + 3
   elseif op == 'owe' then        -- KEYS: meta, then owed. Numbers what is owed, and gives the number.
     local number = redis.call('HINCRBY', key, 'owed', 1)

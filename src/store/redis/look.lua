@@ -13,6 +13,7 @@ while i <= n do
   elseif op == 'range' then answer = redis.call('LRANGE', key, a, b) i = i + 4
   elseif op == 'xrange' then answer = redis.call('XRANGE', key, a, '+', 'COUNT', b) i = i + 4
   elseif op == 'zlex' then answer = redis.call('ZRANGEBYLEX', key, a, '+', 'LIMIT', 0, b) i = i + 4
+  elseif op == 'zlast' then answer = redis.call('ZRANGE', key, -1, -1) i = i + 2
   elseif op == 'family' then
     -- KEYS: families, then cuts. A family, and what cuts its subject off: sessions, then tokens.
     local row = redis.call('HGET', key, a)
