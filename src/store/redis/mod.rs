@@ -11,6 +11,7 @@ use self::{hub::Hub, layout::Layout, life::Life, link::Link, node::Node};
 use super::StoreError;
 use crate::clock::{Clock, Random};
 
+mod clients;
 mod closing;
 mod commit;
 mod families;
@@ -19,6 +20,7 @@ mod index;
 mod layout;
 mod life;
 mod link;
+mod lives;
 mod node;
 mod opening;
 mod options;
@@ -26,6 +28,7 @@ mod record;
 mod rooms;
 mod step;
 mod subjects;
+mod sweep;
 mod verbs;
 
 pub use options::Options;
