@@ -39,6 +39,13 @@ while i <= n do
   elseif op == 'z?' then         -- a member is there
     if not redis.call('ZSCORE', key, a) then return no('moved', i) end
     i = i + 3
+  elseif op == 'turn' then       -- nobody else has asked for the next turn
+    local v = redis.call('GET', key)
+    if v and v ~= a then return no('moved', i) end
+    i = i + 3
+  elseif op == 'claim' then
+    redis.call('SET', key, a, 'NX', 'PX', b)
+    i = i + 4
   elseif op == 'hset' then
     redis.call('HSET', key, a, b)
     i = i + 4
@@ -62,7 +69,7 @@ while i <= n do
     redis.call('RPUSH', key, a)
     i = i + 3
   elseif op == 'lset' then
-    redis.call('LSET', key, a, b)
+    redis.pcall('LSET', key, a, b) -- gone is gone
     i = i + 4
   elseif op == 'zadd' then
     redis.call('ZADD', key, 0, a)
@@ -81,6 +88,9 @@ while i <= n do
     i = i + 4
   elseif op == 'xtrim' then      -- what lies before this place
     redis.call('XTRIM', key, 'MINID', a)
+    i = i + 3
+  elseif op == 'xdel' then
+    redis.call('XDEL', key, a)
     i = i + 3
   elseif op == 'owe' then        -- KEYS: meta, then owed. Numbers what is owed, and gives the number.
     local number = redis.call('HINCRBY', key, 'owed', 1)

@@ -81,6 +81,11 @@ impl Look {
         self.0.op("due", key, &[cursor, by.to_string().as_bytes()]);
         self
     }
+    /// A stream from after a position, so many entries at most.
+    pub(super) fn since(mut self, key: Vec<u8>, after: u64, limit: usize) -> Self {
+        self.0.op("xrange", key, &[format!("({after}-0").as_bytes(), limit.to_string().as_bytes()]);
+        self
+    }
     /// The last of them, if there is one.
     pub(super) fn last_member(mut self, key: Vec<u8>) -> Self {
         self.0.op("zlast", key, &[]);
@@ -179,6 +184,11 @@ impl Commit {
         self.said.op("z?", key, &[member]);
         self
     }
+    /// It is nobody else's turn.
+    pub(super) fn turn(mut self, key: Vec<u8>, mine: &[u8]) -> Self {
+        self.said.op("turn", key, &[mine]);
+        self
+    }
 
     // ---- changes
     pub(super) fn hset(mut self, key: Vec<u8>, field: &[u8], value: &[u8]) -> Self {
@@ -234,6 +244,20 @@ impl Commit {
     }
     pub(super) fn leave(mut self, key: Vec<u8>, member: &[u8]) -> Self {
         self.change("zrem", key, &[member]);
+        self
+    }
+    /// An element of a list, if it is still there.
+    pub(super) fn put(mut self, key: Vec<u8>, place: u64, value: &[u8]) -> Self {
+        self.change("lset", key, &[place.to_string().as_bytes(), value]);
+        self
+    }
+    pub(super) fn xdel(mut self, key: Vec<u8>, position: u64) -> Self {
+        self.change("xdel", key, &[format!("{position}-0").as_bytes()]);
+        self
+    }
+    /// Asks for the next turn, for so many milliseconds, unless somebody else has.
+    pub(super) fn claim(mut self, key: Vec<u8>, mine: &[u8], millis: u64) -> Self {
+        self.change("claim", key, &[mine, millis.to_string().as_bytes()]);
         self
     }
     /// Writes down what this change owes to the hub.

@@ -15,8 +15,6 @@ use crate::{
     store::{StoreError, embedded::Older},
 };
 
-/// How often a node says how long what it makes lives.
-pub(super) const SAID_EVERY: Duration = Duration::from_secs(60);
 /// A life that nobody has spoken for in this time is over: a node that makes anything is not silent for so long.
 const SILENT: Duration = Duration::from_secs(600);
 

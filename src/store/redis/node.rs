@@ -14,7 +14,6 @@ use tokio::sync::Mutex as Turn;
 use super::{
     clients::Clients,
     layout::{BUCKETS, Bucket},
-    subjects::Older,
 };
 use crate::{
     clock::Clock,
@@ -25,7 +24,7 @@ use crate::{
     },
     store::{
         StoreError,
-        embedded::{NOTED_CAP, REFUSALS_NOTED_EVERY, Singles, SweepClock, UNANSWERED_CAP},
+        embedded::{NOTED_CAP, Older, REFUSALS_NOTED_EVERY, Singles, SweepClock, UNANSWERED_CAP},
     },
 };
 

@@ -152,8 +152,7 @@ impl Core {
     }
 
     pub(super) async fn hub_cuts(&self, client: &ClientId) -> Result<HubCuts, StoreError> {
-        let (sessions, tokens) =
-            tokio::try_join!(self.hub_cut_before(client, Ends::Sessions), self.hub_cut_before(client, Ends::Tokens))?;
+        let [sessions, tokens] = self.hub_cuts_before(client, [Ends::Sessions, Ends::Tokens]).await?;
         Ok(HubCuts { sessions, tokens })
     }
 

@@ -13,9 +13,12 @@ use crate::{
     model::{
         ClientId, SubjectRef, Timestamp,
         audit::{Draft, Event, Outcome},
-        denial::{Ends, Entry, LEEWAY_AND_MARGIN, Target},
+        denial::{Ends, Entry, Target},
     },
-    store::{Denial, StoreError, embedded::Happened},
+    store::{
+        Denial, StoreError,
+        embedded::{self, Happened},
+    },
 };
 
 /// A cut-off as its bucket holds it: the strongest of all that were made, in each respect.
@@ -109,7 +112,7 @@ impl Core {
             step.cut(&cuts, denial.ends, before, denial.expires, denial.reason.clone());
             // Denying again what is denied leaves no trace: otherwise it would be a way to push others out of the log.
             if is_new {
-                step.note(denial.audit.clone(), revoked(denial.target.kind(), denial.reason.as_deref()));
+                step.note(denial.audit.clone(), revoked(&denial.target, denial.reason.as_deref()));
             }
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
@@ -153,7 +156,7 @@ impl Core {
             }
             step.also(|commit| commit.set_until(key.clone(), b"1", new.feed_until));
             step.enter(new);
-            step.note(denial.audit.clone(), revoked(&told(&denial.target), denial.reason.as_deref()));
+            step.note(denial.audit.clone(), revoked(&denial.target, denial.reason.as_deref()));
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
             of.into_iter().for_each(|subject| self.node.add_single(subject));
@@ -175,7 +178,7 @@ impl Core {
             let mut step = Step::new(self, bucket, &found);
             let new = step.entry_of(&denial);
             step.single(&cuts, most, new);
-            step.note(denial.audit.clone(), revoked(&told(&denial.target), denial.reason.as_deref()));
+            step.note(denial.audit.clone(), revoked(&denial.target, denial.reason.as_deref()));
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
             let entries = self.settle(bucket, debts).await?;
@@ -248,22 +251,8 @@ impl Core {
         expires: Option<Timestamp>,
         latest: Timestamp,
     ) -> (Timestamp, Timestamp) {
-        let retention = self.options.retention;
-        // A session opened before a past instant has had tokens minted until now; so has what is denied by its name.
-        let minted_until = match ends {
-            Ends::Tokens if target.is_cut_off() => before,
-            _ => before.max(latest).max(self.node.stamped()),
-        };
-        let last = expires.unwrap_or_else(|| minted_until.plus(retention.access));
-        let (mut feed, mut kept) = retention.of(target, ends, before, Some(last));
-        let older = self.node.older();
-        if target.is_cut_off() && ends == Ends::Sessions {
-            kept = kept.max(older.sessions_until);
-        }
-        if expires.is_none() {
-            feed = feed.max(older.tokens_until.plus(LEEWAY_AND_MARGIN));
-        }
-        (feed, kept.max(feed))
+        let (retention, older) = (self.options.retention, self.node.older());
+        embedded::until(target, ends, before, expires, latest.max(self.node.stamped()), retention, older)
     }
 }
 
@@ -277,19 +266,10 @@ impl Step<'_> {
     }
 }
 
-/// What the audit log says of a denial. Subject and client have members of their own in the record.
-pub(super) fn told(target: &Target) -> String {
-    match target {
-        Target::Token(id) => format!("token {id}"),
-        Target::Key(id) => format!("key {id}"),
-        other => other.kind().to_owned(),
-    }
-}
-
-/// The same with an operator's words.
-pub(super) fn revoked(what: &str, reason: Option<&str>) -> Happened {
-    let cause = reason.map_or_else(|| what.into(), |reason| format!("{what}: {reason}").into());
-    Happened { event: Event::Revoked, outcome: Outcome::Done, session: None, generation: None, cause: Some(cause) }
+/// What the audit log says of a denial.
+pub(super) fn revoked(target: &Target, reason: Option<&str>) -> Happened {
+    let cause = Some(embedded::told(target, reason));
+    Happened { event: Event::Revoked, outcome: Outcome::Done, session: None, generation: None, cause }
 }
 
 impl Owed {
@@ -303,11 +283,4 @@ impl Owed {
         let (number, rest) = row.split_first_chunk().ok_or_else(damaged)?;
         Ok((u64::from_be_bytes(*number), postcard::from_bytes(rest).map_err(|_| damaged())?))
     }
-}
-
-/// By when what was made under earlier, longer lives has ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Older {
-    pub(super) tokens_until: Timestamp,
-    pub(super) sessions_until: Timestamp,
 }

@@ -25,7 +25,7 @@ pub(super) async fn sweep(core: Weak<Core>) {
         tokio::time::sleep(BETWEEN_BUCKETS).await;
         let Some(core) = core.upgrade() else { return };
         let swept = core.sweep_bucket(Bucket(number)).await;
-        let hub = if number % HUB_EVERY == 0 { core.expire_assertions().await } else { Ok(()) };
+        let hub = if number % HUB_EVERY == 0 { core.sweep_hub().await } else { Ok(()) };
         core.write_unanswered().await;
         // What cannot be swept now is swept in the next round. One record that cannot be read stays where it is.
         if let Err(error) = swept.and(hub) {
@@ -35,6 +35,11 @@ pub(super) async fn sweep(core: Weak<Core>) {
 }
 
 impl Core {
+    async fn sweep_hub(&self) -> Result<(), StoreError> {
+        self.say_lives().await?;
+        self.expire_assertions().await
+    }
+
     /// Removes from a bucket what is of no more use.
     async fn sweep_bucket(self: &Arc<Self>, bucket: Bucket) -> Result<(), StoreError> {
         let mut cursor = b"0".to_vec();
@@ -165,6 +170,6 @@ impl RedisStore {
     pub async fn sweep_of(&self, subject: SubjectRef) -> Result<(), StoreError> {
         self.core.write_unanswered().await;
         self.core.sweep_bucket(Bucket::of_subject(subject)).await?;
-        self.core.expire_assertions().await
+        self.core.sweep_hub().await
     }
 }
