@@ -16,7 +16,7 @@ mod clients;
 pub mod embedded;
 mod evidence;
 #[expect(dead_code, reason = "in the making")]
-mod redis;
+pub mod redis;
 
 pub use evidence::{Erased, EvidenceStore, Notary, SignedHead};
 

@@ -14,10 +14,13 @@ mod commit;
 mod hub;
 mod layout;
 mod life;
-mod link;
+#[doc(hidden)]
+pub mod link;
 mod options;
+mod url;
 
 pub use options::Options;
+pub use url::{StoreUrl, StoreUrlError};
 
 /// The store that many nodes share.
 pub struct RedisStore {
