@@ -31,7 +31,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        Self { server: Server::start(), clock: Arc::new(ManualClock::new(START)) }
+        Self { server: Server::start(&[]), clock: Arc::new(ManualClock::new(START)) }
     }
 
     fn options() -> Options {
@@ -46,7 +46,9 @@ impl Site {
     async fn try_node(&self, options: Options) -> Result<Arc<RedisStore>, StoreError> {
         static SEEDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let random = Seeded::new(SEEDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) << 32);
-        RedisStore::open(&self.server.url(), options, self.clock.clone(), Arc::new(random)).await.map(Arc::new)
+        RedisStore::open(&self.server.url().parse().unwrap(), options, self.clock.clone(), Arc::new(random))
+            .await
+            .map(Arc::new)
     }
 
     async fn journaled(&self, path: PathBuf) -> Result<Arc<RedisStore>, StoreError> {
@@ -166,13 +168,13 @@ async fn what_a_killed_node_owed_is_taken_over() {
     let site = Site::new();
     let (a, b) = (site.node().await, site.node().await);
     // Nobody gets a turn in the hub: the change is made in its bucket, and that is all.
-    site.server.cli(&["SET", "rescind:{hub}:turn", "somebody else"]);
+    site.server.ask::<()>(&["SET", "rescind:{hub}:turn", "somebody else"]);
     let token = token(1, 1);
     let refused = a.deny(denial(Target::Token(token), Ends::Tokens)).await;
     assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
     assert_eq!(live(&*b).await, []);
     drop(a);
-    site.server.cli(&["DEL", "rescind:{hub}:turn"]);
+    site.server.ask::<()>(&["DEL", "rescind:{hub}:turn"]);
     let _c = site.node().await;
     eventually("what was owed reaches those who follow another node", || async {
         !b.tail(None, PAGE).await.unwrap().entries.is_empty()

@@ -5,7 +5,7 @@
 //! together lies in one slot (a *bucket*): a session, its subject's index and cut-offs, and what the step owes to the
 //! *hub*, where the log of the feed and the audit log have their one order. `docs/redis.md` has every key.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use self::{
     hub::{Clerk, Hub, look_for_debts},
@@ -27,7 +27,8 @@ mod hub;
 mod index;
 mod layout;
 mod life;
-mod link;
+#[doc(hidden)]
+pub mod link;
 mod lives;
 mod mirror;
 mod node;
@@ -38,9 +39,14 @@ mod rooms;
 mod step;
 mod subjects;
 mod sweep;
+mod url;
 mod verbs;
 
 pub use options::Options;
+pub use url::{StoreUrl, StoreUrlError};
+
+/// How long a start waits for the servers to answer.
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The store that many nodes share.
 pub struct RedisStore {
@@ -73,12 +79,16 @@ impl RedisStore {
     /// # Errors
     /// It cannot be reached, or is not one that may be used.
     pub async fn open(
-        url: &str,
+        url: &StoreUrl,
         options: Options,
-        clock: Arc<dyn Clock>,
+        machine: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StoreError> {
-        let link = Link::open(url, options.skew).await?;
+        let failed = |e: link::OpenError| StoreError::Failed(e.to_string());
+        let link = Link::open(url, &options, machine.clone()).map_err(failed)?;
+        link.ready(READY_WITHIN).await.map_err(failed)?;
+        // Where nobody looks whether the two clocks agree, they are one.
+        let clock: Arc<dyn Clock> = if options.skew.is_zero() { machine } else { link.clock() };
         let (layout, node) = (Layout::new(&options.prefix), Node::new(options.retention));
         let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| StoreError::Failed(e.to_string()))?;
         let (life, (hub, asked)) = (Life::provisional(), Hub::new());

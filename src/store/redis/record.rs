@@ -210,7 +210,7 @@ mod tests {
         let closed = prop::option::of((0..CAUSES.len(), instant()));
         let lineage = (
             any::<u32>(),
-            [stamp.clone(), stamp.clone(), stamp.clone(), stamp],
+            prop::array::uniform4(stamp),
             closed,
             (instant(), instant(), instant(), instant()),
             any::<u32>(),
