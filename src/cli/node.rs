@@ -120,7 +120,7 @@ impl Node {
             sessions: blueprint.sessions,
             custom_claims: claims,
         };
-        let service = Service::new(settings, Clients::new(blueprint.clients), keyring, Arc::new(store), clock, random)
+        let service = Service::new(settings, Clients::new(blueprint.clients), keyring, store, clock, random)
             .or_exit(Exit::Usage, "the settings make no service")?;
         let Evidence { alerts, webhook } = blueprint.evidence;
         let mut service = service.with_alerts(alerts);

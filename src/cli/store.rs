@@ -107,7 +107,7 @@ fn print(store: &Value, json: bool) {
     if json {
         return say(store);
     }
-    let bytes = backup::in_words(store["bytes"].as_u64().unwrap_or_default());
+    let bytes = store["bytes"].as_u64().map_or("?".into(), backup::in_words);
     say(format_args!("standing     {}", store["standing"].as_str().unwrap_or("?")));
     say(format_args!("schema       {}", store["schema"]));
     say(format_args!("incarnation  {}", store["incarnation"]));

@@ -148,10 +148,11 @@ impl Service {
         settings: Settings,
         clients: Clients,
         keyring: Arc<Keyring>,
-        store: Arc<Backend>,
+        store: impl Into<Backend>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, crate::verifier::Misuse> {
+        let store = Arc::new(store.into());
         // The node reads its own tokens, whatever their audience.
         let checker = |leeway| {
             Verifier::builder(&*settings.issuer)
@@ -287,7 +288,7 @@ impl Service {
 
     /// Takes the measurements that stand for an instant.
     pub(crate) async fn measure(&self) {
-        self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
+        self.metrics.store(self.store.queue_depth(), self.store.size().await.unwrap_or(0));
         self.metrics.followers(self.feed.followers());
         self.metrics.backed_up(self.store.last_backup_at());
         self.measure_keys();

@@ -12,12 +12,14 @@ use crate::model::{
     session::SessionCap,
 };
 
+mod backend;
 mod clients;
 pub mod embedded;
 mod evidence;
 #[expect(dead_code, reason = "in the making")]
-mod redis;
+pub mod redis;
 
+pub use backend::{Backend, Report};
 pub use evidence::{Erased, EvidenceStore, Notary, SignedHead};
 
 pub use clients::{ASSERTION_LIFE, ASSERTIONS, AssertionId, AssertionUse, BookChange, BookChanged, ClientStore};
@@ -402,9 +404,6 @@ pub struct AuditPage {
     /// Where to go on; none at the end. A page may be short and still have a next one.
     pub next: Option<u64>,
 }
-
-/// The store that this build of the service runs on.
-pub type Backend = embedded::EmbeddedStore;
 
 /// All of them.
 pub trait Store: FamilyStore + DenyStore + AuditStore + ClientStore + EvidenceStore {}

@@ -63,7 +63,6 @@ mod writer;
 pub use backing::{Backing, FileBacking, MemoryBacking, OnSyncFailure};
 pub use backup::{Head, Snapshot, Summary};
 pub use compact::{Compacted, compact};
-pub use declare::Report;
 pub use import::{BackupError, check};
 pub use options::{Acceptance, OpenError, Options};
 pub use peek::made_by;

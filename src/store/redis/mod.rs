@@ -16,6 +16,7 @@ mod layout;
 mod life;
 mod link;
 mod options;
+mod stub;
 
 pub use options::Options;
 
