@@ -3,7 +3,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use super::{
     change::halves,
     elapsed::Elapsed,
     home::{Disk, Home, Loaded},
-    shared::{Found, Shared, SharedKey, SharedKeys, Whole},
+    shared::{Found, Shared, SharedKey, SharedKeys, Unshared, Whole},
     sound,
 };
 use crate::clock::{Clock, Random};
@@ -21,6 +21,11 @@ use crate::clock::{Clock, Random};
 pub const FRESH: Duration = Duration::from_secs(5);
 /// How often a change that met another node's is tried again.
 const TRIES: usize = 16;
+
+/// Nobody has confirmed lately that this node's keys are still the ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("it has not been confirmed lately that this node's keys are still those that all nodes share")]
+pub struct Unconfirmed;
 
 /// How things stand between this node's keys and those of the others.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -78,7 +83,7 @@ impl Keyring {
             None if Disk::holds_files(dir)? => return Err(KeyringError::NotShared { dir: dir.to_owned() }),
             None => match shared.look()? {
                 Found::Newer(loaded, ..) => *loaded,
-                _ => return Err(KeyringError::NoKeys { path: shared.copy() }),
+                _ => return Err(KeyringError::NoKeys { path: shared.place() }),
             },
         };
         let pulse = Pulse::default();
@@ -108,10 +113,14 @@ impl Keyring {
     ) -> Result<bool, KeyringError> {
         let settings = sound(settings)?;
         let mut shared = Shared::at(dir, key, Box::new(super::shared::Nowhere))?;
-        if shared.load_copy()?.is_some() {
+        let disk = Disk::at(dir, passphrase)?;
+        if let Some(copy) = shared.load_copy()? {
+            // One that was cut off is completed.
+            if Disk::files_of(dir)? == Some(copy.secrets.installation_name()) {
+                disk.give_up()?;
+            }
             return Ok(false);
         }
-        let disk = Disk::at(dir, passphrase)?;
         let Loaded { ring, private, secrets } = match disk.load(clock.now(), random)? {
             Some(loaded) => loaded,
             None => {
@@ -121,7 +130,7 @@ impl Keyring {
         };
         let private = halves(&ring, private.iter());
         shared.found(&Whole { ring: &ring, private: &private, secrets: &secrets }, random)?;
-        disk.empty()?;
+        disk.give_up()?;
         Ok(true)
     }
 
@@ -137,11 +146,14 @@ impl Keyring {
         }
     }
 
-    /// Whether these keys may sign: what nodes share was confirmed lately.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        let Some(pulse) = &self.pulse else { return true };
-        pulse.now().confirmed.is_some_and(|at| self.clock.boottime().saturating_sub(at) < FRESH)
+    /// Asked before anything is signed or sealed: whether what nodes share was confirmed lately.
+    ///
+    /// # Errors
+    /// [`Unconfirmed`]: these may be the keys of yesterday.
+    pub fn confirmed(&self) -> Result<(), Unconfirmed> {
+        let Some(pulse) = &self.pulse else { return Ok(()) };
+        let is_fresh = |at| self.clock.boottime().saturating_sub(at) < FRESH;
+        if pulse.now().confirmed.is_some_and(is_fresh) { Ok(()) } else { Err(Unconfirmed) }
     }
 
     /// How this node's keys stand to those of the others; `None` for a node by itself.
@@ -152,13 +164,15 @@ impl Keyring {
         Some(Following { version, confirmed, given_again, trouble })
     }
 
-    /// Takes up what other nodes have changed, and gives the store again what it has lost. Gives a change of this node's
-    /// own of which it only now hears that it was made. Nothing to do for a node by itself. Blocks on disk and network.
+    /// Takes up what other nodes have changed, and gives the store again what it has lost. Gives the changes of this node's
+    /// own that were not known to have been made. Nothing to do for a node by itself. Blocks on disk and network.
     ///
     /// # Errors
     /// [`KeyringError`]: nothing is known to have changed, and nothing is confirmed.
-    pub fn take_up(&self) -> Result<Option<Change>, KeyringError> {
-        self.take_up_newest(&mut self.writer())
+    pub fn take_up(&self) -> Result<Vec<Change>, KeyringError> {
+        let mut writer = self.writer();
+        self.take_up_newest(&mut writer)?;
+        Ok(std::mem::take(&mut writer.untold))
     }
 
     /// Does something to the newest keys, again as long as another node's change comes in between.
@@ -177,26 +191,25 @@ impl Keyring {
         Err(KeyringError::Moved.into())
     }
 
-    fn take_up_newest(&self, writer: &mut Writer) -> Result<Option<Change>, KeyringError> {
-        let Some(pulse) = &self.pulse else { return Ok(None) };
+    fn take_up_newest(&self, writer: &mut Writer) -> Result<(), KeyringError> {
+        let Some(pulse) = &self.pulse else { return Ok(()) };
         let taken = self.follow(writer, pulse);
         let trouble = taken.as_ref().err().map(ToString::to_string);
         pulse.change(|beat| beat.trouble = trouble);
         taken
     }
 
-    fn follow(&self, writer: &mut Writer, pulse: &Pulse) -> Result<Option<Change>, KeyringError> {
-        let mut told = None;
+    fn follow(&self, writer: &mut Writer, pulse: &Pulse) -> Result<(), KeyringError> {
         for _ in 0..TRIES {
             let asked = self.clock.boottime();
-            let Home::Shared(shared) = &mut writer.home else { return Ok(None) };
+            let Home::Shared(shared) = &mut writer.home else { return Ok(()) };
             let current = match shared.look()? {
                 Found::Same { current } => current,
                 Found::Newer(loaded, mine, current) => {
                     let version = shared.version().unwrap_or(0);
                     let change = self.install(writer, *loaded);
                     tracing::info!(version, active = %change.active, "another version of the shared keys was taken up");
-                    told = mine.then_some(change);
+                    writer.untold.extend(Some(change).filter(|_| mine));
                     current
                 }
                 Found::Lost(seen) => {
@@ -209,16 +222,16 @@ impl Keyring {
                 }
             };
             if !current {
-                return Ok(told);
+                return Err(Unshared("it is not certain that this is the store; see /readyz".into()).into());
             }
             match self.fit(writer) {
                 Err(KeyringError::Moved) => continue,
                 fitted => fitted?,
             }
-            let Home::Shared(shared) = &writer.home else { return Ok(None) };
+            let Home::Shared(shared) = &writer.home else { return Ok(()) };
             let version = shared.version().unwrap_or(0);
             pulse.change(|beat| (beat.version, beat.confirmed) = (version, Some(asked)));
-            return Ok(told);
+            return Ok(());
         }
         Err(KeyringError::Moved)
     }

@@ -139,6 +139,12 @@ impl Disk {
         disk.dir.check_owner_only()?;
         Ok(Some((disk, json)))
     }
+    /// Whose keys of one node alone lie there, whatever lies beside them.
+    pub(super) fn files_of(path: &Path) -> Result<Option<Installation>, KeyringError> {
+        let Some(dir) = Dir::existing(path)? else { return Ok(None) };
+        let Some(json) = dir.read(secrets::NAME)? else { return Ok(None) };
+        Stored::installation(&dir.path_of(secrets::NAME), &json).map(Some)
+    }
     /// Whether keys of one node alone lie there.
     pub(super) fn holds_files(path: &Path) -> Result<bool, KeyringError> {
         let Some(dir) = Dir::existing(path)? else { return Ok(false) };
@@ -223,16 +229,12 @@ impl Disk {
         }
         Ok((key, read.encrypted))
     }
-    /// Gives up all files of keys: what they hold lies elsewhere from now on.
-    pub(super) fn empty(&self) -> Result<(), KeyringError> {
-        // Without the manifest the rest is taken for the leftovers of a first start.
-        self.dir.replace(FIRST_START, b"")?;
-        self.dir.sync()?;
-        self.dir.remove(manifest::NAME)?;
-        self.dir.sync()?;
-        self.dir.remove(secrets::NAME)?;
-        self.remove_unnamed(|_| false)?;
-        self.dir.remove(FIRST_START)
+    /// Gives up all files of keys: what they hold lies in a copy of shared ones beside them.
+    pub(super) fn give_up(&self) -> Result<(), KeyringError> {
+        for name in [manifest::NAME, secrets::NAME, FIRST_START] {
+            self.dir.remove(name)?;
+        }
+        self.remove_unnamed(|_| false)
     }
     fn write_key(&self, key: &ActiveKey, random: &dyn Random) -> Result<(), KeyringError> {
         let Some(seed) = key.seed() else { return Ok(()) };

@@ -45,7 +45,7 @@ pub use self::{
     error::{ChangeError, KeyringError},
     exposure::{Exposure, SecretKind, UnknownKind},
     feed_key::FeedKey,
-    follow::{FRESH, Following},
+    follow::{FRESH, Following, Unconfirmed},
     published::PublishedSet,
     renewal::{Renewal, SecretInfo},
     ring::{KeyInfo, KeyState},
@@ -107,6 +107,8 @@ struct Writer {
     elapsed: Elapsed,
     /// Keys whose private halves are not needed, and could not be removed yet.
     owed: Vec<Kid>,
+    /// Changes of this node's that were not known to have been made.
+    untold: Vec<Change>,
     /// When the schedule is tried again after the disk refused, by [`Clock::boottime`].
     try_again: Duration,
 }
@@ -190,8 +192,8 @@ impl Keyring {
         let private: Vec<_> = private.into_iter().map(Arc::new).collect();
         let current = ArcSwap::from_pointee(Snapshot::new(ring, &private));
         let in_use = ArcSwap::from_pointee(secrets.secrets());
-        let (owed, try_again) = (Vec::new(), Duration::ZERO);
-        let writer = Mutex::new(Writer { home, private, stored: secrets, elapsed, owed, try_again });
+        let (owed, untold, try_again) = (Vec::new(), Vec::new(), Duration::ZERO);
+        let writer = Mutex::new(Writer { home, private, stored: secrets, elapsed, owed, untold, try_again });
         let opened = clock.now();
         Self { current, secrets: in_use, settings, pulse: None, writer, clock, random, opened }
     }
@@ -229,7 +231,7 @@ impl Keyring {
     /// For how long the JWKS may be cached that is fetched now. Hardly at all if other nodes may have another one.
     #[must_use]
     pub fn jwks_max_age(&self) -> Duration {
-        if !self.is_current() {
+        if self.confirmed().is_err() {
             return Duration::from_secs(1).min(self.settings.timing.jwks_max_age);
         }
         self.current.load().ring.cacheable_for(&self.settings.timing, self.clock.now())

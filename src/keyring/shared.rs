@@ -188,7 +188,7 @@ impl Shared {
         &self.dir
     }
     /// Where this node's copy lies.
-    pub(super) fn copy(&self) -> PathBuf {
+    pub(super) fn place(&self) -> PathBuf {
         self.dir.path_of(NAME)
     }
     pub(super) fn was_overtaken(&self) -> bool {
@@ -240,7 +240,8 @@ impl Shared {
             return Ok(Found::Lost(Some(sealed)));
         }
         let mine = self.tried == Some(theirs);
-        self.take(theirs, sealed)?;
+        self.copy(&sealed)?;
+        (self.own, self.tried, self.uncopied) = (Some((theirs, sealed)), None, false);
         Ok(Found::Newer(Box::new(loaded), mine, current))
     }
     /// Gives the store again what it has lost. False: another node came first.
@@ -263,25 +264,20 @@ impl Shared {
             return Err(KeyringError::Moved);
         }
         // All other nodes may use them from here on, so this one does whatever its disk says; the copy is made up for.
-        if let Err(error) = self.take(version, sealed) {
+        let copied = self.copy(&sealed);
+        (self.own, self.tried, self.uncopied) = (Some((version, sealed)), None, copied.is_err());
+        if let Err(error) = copied {
             tracing::error!(%error, "the keys were changed, and this node could not copy them yet; tried again");
         }
         Ok(())
     }
-    /// Goes by this, and copies it.
-    fn take(&mut self, version: Version, sealed: Vec<u8>) -> Result<(), KeyringError> {
-        let copied = self.dir.replace(NAME, &sealed).and_then(|()| self.dir.sync());
-        if copied.is_err() && self.tried != Some(version) {
-            // Nothing is used that is not on this node's disk, unless this very node made it so.
-            return copied;
-        }
-        (self.own, self.tried, self.uncopied) = (Some((version, sealed)), None, copied.is_err());
-        copied
+    fn copy(&self, sealed: &[u8]) -> Result<(), KeyringError> {
+        self.dir.replace(NAME, sealed)?;
+        self.dir.sync()
     }
     fn copy_if_owed(&mut self) -> Result<(), KeyringError> {
         if let Some((_, sealed)) = self.own.as_ref().filter(|_| self.uncopied) {
-            self.dir.replace(NAME, sealed)?;
-            self.dir.sync()?;
+            self.copy(sealed)?;
             self.uncopied = false;
         }
         Ok(())
@@ -301,7 +297,7 @@ impl Shared {
         let version = Version { number: 1, tag: random_bytes(random) };
         let sealed = self.seal(version, whole, random);
         self.dir.close_to_others()?;
-        self.take(version, sealed)
+        self.copy(&sealed)
     }
 
     fn seal(&self, version: Version, whole: &Whole<'_>, random: &dyn Random) -> Vec<u8> {

@@ -37,6 +37,9 @@ pub enum StoreError {
     /// It is not the store that it was (G10). Nothing was written.
     #[error("the store came back older than what it had acknowledged; an operator must decide")]
     NotWhole,
+    /// The keys that nodes share may have changed since this node looked. What was to be signed is not.
+    #[error(transparent)]
+    KeysUnconfirmed(#[from] crate::keyring::Unconfirmed),
     /// A record that we wrote does not read back.
     #[error("a record is damaged: {0}")]
     Damaged(&'static str),

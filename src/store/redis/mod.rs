@@ -12,13 +12,16 @@ use crate::clock::{Clock, Random};
 
 mod commit;
 mod hub;
+mod keys;
 mod layout;
 mod life;
 mod link;
 mod options;
 mod stub;
+mod url;
 
 pub use options::Options;
+pub use url::{StoreUrl, StoreUrlError};
 
 /// The store that many nodes share.
 pub struct RedisStore {

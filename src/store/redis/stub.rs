@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::RedisStore;
+use super::{Core, Options, RedisStore, StoreUrl, hub::Hub, layout::Layout, life::Life, link::Link};
 use crate::{
-    clock::Random,
+    clock::{Clock, Random},
     model::{
         ClientId, Kid, SessionId, Subject, SubjectRef, Timestamp,
         audit::{Draft, Event, Outcome},
@@ -22,6 +22,33 @@ use crate::{
 
 /// What the service asks of a store beside the traits.
 impl RedisStore {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(
+        url: &StoreUrl,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, StoreError> {
+        let link = Link::open(&url.to_string(), options.skew).await?;
+        let layout = Layout::new(url.prefix().unwrap_or(&options.prefix));
+        let (life, hub) = (Life::provisional(), Hub);
+        Ok(Self { core: Arc::new(Core { link, layout, options, clock, random, life, hub }) })
+    }
+
+    /// Why it cannot serve; else what an operator may want to mend, warnings of the link's check among it.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn ready(&self) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+
+    /// This node stops: nobody waits for it.
+    pub async fn leave(&self) {}
+
     /// Whose word the head of the audit log has from here on. The first one stays.
     pub fn employ(&self, _notary: Arc<dyn Notary>) {}
 
