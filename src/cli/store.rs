@@ -127,7 +127,7 @@ struct Printed {
 
 fn run_compact(args: &Compact) -> Result<Exit, Failure> {
     let config = Config::read(&args.config)?;
-    let done = compact(&config.store.url.0).map_err(|e| Failure::new(exit_of(&e), e))?;
+    let done = compact(config.embedded()?).map_err(|e| Failure::new(exit_of(&e), e))?;
     let Compacted { before, after } = done;
     if args.json {
         say(serde_json::to_string(&Printed { bytes_before: before, bytes_after: after })?);

@@ -53,7 +53,7 @@ pub use self::{
     schedule::{Planned, Timing, TimingError},
     sealer::{SealError, Sealer},
     secret::{EmptyPassphrase, Passphrase},
-    shared::{Kept, NotASharedKey, SharedKey, SharedKeys, Unshared},
+    shared::{Kept, NAME as SHARED_COPY, NotASharedKey, SharedKey, SharedKeys, Unshared},
     signing::{ActiveKey, Signer, SignerError},
 };
 use self::{

@@ -11,6 +11,7 @@
 
 use std::{
     fmt,
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -37,7 +38,7 @@ use crate::{
 };
 
 /// The node's own copy.
-pub(super) const NAME: &str = "keyring.sealed";
+pub const NAME: &str = "keyring.sealed";
 const MAGIC: &[u8; 15] = b"rescind-keys-1\n";
 const HEAD: usize = MAGIC.len() + 8 + 16;
 
@@ -96,6 +97,22 @@ impl SharedKey {
     pub fn generate(random: &dyn Random) -> Zeroizing<String> {
         let bytes = Zeroizing::new(random_bytes::<32>(random));
         Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*bytes))
+    }
+    /// Writes a new one into a file that only its owner can read, unless there is a file already. Says whether it did.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    pub fn make(path: &Path, random: &dyn Random) -> std::io::Result<bool> {
+        let (text, dir) = (Self::generate(random), path.parent().filter(|dir| !dir.as_os_str().is_empty()));
+        let mut file = tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new(".")))?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e.error),
+        }
     }
     fn cipher(line: &str) -> Result<XChaCha20Poly1305, NotASharedKey> {
         // In either alphabet, padded or not: `openssl rand -base64 32` makes one as well.

@@ -247,11 +247,11 @@ impl Service {
         if self.known_clients()?.is_enabled(client) { Ok(()) } else { Err(Error::Client) }
     }
 
-    /// Whether it can serve; else why not.
+    /// Whether it can serve, and what an operator may want to mend all the same; else why not.
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub async fn ready(&self) -> Result<(), String> {
+    pub async fn ready(&self) -> Result<Vec<String>, String> {
         if self.known_clients().is_err() {
             return Err(
                 "the book of clients does not open, so nobody knows which are disabled: put back secrets.json \
@@ -260,8 +260,12 @@ impl Service {
                     .into(),
             );
         }
+        if let Some(shared) = self.store.shared() {
+            let notes = shared.ready().await?;
+            return self.ready_keys().map(|()| notes);
+        }
         match self.store.standing() {
-            Standing::Whole => self.denylist.entries(u64::MAX, 1).await.map(drop).map_err(|e| e.to_string()),
+            Standing::Whole => self.denylist.entries(u64::MAX, 1).await.map(|_| Vec::new()).map_err(|e| e.to_string()),
             Standing::Wiped => Err("the store is empty, its witness remembers another: put the store back, or accept \
                                     the loss with `rescind store restored` or --accept-store-loss end-sessions"
                 .into()),
@@ -271,6 +275,19 @@ impl Service {
                                        --accept-store-loss end-sessions"
                     .into())
             }
+        }
+    }
+
+    fn ready_keys(&self) -> Result<(), String> {
+        let Some(keys) = self.keyring.following().filter(|_| self.keyring.confirmed().is_err()) else { return Ok(()) };
+        let trouble = keys.trouble.unwrap_or_else(|| "the store has not been asked yet".into());
+        Err(format!("the shared keys, of which this node has version {}, are not confirmed: {trouble}", keys.version))
+    }
+
+    /// This node stops for good: no other waits for it.
+    pub async fn leave(&self) {
+        if let Some(store) = self.store.shared() {
+            store.leave().await;
         }
     }
 

@@ -17,6 +17,7 @@ mod layout;
 mod life;
 mod link;
 mod options;
+mod secret;
 mod stub;
 mod url;
 
