@@ -33,7 +33,7 @@ impl FromStr for StoreUrl {
                 text.parse().map(|url| Self::Redis(Box::new(url))).map_err(|e: redis::StoreUrlError| e.to_string())
             }
             // Not repeated: there may be a password in it.
-            _ => Err("is not a store; write `embedded:` and the path of a file, `redis://host:6379`, or, for \
+            _ => Err("names no store; write `embedded:` and the path of a file, `redis://host:6379`, or, for \
                       `rescind dev` alone, `memory:`"
                 .into()),
         }
