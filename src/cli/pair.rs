@@ -76,7 +76,7 @@ pub(super) async fn shared(
     random: Arc<dyn Random>,
 ) -> Result<(Keyring, Arc<RedisStore>), Failure> {
     let RedisPlace { url, options, keys, key } = place;
-    let store = RedisStore::open(&url, options, clock.clone(), random.clone()).await;
+    let store = RedisStore::at(&url, options, clock.clone(), random.clone()).await;
     let store = Arc::new(store.or_exit(Exit::CannotTell, format!("store.url: {url}"))?);
     let stored = Box::new(StoredKeys::new(store.clone(), Handle::current()));
     // It asks the store and waits for it.

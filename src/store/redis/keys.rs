@@ -12,9 +12,11 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn shared_keys(&self) -> Result<(Option<Vec<u8>>, bool), StoreError> {
+        let began = self.core.begin();
         let seen = Look::default().get(self.core.layout.hub("keys")).ask(&self.core.link).await?;
         let sealed = maybe(seen.parts.first().ok_or(super::commit::UNREADABLE)?)?.map(<[u8]>::to_vec);
-        Ok((sealed, self.core.life.current().is_ok()))
+        let current = began.is_ok_and(|began| self.core.life.current(&began).is_ok());
+        Ok((sealed, current))
     }
 
     /// Puts other sealed keys there if those that are there are `seen`; false if they are not. What is given `again` to a
@@ -28,18 +30,14 @@ impl RedisStore {
         sealed: &[u8],
         again: bool,
     ) -> Result<bool, StoreError> {
-        if !again {
-            self.core.life.current()?;
-        }
+        let began = if again { None } else { Some(self.core.begin()?) };
         let key = self.core.layout.hub("keys");
         let commit = Commit::new(self.core.clock.now()).value_is(key.clone(), seen).set(key, sealed);
         let done = match commit.make(&self.core.link).await? {
             Outcome::Done(_) => true,
             Outcome::Moved | Outcome::NotTheSame => return Ok(false),
         };
-        if !again {
-            self.core.life.current()?;
-        }
+        began.map_or(Ok(()), |began| self.core.life.current(&began))?;
         Ok(done)
     }
 }
