@@ -96,6 +96,9 @@ impl Core {
         let began = self.begin()?;
         let mut marking = tokio::task::JoinSet::new();
         for bucket in layout::Bucket::all() {
+            if marking.len() >= 64 {
+                marking.join_next().await;
+            }
             let core = self.clone();
             marking.spawn(async move {
                 let commit = commit::Commit::new(core.clock.now());
