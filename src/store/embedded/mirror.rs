@@ -124,10 +124,9 @@ impl EmbeddedStore {
     /// Lets go of what has expired, if anything has.
     pub(in crate::store) async fn tidy(&self) -> Result<(), StoreError> {
         let now = self.shared.sweep_time();
-        let is_due = {
-            let due = table(&self.read()?, DUE)?;
-            let first = due.map(|due| due.first().map_err(failed)).transpose()?.flatten();
-            first.is_some_and(|(key, _)| due_at(&key.value()) <= now)
+        let is_due = match table(&self.read()?, DUE)? {
+            Some(due) => due.first().map_err(failed)?.is_some_and(|(key, _)| due_at(&key.value()) <= now),
+            None => false,
         };
         if is_due { self.urgent_step(|step| step.expire(WHEN_IDLE)).await } else { Ok(()) }
     }

@@ -7,11 +7,12 @@ use tokio::sync::Mutex;
 
 use super::{
     Core, Options,
-    commit::Look,
-    hub::{FOLLOWS_EVERY, Head, read_on, read_whole},
+    commit::{Commit, Look, Outcome, maybe},
+    hub::{FOLLOWS_EVERY, Head, Order, read_on, read_whole},
+    step::TRIES,
 };
 use crate::{
-    clock::{Clock, Random},
+    clock::{Clock, Random, random_bytes},
     model::feed::Epoch,
     store::{
         StoreError,
@@ -21,6 +22,9 @@ use crate::{
 
 /// Looks that one catching up takes at most: entries come by the thousand.
 const LOOKS: usize = 10_000;
+
+/// Entries that are denied again at once.
+const PUSHES: usize = 128;
 
 /// This node's copy of the log.
 pub(super) struct Mirror {
@@ -90,6 +94,46 @@ impl Core {
             }
         }
         Err(StoreError::Busy)
+    }
+
+    /// Makes the log go on from what this node knows. If it does not hold that, it begins another life: whoever follows it
+    /// keeps what they know, and reads it anew. What is denied here and not there is denied there again.
+    pub(super) async fn reconcile(&self) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            match self.come_abreast().await {
+                Ok(_) => return self.push_again().await,
+                Err(StoreError::NotWhole) => self.begin_anew().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    async fn begin_anew(&self) -> Result<(), StoreError> {
+        let (began, key) = (self.begin()?, self.layout.hub("head"));
+        let seen = Look::default().get(key.clone()).ask(&self.link).await?;
+        let seen = seen.parts.first().map_or(Ok(None), maybe)?;
+        let epoch = Epoch(random_bytes(&*self.random));
+        let head =
+            seen.map_or(Ok(Head::new(epoch)), |seen| Head::read(seen).map(|head| head.in_another_life(epoch)))?;
+        let commit = Commit::new(self.clock.now()).life(self.layout.hub("meta"), began.mark());
+        let commit = commit.value_is(key.clone(), seen).set(key, &head.bytes());
+        // Moved: somebody else has done it.
+        match commit.make(&self.link).await? {
+            Outcome::NotTheSame => Err(StoreError::NotWhole),
+            _ => Ok(()),
+        }
+    }
+
+    /// Denies again whatever is known here and has no place in the log. It is there when this returns.
+    pub(super) async fn push_again(&self) -> Result<(), StoreError> {
+        loop {
+            let entries = self.mirror.unplaced(PUSHES)?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            self.hub.order(Order::Again(entries)).await?;
+        }
     }
 
     /// Takes in what this node has just written. Durable once it returns.

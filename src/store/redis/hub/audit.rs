@@ -152,7 +152,7 @@ impl Core {
     /// The first record that is not too old, if there are older ones, and why they go. As many as one commit drops.
     pub(super) async fn too_old(&self, chain: &chain::Head) -> Result<Option<(u64, String)>, StoreError> {
         let Some(age) = self.options.audit_age.filter(|_| chain.kept() > 0) else { return Ok(None) };
-        let now = self.mirror.expired_by();
+        let now = self.node.expired_by(&*self.clock);
         let to = (chain.sequence + 1).min((place_of(chain.first).0 + 1) * LIST + 1);
         let rows = self.rows(chain.first, to).await?;
         // Told once for many, not once for each.

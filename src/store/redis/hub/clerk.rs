@@ -73,7 +73,7 @@ pub(in crate::store::redis) struct Clerk {
     kept_from: u64,
     sweeps: u64,
     /// When the mirror was last rid of what has expired.
-    tidied: Duration,
+    tidied: Option<Duration>,
 }
 
 /// What was handed over, in the order of its numbers.
@@ -167,7 +167,7 @@ impl Clerk {
             superseded: Vec::new(),
             kept_from: 0,
             sweeps: 0,
-            tidied: Duration::ZERO,
+            tidied: None,
         }
     }
 
@@ -246,10 +246,10 @@ impl Clerk {
     /// Rids the mirror of what has expired, now and then.
     async fn tidy(&mut self, core: &Core) {
         let now = core.clock.monotonic();
-        if self.tidied != Duration::ZERO && now.saturating_sub(self.tidied) < TIDIES_EVERY {
+        if self.tidied.is_some_and(|then| now.saturating_sub(then) < TIDIES_EVERY) {
             return;
         }
-        self.tidied = now.max(Duration::from_nanos(1));
+        self.tidied = Some(now);
         if let Err(error) = core.mirror.tidy().await {
             tracing::warn!(%error, "what has expired stays in the journal for a while");
         }
@@ -429,12 +429,12 @@ impl Clerk {
         let [log, kept, rest @ ..] = &rest[..] else { return Err(UNREADABLE) };
         let (log, kept) = (entries(log)?, entries(kept)?);
         self.kept_from = kept.last().filter(|_| kept.len() == SWEEPS).map_or(0, |placed| placed.entry.position);
-        let mut sweep = Sweep::of(core.mirror.expired_by(), &log, &kept);
-        let now = core.clock.now();
+        let (now, expired_by) = (core.clock.now(), core.node.expired_by(&*core.clock));
+        let mut sweep = Sweep::of(expired_by, &log, &kept);
         sweep.superseded =
             self.superseded.iter().filter(|(_, due)| *due <= now).map(|(position, _)| *position).collect();
         if let [denied, seals] = rest {
-            sweep.denied_of(core.mirror.expired_by(), pairs(denied)?)?;
+            sweep.denied_of(expired_by, pairs(denied)?)?;
             for (page, _) in pairs(seals)? {
                 let page = be(&page)?;
                 sweep.seals.extend((!core.mirror.has_seal(page)?).then_some(page));

@@ -54,6 +54,11 @@ impl Head {
         }
     }
 
+    /// The same, but followers of the log begin anew.
+    pub(in crate::store::redis) const fn in_another_life(self, epoch: Epoch) -> Self {
+        Self { commits: self.commits + 1, epoch, ..self }
+    }
+
     pub(in crate::store::redis) fn read(bytes: &[u8]) -> Result<Self, StoreError> {
         decode(bytes, "head of the hub")
     }
@@ -89,8 +94,9 @@ impl Core {
         if self.mirror.place()?.is_some() {
             return Ok(());
         }
+        let began = self.begin()?;
         let (key, head) = (self.layout.hub("head"), Head::new(Epoch(random_bytes(&*self.random))));
-        let commit = Commit::new(self.clock.now()).life(self.layout.hub("meta"), self.life.mark());
+        let commit = Commit::new(self.clock.now()).life(self.layout.hub("meta"), began.mark());
         // Moved: somebody else has.
         commit.value_is(key.clone(), None).set(key, &head.bytes()).make(&self.link).await.map(drop)
     }
