@@ -22,9 +22,11 @@ mod clients;
 mod closing;
 mod commit;
 mod denials;
+mod face;
 mod families;
 mod hub;
 mod index;
+mod keys;
 mod layout;
 mod life;
 #[doc(hidden)]
@@ -36,6 +38,7 @@ mod opening;
 mod options;
 mod record;
 mod rooms;
+mod secret;
 mod step;
 mod subjects;
 mod sweep;
@@ -80,10 +83,13 @@ impl RedisStore {
     /// It cannot be reached, or is not one that may be used.
     pub async fn open(
         url: &StoreUrl,
-        options: Options,
+        mut options: Options,
         machine: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StoreError> {
+        if let Some(prefix) = url.prefix() {
+            options.prefix = prefix.into();
+        }
         let failed = |e: link::OpenError| StoreError::Failed(e.to_string());
         let link = Link::open(url, &options, machine.clone()).map_err(failed)?;
         link.ready(READY_WITHIN).await.map_err(failed)?;
@@ -110,10 +116,12 @@ impl RedisStore {
 impl Core {
     /// PROVISIONAL: who takes the store over writes the markers of its buckets.
     async fn provisional_markers(self: &Arc<Self>) -> Result<(), StoreError> {
-        let began = self.begin()?;
         let mut marking = tokio::task::JoinSet::new();
         let began = self.begin()?;
         for bucket in layout::Bucket::all() {
+            if marking.len() >= 64 {
+                marking.join_next().await;
+            }
             let core = self.clone();
             marking.spawn(async move {
                 let commit = commit::Commit::new(core.clock.now());

@@ -1,0 +1,75 @@
+//! What the service asks of the store beside the traits of stores.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{RedisStore, link::Severity};
+use crate::{
+    clock::Random,
+    model::audit::Draft,
+    store::{FamilyStore, Report, StoreError, embedded::Acceptance},
+};
+
+impl RedisStore {
+    /// Why it cannot serve; else what an operator may want to mend, warnings of the link's check among it.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn ready(&self) -> Result<Vec<String>, String> {
+        let (refused, warned): (Vec<_>, Vec<_>) =
+            self.core.link.findings().into_iter().partition(|finding| finding.severity == Severity::Refuse);
+        match refused.first() {
+            Some(finding) => Err(finding.to_string()),
+            None => Ok(warned.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    /// This node stops: nobody waits for it.
+    pub async fn leave(&self) {}
+
+    /// How many requests of this node wait.
+    #[must_use]
+    pub fn queue_depth(&self) -> usize {
+        0
+    }
+
+    /// This store, as opposed to any other.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        0
+    }
+
+    /// Which life of the denylist's log this is.
+    #[must_use]
+    pub fn epoch(&self) -> u128 {
+        self.core.mirror.place().ok().flatten().map_or(0, |place| u128::from_be_bytes(place.epoch.0))
+    }
+
+    /// The memory that the servers use. None: they do not tell.
+    pub async fn used_memory(&self) -> Option<u64> {
+        None
+    }
+
+    /// What can be said of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn report(&self) -> Result<Report, StoreError> {
+        Ok(Report {
+            standing: self.standing(),
+            schema: 1,
+            incarnation: self.core.life.moment(self.core.clock.now()).incarnation,
+            bytes: self.used_memory().await,
+            rows: BTreeMap::new(),
+            queue: self.queue_depth(),
+            last_backup: None,
+        })
+    }
+
+    /// Declares that what the store holds is what there is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn declare(&self, _: Acceptance, _: Arc<dyn Random>, _: Draft) -> Result<(), StoreError> {
+        Err(StoreError::Busy)
+    }
+}
