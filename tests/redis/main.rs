@@ -7,3 +7,4 @@ mod common;
 mod hub;
 #[path = "../common/redis/mod.rs"]
 mod servers;
+mod sessions;
