@@ -117,7 +117,6 @@ impl Core {
     /// PROVISIONAL: who takes the store over writes the markers of its buckets.
     async fn provisional_markers(self: &Arc<Self>) -> Result<(), StoreError> {
         let mut marking = tokio::task::JoinSet::new();
-        let began = self.begin()?;
         for bucket in layout::Bucket::all() {
             if marking.len() >= 64 {
                 marking.join_next().await;
