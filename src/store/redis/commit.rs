@@ -61,6 +61,26 @@ impl Look {
         self.0.op("zlex", key, &[&first, limit.to_string().as_bytes()]);
         self
     }
+    /// The number that a member has, if it is there.
+    pub(super) fn score(mut self, key: Vec<u8>, member: &[u8]) -> Self {
+        self.0.op("zscore", key, &[member]);
+        self
+    }
+    /// How many members a set has.
+    pub(super) fn size(mut self, key: Vec<u8>) -> Self {
+        self.0.op("zcard", key, &[]);
+        self
+    }
+    /// The members whose numbers are up to this one, each with its number, so many at most.
+    pub(super) fn due(mut self, key: Vec<u8>, upto: u64, limit: usize) -> Self {
+        self.0.op("zdue", key, &[upto.to_string().as_bytes(), limit.to_string().as_bytes()]);
+        self
+    }
+    /// Goes on through records from a cursor; gives the next one, and which must be looked at by this second.
+    pub(super) fn records_due(mut self, key: Vec<u8>, cursor: &[u8], by: u32) -> Self {
+        self.0.op("due", key, &[cursor, by.to_string().as_bytes()]);
+        self
+    }
     /// A stream from after a position, so many entries at most.
     pub(super) fn since(mut self, key: Vec<u8>, after: u64, limit: usize) -> Self {
         self.0.op("xrange", key, &[format!("({after}-0").as_bytes(), limit.to_string().as_bytes()]);
@@ -156,6 +176,14 @@ impl Commit {
         self
     }
 
+    pub(super) fn member_absent(mut self, key: Vec<u8>, member: &[u8]) -> Self {
+        self.said.op("z!", key, &[member]);
+        self
+    }
+    pub(super) fn member_there(mut self, key: Vec<u8>, member: &[u8]) -> Self {
+        self.said.op("z?", key, &[member]);
+        self
+    }
     /// It is nobody else's turn.
     pub(super) fn turn(mut self, key: Vec<u8>, mine: &[u8]) -> Self {
         self.said.op("turn", key, &[mine]);
@@ -202,6 +230,16 @@ impl Commit {
     /// A member of a set in the order of its bytes.
     pub(super) fn enter(mut self, key: Vec<u8>, member: &[u8]) -> Self {
         self.change("zadd", key, &[member]);
+        self
+    }
+    /// One with a number.
+    pub(super) fn enter_with(mut self, key: Vec<u8>, member: &[u8], number: u64) -> Self {
+        self.change("zput", key, &[member, number.to_string().as_bytes()]);
+        self
+    }
+    /// Changes a number in a field, which goes when it is zero.
+    pub(super) fn count(mut self, key: Vec<u8>, field: &[u8], by: i64) -> Self {
+        self.change("count", key, &[field, by.to_string().as_bytes()]);
         self
     }
     pub(super) fn leave(mut self, key: Vec<u8>, member: &[u8]) -> Self {

@@ -18,6 +18,7 @@ use self::{
 use super::StoreError;
 use crate::clock::{Clock, Random};
 
+mod clients;
 mod closing;
 mod commit;
 mod denials;
@@ -27,6 +28,7 @@ mod index;
 mod layout;
 mod life;
 mod link;
+mod lives;
 mod mirror;
 mod node;
 mod opening;
@@ -35,6 +37,7 @@ mod record;
 mod rooms;
 mod step;
 mod subjects;
+mod sweep;
 mod verbs;
 
 pub use options::Options;
@@ -83,9 +86,13 @@ impl RedisStore {
         core.provisional_markers().await?;
         core.found_hub().await?;
         core.come_abreast().await?;
+        core.say_lives().await?;
+        core.read_book().await?;
         tokio::spawn(Clerk::new(&core, asked).run());
         tokio::spawn(mirror::follow(Arc::downgrade(&core)));
         tokio::spawn(look_for_debts(Arc::downgrade(&core)));
+        tokio::spawn(sweep::sweep(Arc::downgrade(&core)));
+        tokio::spawn(clients::follow_book(Arc::downgrade(&core)));
         Ok(Self { core })
     }
 }
@@ -95,6 +102,7 @@ impl Core {
     async fn provisional_markers(self: &Arc<Self>) -> Result<(), StoreError> {
         let began = self.begin()?;
         let mut marking = tokio::task::JoinSet::new();
+        let began = self.begin()?;
         for bucket in layout::Bucket::all() {
             if marking.len() >= 64 {
                 marking.join_next().await;
@@ -102,11 +110,7 @@ impl Core {
             let core = self.clone();
             marking.spawn(async move {
                 let commit = commit::Commit::new(core.clock.now());
-                commit
-                    .hset(core.layout.meta(bucket), b"life", core.life.begin(core.clock.now())?.mark())
-                    .make(&core.link)
-                    .await
-                    .map(drop)
+                commit.hset(core.layout.meta(bucket), b"life", began.mark()).make(&core.link).await.map(drop)
             });
         }
         let commit = commit::Commit::new(self.clock.now());

@@ -11,7 +11,10 @@ use std::{
 
 use tokio::sync::Mutex as Turn;
 
-use super::layout::{BUCKETS, Bucket};
+use super::{
+    clients::Clients,
+    layout::{BUCKETS, Bucket},
+};
 use crate::{
     clock::Clock,
     model::{
@@ -28,7 +31,11 @@ use crate::{
 /// How long a step waits for the others of its bucket.
 const TURN_WITHIN: Duration = Duration::from_secs(1);
 
+/// How often it is asked whether a rotation was made of which nobody knows.
+const ASKED: u32 = 100;
+
 pub(super) struct Node {
+    pub(super) clients: Clients,
     /// Steps of one bucket take turns: what they would find moved is only what other nodes have moved.
     turns: Box<[Turn<()>]>,
     stamped: AtomicU64,
@@ -37,7 +44,7 @@ pub(super) struct Node {
     /// How many entries each subject has got from here lately.
     singles: Mutex<Singles>,
     /// Successors whose first answer did not leave as a 2xx.
-    unanswered: Mutex<HashMap<SessionId, Generation>>,
+    unanswered: Mutex<HashMap<SessionId, (Generation, u32)>>,
     sweep: Mutex<SweepClock>,
     window: Duration,
     older: Mutex<Older>,
@@ -50,6 +57,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Node {
     pub(super) fn new(retention: Retention) -> Self {
         Self {
+            clients: Clients::default(),
             turns: (0..BUCKETS).map(|_| Turn::default()).collect(),
             stamped: AtomicU64::default(),
             refusals: Mutex::default(),
@@ -79,6 +87,10 @@ impl Node {
     /// What expires by then has expired: now, unless the clock has leapt ahead, which is doubted for a while.
     pub(super) fn expired_by(&self, clock: &dyn Clock) -> Timestamp {
         lock(&self.sweep).read(clock)
+    }
+
+    pub(super) fn learn_older(&self, older: Older) {
+        *lock(&self.older) = older;
     }
 
     /// By when what was made under earlier, longer lives has ended.
@@ -111,7 +123,7 @@ impl Node {
 
     /// The window of a rotation whose answer never left begins when one does.
     pub(super) fn recall(&self, id: SessionId, lineage: &mut Lineage) {
-        if lock(&self.unanswered).get(&id) == Some(&lineage.head) {
+        if lock(&self.unanswered).get(&id).is_some_and(|(head, _)| *head == lineage.head) {
             lineage.unanswered();
         }
     }
@@ -121,9 +133,13 @@ impl Node {
         lock(&self.unanswered).remove(&id);
     }
 
-    /// Those to be written down without waiting for their next use.
+    /// Those to be written down without waiting for their next use: each as often as it may take for a rotation to turn up
+    /// that nobody knows to have been made.
     pub(super) fn unanswered(&self) -> Vec<(SessionId, Generation)> {
-        lock(&self.unanswered).iter().map(|(id, head)| (*id, *head)).collect()
+        let mut unanswered = lock(&self.unanswered);
+        unanswered.retain(|_, (_, asked)| *asked < ASKED);
+        unanswered.values_mut().for_each(|(_, asked)| *asked += 1);
+        unanswered.iter().map(|(id, (head, _))| (*id, *head)).collect()
     }
 
     /// From here on this rotation may have been made. Unless its answer leaves, that is remembered.
@@ -149,7 +165,7 @@ impl Drop for Unsure<'_> {
         let Some((id, head)) = self.first else { return };
         let mut unanswered = lock(&self.node.unanswered);
         if unanswered.len() < UNANSWERED_CAP {
-            unanswered.insert(id, head);
+            unanswered.insert(id, (head, 0));
         }
     }
 }

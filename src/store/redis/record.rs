@@ -1,7 +1,7 @@
 //! A family as its bucket holds it.
 //!
-//! `version` (4 bytes) ‖ subject (16) ‖ numbers ‖ client ‖ seal. Every write raises the version, so that a change need
-//! compare no more than that. Numbers that lie close together are written as their differences: a million sessions take
+//! `version` (4 bytes) ‖ when it may be of no more use, in seconds (4) ‖ subject (16) ‖ numbers ‖ client ‖ seal. Every write
+//! raises the version, so that a change need compare no more than that. Numbers that lie close together are written as their differences: a million sessions take
 //! tens of megabytes less.
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
         ClientId, SessionId, SubjectRef, Timestamp,
         family::{Closed, Closure, Generation, Lineage, STAMPS, Served, Stamp},
     },
-    store::{Family, StoreError},
+    store::{Family, StoreError, embedded::family_due},
 };
 
 /// A family, and how often it was written.
@@ -37,6 +37,7 @@ impl Record {
         let Family { id, lineage, key, subject, sealed } = &self.family;
         let mut out = Vec::with_capacity(96 + sealed.len());
         out.extend(self.begins());
+        out.extend(due(&self.family).to_be_bytes());
         out.extend(subject.0);
         let times = [
             (id.stamp(), lineage.absolute_until),
@@ -75,8 +76,15 @@ impl Record {
     }
 }
 
+/// When a family may be of no more use, in whole seconds: never later than [`family_due`]. Who looks then, decides.
+fn due(family: &Family) -> u32 {
+    u32::try_from(family_due(family).seconds()).unwrap_or(u32::MAX)
+}
+
 fn read(id: SessionId, bytes: &[u8]) -> Option<Record> {
-    let (version, mut rest) = bytes.split_first_chunk()?;
+    let (version, rest) = bytes.split_first_chunk()?;
+    // When it is due follows from the rest.
+    let (_, mut rest) = rest.split_first_chunk::<4>()?;
     let subject = SubjectRef(*take_chunk(&mut rest)?);
     let rest = &mut rest;
     let key = u32::try_from(take(rest)?).ok()?;
@@ -273,6 +281,6 @@ mod tests {
         let id = SessionId::new(opened, &[1; 10]);
         let family = Family { id, lineage, key: u32::MAX, subject: SubjectRef([1; 16]), sealed: Vec::new() };
         let record = Record { version: 1, client: "web".parse().unwrap(), family };
-        assert!(record.encode().len() <= 72, "{}", record.encode().len());
+        assert!(record.encode().len() <= 76, "{}", record.encode().len());
     }
 }
