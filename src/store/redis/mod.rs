@@ -102,7 +102,6 @@ impl Core {
     async fn provisional_markers(self: &Arc<Self>) -> Result<(), StoreError> {
         let began = self.begin()?;
         let mut marking = tokio::task::JoinSet::new();
-        let began = self.begin()?;
         for bucket in layout::Bucket::all() {
             if marking.len() >= 64 {
                 marking.join_next().await;
