@@ -154,7 +154,7 @@ async fn check_verdict<S: Store>(store: &S, case: &Case, family: &Family) {
 /// they had.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_redis_store_agrees_with_the_table() {
-    let server = Server::start();
+    let server = Server::start(&[]);
     let is_common = |step: &Step| !matches!(step, Step::Backup | Step::Wipe | Step::Restore(_));
     let mut driven = 0;
     for case in cases().into_iter().filter(|c| c.steps.as_ref().is_some_and(|steps| steps.iter().all(is_common))) {
@@ -169,7 +169,9 @@ async fn drive_on_redis(server: &Server, number: usize, case: &Case) {
     let clock = Arc::new(ManualClock::new(START));
     let (skew, margin, prefix) = (millis(0), millis(0), format!("case{number}:").into());
     let options = Options { skew, margin, prefix, ..Options::new(RETENTION) };
-    let store = RedisStore::open(&server.url(), options, clock.clone(), Arc::new(Seeded::new(7))).await.unwrap();
+    let store = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), Arc::new(Seeded::new(7)))
+        .await
+        .unwrap();
     let mut family = Family { id: session(START, 9), ..open(&store, subject(2)).await };
     if case.open == "first" {
         family = open(&store, subject(1)).await;

@@ -168,13 +168,13 @@ async fn what_a_killed_node_owed_is_taken_over() {
     let site = Site::new();
     let (a, b) = (site.node().await, site.node().await);
     // Nobody gets a turn in the hub: the change is made in its bucket, and that is all.
-    site.server.ask::<()>(&["SET", "rescind:{hub}:turn", "somebody else"]);
+    let _: () = site.server.ask(&["SET", "rescind:{hub}:turn", "somebody else"]);
     let token = token(1, 1);
     let refused = a.deny(denial(Target::Token(token), Ends::Tokens)).await;
     assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
     assert_eq!(live(&*b).await, []);
     drop(a);
-    site.server.ask::<()>(&["DEL", "rescind:{hub}:turn"]);
+    let _: u64 = site.server.ask(&["DEL", "rescind:{hub}:turn"]);
     let _c = site.node().await;
     eventually("what was owed reaches those who follow another node", || async {
         !b.tail(None, PAGE).await.unwrap().entries.is_empty()
@@ -193,7 +193,7 @@ async fn a_store_that_was_emptied_is_seen_and_its_log_is_rebuilt_from_what_nodes
     a.deny(denial(Target::Subject(subject(3)), Ends::Sessions)).await.unwrap().unwrap();
     deny(&*a, Target::Key(kid("k9"))).await;
     let before = a.tail(None, PAGE).await.unwrap();
-    site.server.ask::<()>(&["FLUSHALL"]);
+    let _: () = site.server.ask(&["FLUSHALL"]);
     let token = token(1, 7);
     assert!(matches!(a.denied(of_token(token)).await, Err(StoreError::NotWhole)));
     assert!(matches!(a.deny(denial(Target::All, Ends::Tokens)).await, Err(StoreError::NotWhole)));
@@ -223,7 +223,7 @@ async fn a_journal_outlives_its_node_and_the_store() {
     let a = reopened(&site, &journal).await;
     assert!(read(&*a).await == before);
     drop(a);
-    site.server.ask::<()>(&["FLUSHALL"]);
+    let _: () = site.server.ask(&["FLUSHALL"]);
     let b = site.node().await;
     assert_eq!(live(&*b).await, []);
     let _a = reopened(&site, &journal).await;
@@ -244,7 +244,7 @@ async fn reopened(site: &Site, journal: &std::path::Path) -> Arc<RedisStore> {
 /// Random games: what is denied by turns through two nodes, and what an embedded store says of the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_and_an_embedded_store_hold_the_same_list_with_the_same_digests() {
-    let mut games = 0;
+    let (mut games, mut followed) = (0, 0);
     for seed in 0..6 {
         let site = Site::new();
         let random = Seeded::new(seed);
@@ -281,11 +281,20 @@ async fn two_nodes_and_an_embedded_store_hold_the_same_list_with_the_same_digest
             let tail = other.tail(ask(&place), PAGE).await.unwrap();
             let expected = single.tail(ask(&place_of_single), PAGE).await.unwrap();
             assert_eq!((tail.to, tail.head, tail.now), (expected.to, expected.head, expected.now));
-            assert_eq!((tail.from, &tail.entries), (expected.from, &expected.entries), "seed {seed}, round {round}");
+            // Who has let go of the place sooner begins with the last page.
+            let both = tail.from == expected.from;
+            let (longer, shorter) = if tail.from.position <= expected.from.position {
+                (&tail.entries, &expected.entries)
+            } else {
+                (&expected.entries, &tail.entries)
+            };
+            assert!(longer.ends_with(shorter) && (!both || longer == shorter), "seed {seed}, round {round}");
+            followed += u64::from(both);
             (place, place_of_single) = (Some(tail), Some(expected));
             games += 1;
         }
     }
+    assert!(followed > games / 2, "{followed} of {games} followers went on where they stood");
     println!("{games} denials, two nodes, one embedded store beside them: no difference");
 }
 
@@ -374,7 +383,7 @@ async fn an_audit_log_that_was_changed_is_told_by_whoever_sees_it_next() {
     assert_eq!(Scribe.attested(&head.statement.unwrap()), Some(head.head));
     a.move_cursor("reader", 500).await.unwrap();
     // Somebody else's word on it: a node that knows what it has written itself is told nothing new by that.
-    site.server.ask::<()>(&["SET", "rescind:{hub}:statement", "all is well"]);
+    let _: () = site.server.ask(&["SET", "rescind:{hub}:statement", "all is well"]);
     let c = site.node().await;
     c.employ(Arc::new(Scribe));
     eventually("who sees it first asks whose word it is", || async { c.audit_head().await.unwrap().broken.is_some() })
@@ -386,7 +395,7 @@ async fn an_audit_log_that_was_changed_is_told_by_whoever_sees_it_next() {
     let records = a.audit(AuditQuery { limit: 100, ..AuditQuery::default() }).await.unwrap().records;
     assert_eq!(records.iter().filter(|r| r.event == Event::AuditBroken).count(), 1, "told once");
     // Gone while nobody looked.
-    site.server.ask::<()>(&["LSET", "rescind:{hub}:audit:0", "-1", "nothing"]);
+    let _: () = site.server.ask(&["LSET", "rescind:{hub}:audit:0", "-1", "nothing"]);
     let d = site.node().await;
     d.employ(Arc::new(Scribe));
     eventually("a node that starts looks at the newest", || async {

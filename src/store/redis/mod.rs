@@ -121,6 +121,9 @@ impl Core {
             if marking.len() >= 64 {
                 marking.join_next().await;
             }
+            if marking.len() >= 64 {
+                marking.join_next().await;
+            }
             let core = self.clone();
             marking.spawn(async move {
                 let commit = commit::Commit::new(core.clock.now());

@@ -219,11 +219,12 @@ pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut there: impl FnMu
     }
 }
 
-/// A library that makes a program's clock wrong.
-pub fn faketime() -> PathBuf {
-    let found = ["x86_64-linux-gnu", "aarch64-linux-gnu"]
-        .map(|arch| Path::new("/usr/lib").join(arch).join("faketime/libfaketime.so.1"))
-        .into_iter()
-        .find(|path| path.exists());
-    found.expect("libfaketime is installed: tests/run does it")
+/// A server whose clock is off by this, in seconds, as `+3600`.
+pub fn with_clock_off_by(seconds: &str) -> Server {
+    let libraries = ["x86_64-linux-gnu", "aarch64-linux-gnu"].map(|arch| Path::new("/usr/lib").join(arch));
+    let library = |name: &str| libraries.iter().map(|dir| dir.join(name)).find(|path| path.exists());
+    let faketime = library("faketime/libfaketimeMT.so.1").expect("libfaketime is installed: tests/run does it");
+    // The C library before the allocator of Redis, which asks for the time before anything is set up.
+    let preload = format!("{}:{}", faketime.display(), library("libc.so.6").unwrap().display());
+    Server::start_with(&[], &[("LD_PRELOAD", &preload), ("FAKETIME", seconds)])
 }

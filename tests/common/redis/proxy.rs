@@ -32,7 +32,7 @@ pub enum Fate {
     Drip,
     /// Requests arrive; what is answered never does, and the connection breaks.
     LoseAnswers,
-    /// The next string of this many bytes in an answer comes twice: from then on each answer is another's.
+    /// Before each answer comes the one before it once more: so each is another's.
     Twice,
     /// Instead of the next answer an endless one.
     Endless,
@@ -82,6 +82,7 @@ async fn carry(mut client: TcpStream, backend: SocketAddr, mut fate: watch::Rece
     }
     let Ok(mut server) = TcpStream::connect(backend).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let mut last = Vec::new();
     let (mut asked, mut answered) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     loop {
         let now = fate.borrow_and_update().clone();
@@ -101,14 +102,14 @@ async fn carry(mut client: TcpStream, backend: SocketAddr, mut fate: watch::Rece
                 _ => return,
             },
             n = server.read(&mut answered) => match n {
-                Ok(n @ 1..) if answer(&mut client, &answered[..n], &now).await.is_some() => {}
+                Ok(n @ 1..) if answer(&mut client, &answered[..n], &now, &mut last).await.is_some() => {}
                 _ => return,
             },
         }
     }
 }
 
-async fn answer(client: &mut TcpStream, bytes: &[u8], fate: &Fate) -> Option<()> {
+async fn answer(client: &mut TcpStream, bytes: &[u8], fate: &Fate, last: &mut Vec<u8>) -> Option<()> {
     match fate {
         Fate::Late(by) => tokio::time::sleep(*by).await,
         Fate::LoseAnswers => return None,
@@ -119,7 +120,7 @@ async fn answer(client: &mut TcpStream, bytes: &[u8], fate: &Fate) -> Option<()>
             }
             return Some(());
         }
-        Fate::Twice => client.write_all(bytes).await.ok()?,
+        Fate::Twice => client.write_all(&std::mem::replace(last, bytes.to_vec())).await.ok()?,
         Fate::Endless => {
             client.write_all(b"*1000000\r\n").await.ok()?;
             let string = [&b"$1048576\r\n"[..], &vec![b'a'; 1 << 20], b"\r\n"].concat();

@@ -323,7 +323,7 @@ impl Clerk {
         if pen.is_dirty() {
             let (commit, written) = pen.finish();
             let commit = if late { commit.del(core.layout.hub("turn")) } else { commit };
-            match commit.make(&core.link).await? {
+            match commit.make(&core.link.urgent()).await? {
                 Outcome::Done(_) => self.written(core, written).await?,
                 Outcome::Moved => return Ok(Tried::Moved),
                 Outcome::NotTheSame => return Err(StoreError::NotWhole),
@@ -352,7 +352,7 @@ impl Clerk {
         let [random]: [u8; 1] = random_bytes(&*core.random);
         tokio::time::sleep(Duration::from_micros(u64::from(random) * 8)).await;
         let claim = Commit::new(core.clock.now()).claim(core.layout.hub("turn"), &self.name, TURN);
-        claim.make(&core.link).await.map(drop)
+        claim.make(&core.link.urgent()).await.map(drop)
     }
 
     /// What all of it is decided by: the head, with the mirror abreast of it, and how far the buckets have been drained.

@@ -83,6 +83,12 @@ pub(super) fn forbids(text: &str) -> bool {
     ["NOPERM", "permission", "can't run"].iter().any(|word| text.contains(word))
 }
 
+/// The command that is named in what is said to whoever may not: `… no permissions to run the 'ping' command`.
+pub(super) fn named_in(said: &str) -> Option<&str> {
+    let name = said.split('\'').nth(1)?;
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'|' | b'-')).then_some(name)
+}
+
 /// What the probe says is forbidden: names, and what was said.
 pub(super) fn forbidden(answer: &Value) -> Vec<(String, String)> {
     let Value::Array(parts) = answer else { return Vec::new() };

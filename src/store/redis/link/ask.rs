@@ -19,6 +19,8 @@ use crate::store::redis::commit::bytes;
 
 /// How long one waits before asking again what was refused for now.
 pub(super) const PAUSE: Duration = Duration::from_millis(20);
+/// How long one waits for a server before it is asked again who the master is.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How often one is sent elsewhere, at most.
 const HOPS: u32 = 8;
 
@@ -126,13 +128,15 @@ impl<'a> Ask<'a> {
                 Err(why) => return Step::Later(why),
             },
         };
-        if let Err(why) = server.fit(until).await {
+        // Where another may take its place, it is not waited for to the end.
+        let patience = if topology.is_single() { until } else { until.min(Instant::now() + PATIENCE) };
+        if let Err(why) = server.fit(patience).await {
             topology.doubt.notify_one();
             // One that is named stays what it is; otherwise another may be the master in a moment.
             return if topology.is_single() { Step::No(why) } else { Step::Later(why) };
         }
         let way = match self.replicas() {
-            0 => server.wire(until).await.map(Way::Shared),
+            0 => server.wire(patience).await.map(Way::Shared),
             _ => server.apart(until).await.map(Way::Apart),
         };
         let way = match way {
@@ -225,7 +229,8 @@ impl<'a> Ask<'a> {
                     // Whoever is at its address by now is connected to anew.
                     wire.cut();
                     topology.doubt.notify_one();
-                    Step::Later(Lost(format!("{} is a replica by now: {said}", server.place)))
+                    let why = Lost(format!("{} is a replica by now: {said}", server.place));
+                    if topology.is_single() { Step::No(why) } else { Step::Later(why) }
                 }
                 Refused::No(said) => Step::No(Lost(format!("{} refuses: {said}", server.place))),
             };

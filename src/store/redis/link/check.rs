@@ -87,7 +87,8 @@ pub(super) fn forbidden(why: &Lost, wanted: &Wanted) -> Checked {
         return Checked::NotYet;
     }
     let sentence = format!("the user {} may not ask what must be asked: {}", wanted.user, why.0);
-    Checked::Found([Finding { severity: Severity::Refuse, code: "acl", sentence, mend: None }].into())
+    let mend = acl::named_in(&why.0).map(|name| format!("ACL SETUSER {} +{name}", wanted.user));
+    Checked::Found([Finding { severity: Severity::Refuse, code: "acl", sentence, mend }].into())
 }
 
 /// Looks at a server.
@@ -101,11 +102,14 @@ pub(super) async fn server(wire: &Wire, place: &Place, wanted: &Wanted) -> Resul
     let info = match Info::ask(wire, &["server", "replication", "memory", "persistence"]).await {
         Ok(info) => info,
         Err(Lost(said)) if acl::forbids(&said) => {
-            found.missing("info", &said, wanted);
+            found.missing(acl::named_in(&said).unwrap_or("info"), &said, wanted);
             return Ok(found.all);
         }
         Err(why) => return Err(why),
     };
+    if !found.mode(&info, wanted) {
+        return Ok(found.all);
+    }
     found.version(&info);
     found.replication(&info, wanted);
     found.memory(&info);
@@ -118,6 +122,17 @@ pub(super) async fn server(wire: &Wire, place: &Place, wanted: &Wanted) -> Resul
 }
 
 impl Found<'_> {
+    /// Whether it is what the URL says.
+    fn mode(&mut self, info: &Info, wanted: &Wanted) -> bool {
+        let (what, form) = match info.get("redis_mode") {
+            "sentinel" => ("a Sentinel", "redis+sentinel://HOSTS/NAME"),
+            "cluster" if !wanted.cluster => ("a node of a cluster", "redis+cluster://HOSTS"),
+            _ => return true,
+        };
+        self.refuse("mode", &format!("it is {what}; name it as {form} in the URL"), None);
+        false
+    }
+
     fn version(&mut self, info: &Info) {
         if !info.get("valkey_version").is_empty() {
             return;

@@ -179,17 +179,17 @@ impl Link {
     pub async fn ready(&self, within: Duration) -> Result<(), OpenError> {
         let until = Instant::now() + within;
         loop {
-            let refused: Vec<_> =
-                self.findings().into_iter().filter(|finding| finding.severity == Severity::Refuse).collect();
-            let away = refused.iter().any(|finding| finding.code == AWAY);
-            match refused.first() {
-                None => return Ok(()),
-                Some(_) if !away => {
-                    let all: Vec<_> = refused.iter().map(Finding::to_string).collect();
+            let refused = self.findings().into_iter().filter(|finding| finding.severity == Severity::Refuse);
+            let (away, bad): (Vec<_>, Vec<_>) = refused.partition(|finding| finding.code == AWAY);
+            let late = Instant::now() >= until;
+            match away.first() {
+                None if bad.is_empty() => return Ok(()),
+                Some(_) if !late => sleep(AGAIN / 5).await,
+                Some(finding) if bad.is_empty() => return Err(OpenError::Away(finding.sentence.clone())),
+                _ => {
+                    let all: Vec<_> = bad.iter().map(Finding::to_string).collect();
                     return Err(OpenError::Refused(all.join("\n")));
                 }
-                Some(finding) if Instant::now() >= until => return Err(OpenError::Away(finding.sentence.clone())),
-                Some(_) => sleep(AGAIN / 5).await,
             }
         }
     }

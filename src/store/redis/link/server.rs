@@ -249,8 +249,7 @@ impl Inner {
 
     async fn watch(&self, wire: &Wire, slot: &Slot) -> Lost {
         loop {
-            sleep(EVERY).await;
-            if !wire.alive() {
+            if timeout(EVERY, wire.gone()).await.is_ok() {
                 return Lost("the connection was lost".into());
             }
             // One that waits for replicas is bounded by its own request.
@@ -296,8 +295,7 @@ impl Inner {
             self.checked.send_replace(Checked::Found(findings.into()));
             let rounds = if fit { check::EVERY_PINGS } else { check::EVERY_PINGS_WHILE_REFUSED };
             for _ in 0..rounds {
-                sleep(EVERY).await;
-                if !wire.alive() {
+                if timeout(EVERY, wire.gone()).await.is_ok() {
                     return Lost("the connection was lost".into());
                 }
                 if let Err(why) = self.ping(wire).await {

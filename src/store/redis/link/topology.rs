@@ -123,6 +123,9 @@ impl Topology {
     /// The server at a place that a cluster has named; and from now on it has this key's slot, if `key` is given.
     pub(super) fn at(&self, place: &Place, key: Option<&[u8]>) -> Arc<Server> {
         let map = self.map();
+        if let (Some(server), None) = (map.at(place), key) {
+            return server.clone();
+        }
         let server = map.at(place).cloned().unwrap_or_else(|| Server::new(place.clone(), self.habits.clone()));
         let mut masters = map.masters.clone();
         let n = masters.iter().position(|known| known.place == *place).unwrap_or_else(|| {

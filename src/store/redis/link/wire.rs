@@ -17,6 +17,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
+    sync::watch,
     task::AbortHandle,
 };
 use tokio_rustls::TlsConnector;
@@ -50,6 +51,8 @@ pub(super) struct Manner {
 pub(super) struct Wire {
     connection: MultiplexedConnection,
     driver: AbortHandle,
+    /// Closed when the connection is no more.
+    gone: watch::Receiver<()>,
     /// Requests that have not been answered.
     busy: AtomicUsize,
 }
@@ -75,7 +78,12 @@ impl Wire {
         // Nothing is said here: what is wrong with a login is told better below.
         let connected = MultiplexedConnection::new_with_config(&nobody()?, Bounded::new(stream), config).await;
         let (connection, driver) = connected.map_err(|e| Lost(e.to_string()))?;
-        let wire = Self { connection, driver: tokio::spawn(driver).abort_handle(), busy: AtomicUsize::new(0) };
+        let (open, gone) = watch::channel(());
+        let driver = tokio::spawn(async move {
+            driver.await;
+            drop(open);
+        });
+        let wire = Self { connection, driver: driver.abort_handle(), gone, busy: AtomicUsize::new(0) };
         wire.log_in(manner).await?;
         Ok(wire)
     }
@@ -111,6 +119,11 @@ impl Wire {
 
     pub(super) fn alive(&self) -> bool {
         !self.driver.is_finished()
+    }
+
+    /// Until the connection is no more.
+    pub(super) async fn gone(&self) {
+        while self.gone.clone().changed().await.is_ok() {}
     }
 
     pub(super) fn busy(&self) -> usize {
