@@ -168,6 +168,16 @@ impl Server {
         }
     }
 
+    /// Drops all connections: what is connected to next is looked at anew.
+    pub(super) fn cut(&self) {
+        let inner = &self.inner;
+        for slot in inner.shared.iter().chain(&inner.apart).chain([&inner.control]) {
+            if let Some(wire) = slot.get() {
+                wire.cut();
+            }
+        }
+    }
+
     /// Why there is no connection.
     pub(super) fn trouble(&self) -> String {
         let trouble = self.inner.trouble().clone();
