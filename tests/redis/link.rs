@@ -433,8 +433,8 @@ async fn in_a_cluster_each_key_is_where_it_is_and_the_heir_of_a_master_is_found(
     let after = link.vouched().await.unwrap();
     assert!(after.masters.iter().any(|m| m.address == cluster.servers[heir].address()), "{after:?}");
     // Two of three, each alone in knowing what became of the third: nobody vouches.
-    cluster.servers[heir].stop();
     let other = cluster.master_of(elsewhere).unwrap();
+    cluster.servers[heir].stop();
     cluster.servers[other].stop();
     assert!(link.vouched().await.is_err());
 }
