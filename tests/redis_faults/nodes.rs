@@ -75,10 +75,10 @@ impl Node {
 
     /// As systemd does for a service that has ended by itself.
     fn supervise(&mut self) {
-        let ended = |child: &mut Child| child.try_wait().unwrap().is_some();
-        if self.wanted && self.child.as_mut().is_none_or(ended) {
-            self.start();
-        }
+        let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+        let Some(status) = ended.filter(|_| self.wanted) else { return };
+        assert_ne!(status.code(), Some(2), "nothing that is configured is wrong: {}", self.log());
+        self.start();
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
@@ -245,6 +245,8 @@ shared_key_file = "{shared}"
 publish_ahead = "2s"
 jwks_max_age = "1s"
 client_cache = "1s"
+[rates]
+enabled = false
 [lifetimes]
 access = "10m"
 [[clients]]
