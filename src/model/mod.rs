@@ -14,6 +14,8 @@ pub mod ids;
 mod installation;
 pub mod jwk;
 mod prepared;
+#[cfg(feature = "server")]
+pub mod reign;
 pub mod report;
 pub mod scope;
 #[cfg(feature = "server")]
