@@ -96,6 +96,8 @@ impl Place for OnRedis {
             audit_cap,
             skew: Duration::ZERO,
             margin: Duration::ZERO,
+            // Thousands at once, as the embedded store queues them.
+            in_flight: 8192,
             ..redis::Options::new(RETENTION)
         };
         let store = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), Arc::new(Seeded::new(3)))
