@@ -156,9 +156,11 @@ async fn check_verdict<S: Store>(store: &S, case: &Case, family: &Family) {
 /// they had.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_redis_store_agrees_with_the_table() {
-    let (server, clock) = (Server::start(), Arc::new(ManualClock::new(START)));
+    let (server, clock) = (Server::start(&[]), Arc::new(ManualClock::new(START)));
     let options = Options { skew: millis(0), margin: millis(0), ..Options::new(RETENTION) };
-    let store = RedisStore::open(&server.url(), options, clock.clone(), Arc::new(Seeded::new(7))).await.unwrap();
+    let store = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), Arc::new(Seeded::new(7)))
+        .await
+        .unwrap();
     let is_common = |step: &Step| !matches!(step, Step::Backup | Step::Wipe | Step::Restore(_));
     let mut driven = 0;
     for case in cases().into_iter().filter(|c| c.steps.as_ref().is_some_and(|steps| steps.iter().all(is_common))) {

@@ -1,10 +1,12 @@
-//! Redis as the store: what many nodes that share one promise, on real servers that the tests start.
-#![cfg(feature = "server")]
+//! The store that many nodes share, on real servers that each test starts for itself.
+
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../common/store/mod.rs"]
 mod common;
-mod hub;
 #[path = "../common/redis/mod.rs"]
 mod servers;
+
+mod hub;
+mod link;
 mod sessions;

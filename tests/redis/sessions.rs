@@ -37,7 +37,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        Self { server: Server::start(), clock: Arc::new(ManualClock::new(START)) }
+        Self { server: Server::start(&[]), clock: Arc::new(ManualClock::new(START)) }
     }
 
     fn options() -> Options {
@@ -50,7 +50,9 @@ impl Site {
     }
 
     async fn node_with(&self, options: Options) -> Arc<RedisStore> {
-        let node = RedisStore::open(&self.server.url(), options, self.clock.clone(), Arc::new(SystemRandom)).await;
+        let node =
+            RedisStore::open(&self.server.url().parse().unwrap(), options, self.clock.clone(), Arc::new(SystemRandom))
+                .await;
         Arc::new(node.unwrap())
     }
 
@@ -311,10 +313,10 @@ async fn all_sessions_are_visited_once_and_the_oldest_is_known() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_in_another_language_asks_whether_one_id_is_denied() {
-    let server = Server::start();
+    let server = Server::start(&[]);
     let options = Options::new(Retention { access: secs(300), session: secs(7200) });
     let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom));
-    let node = RedisStore::open(&server.url(), options, clock.clone(), random).await.unwrap();
+    let node = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), random).await.unwrap();
     let exists = |id: &str| {
         let key = format!("rescind:{{{}}}:denied:{id}", &id[id.len() - 3..]);
         (server.cli(&["EXISTS", &key]), server.cli(&["PEXPIRETIME", &key]))
@@ -516,12 +518,13 @@ fn identity(number: usize) -> Identity {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_takes_six_hundred_bytes_at_most() {
     let sessions: usize = std::env::var("SESSIONS").ok().map_or(4000, |n| n.parse().unwrap());
-    let server = Server::start();
+    let server = Server::start(&[]);
     let options =
         Options { audit_cap: 0, ..Options::new(Retention { access: secs(300), session: BENCH_LIVES.absolute }) };
     let clock = SystemClock::default();
     let random = Arc::new(SystemRandom);
-    let store = RedisStore::open(&server.url(), options, Arc::new(clock), random.clone()).await.unwrap();
+    let store =
+        RedisStore::open(&server.url().parse().unwrap(), options, Arc::new(clock), random.clone()).await.unwrap();
     let keyring = Keyring::ephemeral(Settings::default(), Arc::new(clock), random.clone()).unwrap();
     let families = Arc::new(Families::new(Arc::new(store), Arc::new(keyring), random, BENCH_LIVES));
     let memory = || {
