@@ -5,6 +5,8 @@
 #[path = "../common/store/mod.rs"]
 mod common;
 mod hub;
+mod keys;
+mod nodes;
 #[path = "../common/redis/mod.rs"]
 mod servers;
 mod sessions;
