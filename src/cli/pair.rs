@@ -1,6 +1,6 @@
 //! Keys and store, which belong together: each remembers the other.
 
-use std::{fs, io::ErrorKind, path::Path, sync::Arc};
+use std::{fs, io::ErrorKind, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use tokio::{runtime::Handle, task::spawn_blocking};
 
@@ -76,6 +76,9 @@ pub(super) async fn shared(
     random: Arc<dyn Random>,
 ) -> Result<(Keyring, Arc<RedisStore>), Failure> {
     let RedisPlace { url, options, keys, key } = place;
+    // The journal lies there, too, unless it is said otherwise.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys);
+    made.or_exit(Exit::Usage, format!("keys.dir: cannot make {}", keys.display()))?;
     let store = RedisStore::open(&url, options, clock.clone(), random.clone()).await;
     let store = Arc::new(store.or_exit(Exit::CannotTell, format!("store.url: {url}"))?);
     let stored = Box::new(StoredKeys::new(store.clone(), Handle::current()));

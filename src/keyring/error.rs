@@ -95,7 +95,8 @@ pub enum KeyringError {
     /// A bundle is under another key, or was altered.
     #[error(
         "{place} does not open with this shared key: all nodes have the same file at keys.shared_key_file; while it is \
-         replaced, the one before stands on its second line"
+         replaced, the one before stands on its second line. If somebody altered what lies in the store, delete its key \
+         `keys`: a node gives it again"
     )]
     SharedKeyWrong {
         /// Which bundle.

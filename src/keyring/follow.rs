@@ -92,10 +92,14 @@ impl Keyring {
         let elapsed = Elapsed::found(&ring, clock.boottime());
         let mut keyring = Self::assemble(home, ring, private, secrets, elapsed, settings, clock, random);
         keyring.pulse = Some(pulse);
-        if let Err(error) = keyring.take_up() {
-            tracing::error!(%error, "the shared keys are not confirmed; nothing is signed before they are");
+        match keyring.take_up() {
+            Ok(_) => Ok(keyring),
+            Err(error @ KeyringError::Unshared(_)) => {
+                tracing::error!(%error, "the shared keys are not confirmed; nothing is signed before they are");
+                Ok(keyring)
+            }
+            Err(error) => Err(error),
         }
-        Ok(keyring)
     }
 
     /// Makes the copy with which a store begins: of the keys that lie in `dir` by themselves, which it takes the place of,
@@ -185,6 +189,9 @@ impl Keyring {
             self.take_up_newest(&mut writer)?;
             let outcome = change(&mut writer);
             if !writer.home.was_overtaken() {
+                if let (Some(pulse), Home::Shared(shared)) = (&self.pulse, &writer.home) {
+                    pulse.change(|beat| beat.version = shared.version().unwrap_or(0));
+                }
                 return outcome;
             }
         }
@@ -214,8 +221,11 @@ impl Keyring {
                 }
                 Found::Lost(seen) => {
                     let version = shared.version().unwrap_or(0);
-                    tracing::error!(version, "the store has lost the shared keys; it is given them again");
-                    if shared.give_again(seen.as_deref())? {
+                    let is_first = version == 1 && seen.is_none() && pulse.now().confirmed.is_none();
+                    if !is_first {
+                        tracing::error!(version, "the store has lost the shared keys; it is given them again");
+                    }
+                    if shared.give_again(seen.as_deref())? && !is_first {
                         pulse.change(|beat| beat.given_again += 1);
                     }
                     continue;

@@ -240,12 +240,13 @@ impl Shared {
         let Kept { sealed, current } = self.store.read()?;
         let Some(sealed) = sealed else { return Ok(Found::Lost(None)) };
         let theirs = Version::of(&sealed).ok_or_else(|| KeyringError::InStore("not a bundle of keys".into()))?;
-        match self.own.as_ref().map(|(version, _)| *version) {
-            Some(own) if own == theirs => {
+        match &self.own {
+            Some((_, own)) if *own == sealed => {
                 self.copy_if_owed()?;
                 return Ok(Found::Same { current });
             }
-            Some(own) if own.number == theirs.number => return Err(KeyringError::Parted { version: own.number }),
+            // It says that it is the same, and nobody could open it.
+            Some((own, _)) if *own == theirs => return Ok(Found::Lost(Some(sealed))),
             _ => {}
         }
         let loaded = self.unseal(&sealed).map_err(|bad| match bad {
@@ -253,8 +254,10 @@ impl Shared {
             Bad::Garbled(what) => KeyringError::InStore(what),
         })?;
         self.check_installation(&loaded)?;
-        if self.version().is_some_and(|own| own > theirs.number) {
-            return Ok(Found::Lost(Some(sealed)));
+        match self.version() {
+            Some(own) if own > theirs.number => return Ok(Found::Lost(Some(sealed))),
+            Some(own) if own == theirs.number => return Err(KeyringError::Parted { version: own }),
+            _ => {}
         }
         let mine = self.tried == Some(theirs);
         self.copy(&sealed)?;

@@ -8,5 +8,7 @@ mod common;
 mod servers;
 
 mod hub;
+mod keys;
 mod link;
+mod nodes;
 mod sessions;

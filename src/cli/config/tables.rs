@@ -53,8 +53,8 @@ settings! {
         /// How many replicas of Redis must have a change before it is acknowledged. With none, what a failover loses is made
         /// good from the nodes' journals.
         pub(crate) durability: Written<Durability> = default("\"replicas:0\"");
-        /// The directory in which this node remembers what of the denylist it has seen, and pushes it again when Redis comes
-        /// back as another; or `off`: in memory, so that a node that restarts while Redis fails over has nothing to push.
+        /// The file in which this node remembers what of the denylist it has seen, and pushes it again when Redis comes back
+        /// as another; or `off`: in memory, so that a node that restarts while Redis fails over has nothing to push.
         pub(crate) journal: Option<Written<Journal>> = unset("`journal` in `keys.dir`", "\"journal\"").path_or_off();
         /// By how much the clocks of this node and of Redis may differ; beyond it the node answers 503. What is cut off is
         /// cut off as much later where Redis is a cluster.

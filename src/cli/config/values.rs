@@ -96,7 +96,7 @@ impl Reads for Durability {
 pub(crate) enum Journal {
     /// In memory alone.
     Off,
-    /// On the disk, in this directory.
+    /// On the disk, in this file.
     In(PathBuf),
 }
 
@@ -104,7 +104,7 @@ impl Reads for Journal {
     const EXAMPLE: &str = "journal";
     fn read(text: &str) -> Result<Self, String> {
         match text {
-            "" => Err("is empty; write a directory, or off".into()),
+            "" => Err("is empty; write the path of a file, or off".into()),
             "off" => Ok(Self::Off),
             path => Ok(Self::In(path.into())),
         }
