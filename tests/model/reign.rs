@@ -6,6 +6,9 @@
 //! A node takes one step of its duty at a time, on what it was told by those who vouch when its round began; a change, its
 //! journal and its acknowledgement are three instants. Beside what happened, each state remembers what was promised.
 //!
+//! A state holds ages, not instants: time has no end here. What is told one by one is a majority from the second on; and who
+//! asks them one after the other and hears of the old master from most has asked when most still named it.
+//!
 //! Each protection is switched off once: the exploration then finds how a promise is broken.
 
 use std::{
@@ -30,6 +33,8 @@ const TICK: Duration = Duration::from_millis(8);
 const LEASE: Duration = Duration::from_millis(16);
 /// Heads are remembered for so much time served, counted in ticks.
 const HEADS: u64 = 1;
+/// Time served is not counted any further.
+const SERVED: u64 = 3;
 
 /// What can be revoked: the family, a token, and by a cut-off, everything.
 const FAMILY: u8 = 1;
@@ -97,6 +102,8 @@ struct World {
     /// Kept beside the states, not in them: they would be many more.
     seen: Option<Arc<AtomicU32>>,
     guards: Guards,
+    /// Other nodes come between any two things that a node does, not only between two rounds of them.
+    fine: bool,
     /// Nodes that take part from the start, and nodes that come later.
     nodes: usize,
     late: usize,
@@ -116,8 +123,6 @@ struct World {
     snapshot: bool,
     /// An operator accepts a loss.
     word: bool,
-    /// How long the world lasts.
-    ticks: u8,
     /// What is revoked.
     revoked: &'static [u8],
     /// How often the family is refreshed.
@@ -127,6 +132,7 @@ struct World {
 const CALM: World = World {
     seen: None,
     guards: ALL_GUARDS,
+    fine: false,
     nodes: 2,
     late: 0,
     failover: false,
@@ -137,7 +143,6 @@ const CALM: World = World {
     wipe: false,
     snapshot: false,
     word: false,
-    ticks: 4,
     revoked: &[TOKEN],
     generations: 0,
 };
@@ -148,7 +153,7 @@ struct Data {
     life: Option<Life>,
     rows: Vec<(NodeId, Row)>,
     served: u64,
-    /// When that was last raised.
+    /// How long ago that was last raised.
     raised: u8,
     /// The marker of all buckets.
     mark: Option<Seal>,
@@ -179,6 +184,7 @@ struct Node {
     mirror: Vec<u8>,
     /// The newest head that it moved, and when.
     heads: Option<(u8, u64)>,
+    /// And how long ago.
     first_saw: Option<(Seal, u8)>,
     lease: Option<Lease>,
     round: Option<Round>,
@@ -188,9 +194,9 @@ struct Node {
 /// What it was told when it last asked who holds the store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Round {
-    asked: u8,
-    way: u64,
-    named: [u8; 3],
+    age: u8,
+    /// Which server most of them named.
+    named: usize,
 }
 
 /// Something that has been done and is not acknowledged yet.
@@ -200,6 +206,8 @@ struct Step {
     began: Term,
     /// What had been acknowledged before it began.
     must: u8,
+    /// And which generations had been exchanged.
+    spent: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -213,10 +221,9 @@ enum What {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct State {
-    now: u8,
     servers: [Server; 2],
-    /// Which server each of those who vouch names.
-    named: [u8; 3],
+    /// How many of three who vouch name the second server; from two on it is not counted further.
+    told: u8,
     nodes: Vec<Node>,
     snapshot: Option<Data>,
     seals: u64,
@@ -292,7 +299,7 @@ enum Action {
     Acknowledge(usize),
     Replicate,
     /// One of those who vouch learns of the new master.
-    Learn(usize),
+    Learn,
     Gone(usize),
     Crash(usize),
     Stop(usize),
@@ -304,17 +311,18 @@ enum Action {
     Word(Ends),
 }
 
-fn at(tick: u8) -> Duration {
-    Duration::from_secs(1) + TICK * u32::from(tick)
+/// Now, at every moment; other instants move away from it.
+const NOW: Duration = Duration::from_secs(1);
+/// What is older is equally old.
+const OLD: u8 = 3;
+
+fn ago(ticks: u8) -> Duration {
+    NOW - TICK * u32::from(ticks)
 }
 
 fn bits(log: &[u8]) -> u8 {
     let bits = log.iter().fold(0, |all, bit| all | bit);
     if bits & ALL == 0 { bits } else { u8::MAX }
-}
-
-fn majority(named: [u8; 3]) -> usize {
-    usize::from(named.iter().filter(|n| **n == 1).count() >= 2)
 }
 
 impl World {
@@ -324,7 +332,7 @@ impl World {
         }
     }
 
-    fn covers(&self, node: &Node, began: Term, now: u8) -> bool {
+    fn covers(&self, node: &Node, began: Term) -> bool {
         let guards = self.guards;
         if !guards.lease {
             return true;
@@ -335,7 +343,7 @@ impl World {
                 way: if guards.way { began.way } else { lease.term.way },
             };
             let way = if guards.way { node.way } else { lease.term.way };
-            lease.covers(began, way, at(now))
+            lease.covers(began, way, NOW)
         })
     }
 
@@ -344,13 +352,13 @@ impl World {
         let node = &s.nodes[n];
         let lease = node.lease?;
         let term = Term { seal: lease.term.seal, way: node.way };
-        (node.up && node.step.is_none() && self.covers(node, term, s.now)).then_some(term)
+        (node.up && node.step.is_none() && self.covers(node, term)).then_some(term)
     }
 
     /// One thing that is done and not acknowledged yet.
     fn step(&self, s: &mut State, n: usize, wanted: Wanted) -> Option<()> {
         let began = self.begins(s, n)?;
-        let must = s.truth.acknowledged;
+        let (must, spent) = (s.truth.acknowledged, s.truth.spent);
         let node = &mut s.nodes[n];
         let data = &mut s.servers[node.link].data;
         let marked = !self.guards.mark || data.mark == Some(began.seal);
@@ -387,20 +395,20 @@ impl World {
                 What::Read(bits(&node.mirror))
             }
         };
-        node.step = Some(Step { what, began, must });
+        node.step = Some(Step { what, began, must, spent });
         Some(())
     }
 
     fn acknowledge(&self, s: &mut State, n: usize) -> Option<()> {
         let node = &mut s.nodes[n];
-        let Step { what, began, must } = node.step.take()?;
+        let Step { what, began, must, spent } = node.step.take()?;
         let served = s.servers[node.link].data.served;
         match what {
             What::Revoked(bit) if self.guards.journal => node.journal |= bit,
             What::Refreshed(generation, _) if self.guards.heads => node.heads = Some((generation + 1, served)),
             _ => {}
         }
-        if !self.covers(&s.nodes[n], began, s.now) {
+        if !self.covers(&s.nodes[n], began) {
             self.see(Sight::HeldBack);
             return Some(());
         }
@@ -412,7 +420,7 @@ impl World {
             What::Read(got) => s.wrong.incomplete |= must & !got != 0,
             What::Refreshed(generation, rotated) => {
                 s.wrong.refreshed |= must & FAMILY != 0;
-                s.wrong.spent |= rotated && generation < s.truth.spent && !s.truth.lossy;
+                s.wrong.spent |= rotated && generation < spent && !s.truth.lossy;
                 s.truth.spent = s.truth.spent.max(generation + 1);
                 s.truth.given = s.truth.given.max(generation + 1);
             }
@@ -427,14 +435,20 @@ impl World {
         Some(())
     }
 
-    /// The next thing that a node must do, done.
+    /// A node does what is next: one thing, or a round of them.
     fn duty(&self, s: &mut State, n: usize) -> Option<()> {
-        let (now, guards) = (s.now, self.guards);
-        let round = s.nodes[n].round?;
+        while self.next_duty(s, n)? && !self.fine {}
+        Some(())
+    }
+
+    /// One thing. Gives whether there is more to do at once.
+    fn next_duty(&self, s: &mut State, n: usize) -> Option<bool> {
+        let guards = self.guards;
+        let round = s.nodes[n].round.unwrap_or(Round { age: 0, named: s.named() });
         let link = s.nodes[n].link;
         let server = &s.servers[link];
-        let named = if guards.majority { majority(round.named) } else { link };
-        let vouched = (named == link && round.way == s.nodes[n].way).then_some(Reign(server.run.into()));
+        let named = if guards.majority { round.named } else { link };
+        let vouched = (named == link).then_some(Reign(server.run.into()));
         let data = server.data.clone();
         let mut rows = data.rows.clone();
         for (id, row) in &mut rows {
@@ -457,9 +471,9 @@ impl World {
         if let Some(life) = &data.life
             && node.first_saw.is_none_or(|(seal, _)| seal != life.seal)
         {
-            node.first_saw = Some((life.seal, now));
+            node.first_saw = Some((life.seal, 0));
         }
-        let first_saw = node.first_saw.map(|(seal, tick)| (seal, if guards.wait { at(tick) } else { Duration::ZERO }));
+        let first_saw = node.first_saw.map(|(seal, tick)| (seal, if guards.wait { ago(tick) } else { Duration::ZERO }));
         let me = Me {
             node: node.id,
             name: "",
@@ -476,24 +490,28 @@ impl World {
             served: Served(data.served),
             now: Timestamp::default(),
         };
-        match duty(&me, vouched, &seen, at(now)) {
+        match duty(&me, vouched, &seen, NOW) {
             Duty::Wait(wait) => {
                 self.waits(&wait);
                 node.round = None;
+                return Some(false);
             }
             Duty::Serve(standing) => {
-                self.serve(s, n, round, standing);
                 s.nodes[n].round = None;
+                self.serve(s, n, round, standing);
+                return Some(false);
             }
             Duty::Adopt(memory) => {
                 if node.lease.is_some_and(|lease| lease.term.seal != memory.seal) {
                     node.lease = None;
                 }
                 node.memory = Some(memory);
+                return self.next_duty(s, n);
             }
             Duty::Tell => {
                 let knows = node.memory.as_ref()?.members;
                 row_of(s, n)?.knows = knows;
+                return self.next_duty(s, n);
             }
             Duty::Push => {
                 let (journal, heads, seal) = (node.journal, node.heads, data.life?.seal);
@@ -515,7 +533,7 @@ impl World {
             }
             Duty::Change(change) => self.change(s, link, *change),
         }
-        Some(())
+        Some(true)
     }
 
     fn change(&self, s: &mut State, link: usize, change: Change) {
@@ -528,7 +546,7 @@ impl World {
             _ => {}
         }
         if change.why == Why::Created || change.why == Why::TakenOver {
-            data.raised = s.now;
+            data.raised = 0;
         }
         data.life = Some(change.life);
         data.rows.retain(|(id, _)| !change.gone.contains(id));
@@ -541,12 +559,12 @@ impl World {
         if standing == Standing::Wiped {
             self.see(Sight::ServesWiped);
         }
-        let (snapshot, now) = (self.snapshot, s.now);
+        let snapshot = self.snapshot;
         let node = &mut s.nodes[n];
         let data = &mut s.servers[node.link].data;
         if snapshot {
-            data.served += u64::from(now - data.raised).min(2);
-            data.raised = now;
+            data.served = (data.served + u64::from(data.raised)).min(SERVED);
+            data.raised = 0;
             if let Some(memory) = &mut node.memory {
                 memory.served = Served(memory.served.0.max(data.served));
             }
@@ -557,7 +575,7 @@ impl World {
         }
         let followed = node.mirror.len() as u64;
         let life = data.life.as_ref().expect("it is what is served");
-        node.lease = Some(Lease::granted(life, round.way, at(round.asked)));
+        node.lease = Some(Lease::granted(life, node.way, ago(round.age)));
         if let Some(row) = row_of(s, n) {
             row.followed = followed;
         }
@@ -585,7 +603,7 @@ impl World {
     }
 
     fn waive(&self, s: &mut State, n: usize) -> Option<()> {
-        let server = majority(s.named);
+        let server = s.named();
         let data = &s.servers[server].data;
         let seen = seen(data);
         // Whoever is in the way: this node, or what it was before it lost its journal.
@@ -606,7 +624,7 @@ impl World {
     }
 
     fn word(&self, s: &mut State, ends: Ends) -> Option<()> {
-        let server = majority(s.named);
+        let server = s.named();
         let data = &s.servers[server].data;
         data.life.as_ref()?.doubt.filter(|doubt| !matches!(doubt, Doubt::Declared(_)))?;
         let memory = s.nodes.iter().find_map(|node| node.memory.clone());
@@ -633,7 +651,7 @@ impl World {
             }
         };
         // It speaks to the servers that hold the store; and what is under way is not acknowledged any more.
-        if node.step.is_some() || node.link != majority(s.named) {
+        if node.step.is_some() || node.link != s.named() {
             return None;
         }
         self.see(Sight::Left);
@@ -650,32 +668,29 @@ impl World {
     fn recovers(&self, last: &State) -> bool {
         let world = Self { seen: None, ..self.clone() };
         let mut s = last.clone();
-        let master = majority(s.named);
-        s.named = [master as u8; 3];
+        let master = s.named();
         for _ in 0..24 {
             for n in 0..s.nodes.len() {
                 if !s.nodes[n].up || !s.nodes[n].started {
                     continue;
                 }
                 if s.nodes[n].link != master {
-                    (s.nodes[n].link, s.nodes[n].way) = (master, s.nodes[n].way + 1);
+                    turn(&mut s.nodes[n], self.guards.way);
                 }
-                s.nodes[n].round = Some(Round { asked: s.now, way: s.nodes[n].way, named: s.named });
+                s.nodes[n].round = None;
                 for _ in 0..8 {
-                    if s.nodes[n].round.is_some() {
-                        world.duty(&mut s, n);
-                    }
+                    world.duty(&mut s, n);
                 }
             }
             let mut up = s.nodes.iter().filter(|node| node.up && node.started);
-            if up.all(|node| node.lease.is_some_and(|lease| lease.covers(lease.term, node.way, at(s.now)))) {
+            if up.all(|node| node.lease.is_some_and(|lease| lease.covers(lease.term, node.way, NOW))) {
                 return true;
             }
             for n in 0..s.nodes.len() {
                 world.waive(&mut s, n);
             }
             world.word(&mut s, Ends::Sessions);
-            s.now += 1;
+            s.tick();
         }
         false
     }
@@ -683,9 +698,8 @@ impl World {
     fn start() -> State {
         let server = |run| Server { run, data: Data::default() };
         State {
-            now: 0,
             servers: [server(0), server(1)],
-            named: [0; 3],
+            told: 0,
             nodes: Vec::new(),
             snapshot: None,
             seals: 0,
@@ -701,6 +715,63 @@ enum Wanted {
     Revoke(u8),
     Refresh(u8),
     Read,
+}
+
+impl State {
+    /// Which server most of those who vouch name.
+    fn named(&self) -> usize {
+        usize::from(self.told >= 2)
+    }
+
+    fn tick(&mut self) {
+        for server in &mut self.servers {
+            server.data.raised = 2.min(server.data.raised + 1);
+        }
+        for node in &mut self.nodes {
+            if let Some((_, ticks)) = &mut node.first_saw {
+                *ticks = OLD.min(*ticks + 1);
+            }
+            if let Some(lease) = &mut node.lease {
+                lease.until -= TICK;
+            }
+            if let Some(round) = &mut node.round {
+                round.age += 1;
+            }
+            node.lease = node.lease.filter(|lease| lease.until > NOW);
+            // What it was told is no good for a lease any more: it asks anew.
+            node.round = node.round.filter(|round| TICK * u32::from(round.age) < LEASE);
+        }
+    }
+
+    /// What cannot matter any more is not told apart.
+    fn forget(&mut self) {
+        if self.told >= 2 && self.nodes.iter().all(|node| node.link == 1 || !node.up) {
+            self.servers[0].data = Data::default();
+        }
+        for node in &mut self.nodes {
+            let life = self.servers[node.link].data.life.as_ref();
+            if let Some((seal, ticks)) = &mut node.first_saw
+                && life.is_some_and(|life| life.seal == *seal && life.whole)
+            {
+                *ticks = OLD;
+            }
+            if node.step.is_none() && node.lease.is_none() {
+                node.way = 0;
+            }
+        }
+    }
+}
+
+/// It comes to talk to the other server: a lease of the way before, and what was asked then, is no good any more.
+fn turn(node: &mut Node, guarded: bool) {
+    node.link = 1 - node.link;
+    turn_within(node, guarded);
+}
+
+fn turn_within(node: &mut Node, guarded: bool) {
+    node.way += 1;
+    node.round = None;
+    node.lease = node.lease.filter(|_| !guarded);
 }
 
 fn seen(data: &Data) -> Seen<'_> {
@@ -749,30 +820,17 @@ impl Model for World {
         let world = Self { seen: None, guards: ALL_GUARDS, ..self.clone() };
         // A new store: it is whole after a while, and has served for none.
         for _ in 0..6 {
+            s.tick();
             for n in 0..self.nodes {
-                s.nodes[n].round = Some(Round { asked: s.now, way: 0, named: s.named });
-                while s.nodes[n].round.is_some() {
+                for _ in 0..8 {
                     world.duty(&mut s, n);
                 }
             }
-            s.now += 1;
         }
-        s.now -= 1;
-        let (now, served) = (s.now, s.servers[0].data.served);
-        for server in &mut s.servers {
-            (server.data.served, server.data.raised) = (0, 0);
+        s.servers[0].data.served = 0;
+        for memory in s.nodes.iter_mut().filter_map(|node| node.memory.as_mut()) {
+            memory.served = Served(0);
         }
-        assert!(served == 0 || self.snapshot);
-        for node in &mut s.nodes {
-            if let Some(memory) = &mut node.memory {
-                memory.served = Served(0);
-            }
-            if let Some(lease) = &mut node.lease {
-                lease.until -= at(now) - at(0);
-            }
-            node.first_saw = node.first_saw.map(|(seal, _)| (seal, 0));
-        }
-        s.now = 0;
         s.servers[1].data = s.servers[0].data.clone();
         vec![s]
     }
@@ -782,27 +840,29 @@ impl Model for World {
             // One counterexample is enough.
             return;
         }
-        if s.now < self.ticks {
-            actions.push(Action::Tick);
-        }
-        let promoted = s.named.contains(&1);
+        actions.push(Action::Tick);
+        let promoted = s.told > 0;
         for (n, node) in s.nodes.iter().enumerate().filter(|(_, node)| node.up) {
             if !node.started {
                 actions.push(Action::Start(n));
                 continue;
             }
-            actions.push(Action::Ask(n));
-            if node.round.is_some() {
-                actions.push(Action::Duty(n));
+            actions.push(Action::Duty(n));
+            // What it is told now it may act upon later, when others have been told otherwise.
+            if self.failover && s.named() == 0 && node.round != Some(Round { age: 0, named: 0 }) {
+                actions.push(Action::Ask(n));
             }
-            if promoted {
+            // It resolves a name of its own, and may be told of the old master once more.
+            if promoted && (node.link == 0 || s.named() == 0) {
                 actions.push(Action::Turn(n));
             }
             if node.step.is_some() {
                 actions.push(Action::Acknowledge(n));
             } else if self.begins(s, n).is_some() {
-                let fresh = self.revoked.iter().filter(|bit| s.truth.acknowledged & **bit == 0);
-                actions.extend(fresh.map(|bit| Action::Revoke(n, *bit)));
+                // Nodes are alike: who revokes what is settled beforehand.
+                let fresh = self.revoked.iter().enumerate().filter(|(i, _)| i % s.nodes.len() == n);
+                let fresh = fresh.filter(|(_, bit)| s.truth.acknowledged & **bit == 0);
+                actions.extend(fresh.map(|(_, bit)| Action::Revoke(n, *bit)));
                 if s.truth.acknowledged != 0 {
                     actions.push(Action::Read(n));
                 }
@@ -822,7 +882,9 @@ impl Model for World {
             if !promoted {
                 actions.push(Action::Replicate);
             }
-            actions.extend((0..3).filter(|i| s.named[*i] == 0).take(1).map(Action::Learn));
+            if s.told < 2 {
+                actions.push(Action::Learn);
+            }
         }
         if self.waive && !s.fell.waived {
             actions.extend((0..s.nodes.len()).map(Action::Waive));
@@ -845,26 +907,16 @@ impl Model for World {
         let mut next = last.clone();
         let s = &mut next;
         match action {
-            Action::Tick => s.now += 1,
-            Action::Ask(n) => {
-                let (asked, named) = (s.now, s.named);
-                let node = &mut s.nodes[n];
-                node.round = Some(Round { asked, way: node.way, named });
-            }
+            Action::Tick => s.tick(),
+            Action::Ask(n) => s.nodes[n].round = Some(Round { age: 0, named: s.named() }),
             Action::Duty(n) => self.duty(s, n)?,
-            Action::Turn(n) => {
-                let node = &mut s.nodes[n];
-                if node.way > 1 {
-                    return None;
-                }
-                (node.link, node.way) = (1 - node.link, node.way + 1);
-            }
+            Action::Turn(n) => turn(&mut s.nodes[n], self.guards.way),
             Action::Revoke(n, bit) => self.step(s, n, Wanted::Revoke(bit))?,
             Action::Refresh(n, generation) => self.step(s, n, Wanted::Refresh(generation))?,
             Action::Read(n) => self.step(s, n, Wanted::Read)?,
             Action::Acknowledge(n) => self.acknowledge(s, n)?,
             Action::Replicate => s.servers[1].data = s.servers[0].data.clone(),
-            Action::Learn(i) => s.named[i] = 1,
+            Action::Learn => s.told += 1,
             Action::Gone(n) => {
                 s.nodes[n].up = false;
                 s.truth.lossy |= s.nodes[n].heads.is_some();
@@ -888,11 +940,12 @@ impl Model for World {
             Action::PutBack => {
                 s.fell.put_back = true;
                 s.servers[0] = Server { run: 2, data: s.snapshot.clone()? };
-                s.nodes.iter_mut().for_each(|node| node.way += 1);
+                s.nodes.iter_mut().for_each(|node| turn_within(node, self.guards.way));
             }
             Action::Word(ends) => self.word(s, ends)?,
         }
-        if !s.nodes.iter().any(|node| node.lease.is_some()) {
+        s.forget();
+        if s.nodes.iter().all(|node| node.lease.is_none() && node.round.is_none() && node.step.is_none()) {
             s.wrong.stuck = !self.recovers(s);
         }
         (next != *last).then_some(next)
@@ -912,10 +965,16 @@ impl Model for World {
 fn explore(name: &str, world: World, at_least: usize, sights: &[Sight]) {
     let seen = Arc::new(AtomicU32::new(0));
     let world = World { seen: Some(seen.clone()), ..world };
-    let checker = world.checker().threads(2).spawn_bfs().join();
+    let mut builder = world.checker().threads(2);
+    if let Some(cap) = std::env::var("REIGN_CAP").ok().and_then(|c| c.parse().ok()) {
+        builder = builder.target_state_count(cap);
+    }
+    let start = std::time::Instant::now();
+    let checker = builder.spawn_bfs().join();
+    println!("{:?}", start.elapsed());
     println!("{name}: {} unique states, {} deep", checker.unique_state_count(), checker.max_depth());
     for (property, path) in checker.discoveries() {
-        println!("{property}: {:#?} {:?}", path.last_state().clone(), path.into_actions());
+        println!("{property}: {:?}", path.into_actions());
     }
     checker.assert_properties();
     assert!(checker.is_done());
@@ -935,8 +994,157 @@ fn refute(world: World, promise: &'static str) {
 
 // ---- the worlds
 
+/// With `LONG_TESTS`, finer.
+fn long() -> bool {
+    std::env::var_os("LONG_TESTS").is_some()
+}
+
 #[test]
 fn a_failover_loses_no_acknowledged_revocation() {
-    let world = World { failover: true, ticks: 4, ..CALM };
-    explore("failover", world, 10_000, &[Sight::AcknowledgedAfterwards, Sight::SignedAfterwards, Sight::HeldBack]);
+    let world = World { failover: true, fine: long(), ..CALM };
+    let sights = [Sight::AcknowledgedAfterwards, Sight::SignedAfterwards, Sight::HeldBack, Sight::WaitedForNodes];
+    explore("failover", world, 10_000, &sights);
+}
+
+#[test]
+fn positions_that_were_lost_and_given_again_deceive_nobody() {
+    let world = World { failover: true, revoked: &[FAMILY, TOKEN], ..CALM };
+    explore("positions", world, 10_000, &[Sight::SignedAfterwards]);
+}
+
+#[test]
+fn a_failover_brings_nothing_spent_alive() {
+    let world = World { failover: true, revoked: &[FAMILY], generations: 2, ..CALM };
+    explore("refreshes", world, 10_000, &[Sight::RefreshedAfterwards]);
+}
+
+#[test]
+fn a_node_that_is_gone_for_ever_is_waited_for_until_it_is_waived() {
+    let world = World { failover: true, waive: true, ..CALM };
+    explore("waived alive", world, 10_000, &[Sight::WaitedForNodes, Sight::WaitedForLeases, Sight::SignedAfterwards]);
+    let world = World { failover: true, waive: true, gone: true, ..CALM };
+    explore("gone", world, 10_000, &[Sight::WaitedForNodes, Sight::SignedAfterwards]);
+}
+
+#[test]
+fn a_node_that_crashes_comes_back_with_what_it_knew() {
+    let world = World { failover: true, crash: Some(true), ..CALM };
+    explore("crash", world, 10_000, &[Sight::SignedAfterwards, Sight::WaitedForNodes]);
+}
+
+#[test]
+fn a_node_that_lost_its_journal_is_waited_for_as_the_one_that_it_was() {
+    let world = World { failover: true, crash: Some(false), waive: true, ..CALM };
+    explore("journal lost", world, 10_000, &[Sight::SignedAfterwards, Sight::WaitedForNodes]);
+}
+
+#[test]
+fn a_node_that_has_just_come_is_not_forgotten() {
+    let world = World { failover: true, nodes: 1, late: 1, ..CALM };
+    explore("late", world, 10_000, &[Sight::SignedAfterwards, Sight::WaitedToBeKnown]);
+}
+
+#[test]
+fn a_node_that_stops_leaves_what_it_knew_to_another() {
+    let world = World { failover: true, stop: true, ..CALM };
+    explore("stop", world, 10_000, &[Sight::SignedAfterwards, Sight::Left]);
+}
+
+#[test]
+fn an_empty_store_is_not_taken_for_a_new_one() {
+    let world = World { wipe: true, word: true, revoked: &[FAMILY, TOKEN], generations: 1, ..CALM };
+    explore("wiped", world, 10_000, &[Sight::Wiped, Sight::ServesWiped, Sight::SignedAfterwards]);
+}
+
+#[test]
+fn a_store_put_back_from_long_ago_waits_for_an_operator() {
+    let world = World { nodes: 1, snapshot: true, word: true, revoked: &[FAMILY], generations: 2, ..CALM };
+    explore("put back", world, 10_000, &[Sight::Older, Sight::SignedAfterwards, Sight::RefreshedAfterwards]);
+}
+
+// ---- the rule without one of its protections
+
+const FAILOVER: World = World { failover: true, ..CALM };
+const COMPLETE: &str = "a feed signed as complete is";
+const REVOKED: &str = "no refresh after a revocation";
+const SPENT: &str = "nothing spent comes alive";
+
+#[test]
+fn model_refutes_a_rule_by_which_one_who_vouches_is_enough() {
+    refute(World { guards: Guards { majority: false, ..ALL_GUARDS }, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_a_rule_that_waits_for_no_lease() {
+    refute(World { guards: Guards { wait: false, ..ALL_GUARDS }, waive: true, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_a_rule_that_serves_before_all_have_pushed() {
+    refute(World { guards: Guards { pushes: false, ..ALL_GUARDS }, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_a_store_without_markers() {
+    let guards = Guards { mark: false, ..ALL_GUARDS };
+    refute(World { guards, revoked: &[FAMILY], generations: 1, ..FAILOVER }, REVOKED);
+}
+
+#[test]
+fn model_refutes_acknowledging_without_a_lease() {
+    refute(World { guards: Guards { lease: false, ..ALL_GUARDS }, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_acknowledging_under_another_lease_than_it_began_under() {
+    refute(World { guards: Guards { term: false, way: false, ..ALL_GUARDS }, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_acknowledging_what_another_server_wrote() {
+    refute(World { guards: Guards { way: false, ..ALL_GUARDS }, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_nodes_without_a_journal() {
+    refute(World { guards: Guards { journal: false, ..ALL_GUARDS }, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_nodes_that_forget_which_heads_moved() {
+    let guards = Guards { heads: false, ..ALL_GUARDS };
+    refute(World { guards, generations: 2, ..FAILOVER }, SPENT);
+}
+
+#[test]
+fn model_refutes_nodes_that_forget_each_other() {
+    refute(World { guards: Guards { nodes: false, ..ALL_GUARDS }, nodes: 1, late: 1, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_a_node_that_serves_before_it_is_remembered() {
+    refute(World { guards: Guards { known: false, ..ALL_GUARDS }, nodes: 1, late: 1, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_a_node_that_stops_without_handing_over() {
+    refute(World { guards: Guards { handover: false, ..ALL_GUARDS }, stop: true, ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_positions_without_digests() {
+    let guards = Guards { digest: false, ..ALL_GUARDS };
+    refute(World { guards, revoked: &[FAMILY, TOKEN], ..FAILOVER }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_a_rule_that_takes_an_empty_store_for_a_new_one() {
+    let guards = Guards { wiped: false, ..ALL_GUARDS };
+    refute(World { guards, wipe: true, ..CALM }, COMPLETE);
+}
+
+#[test]
+fn model_refutes_a_rule_that_takes_an_old_store_for_todays() {
+    let guards = Guards { older: false, ..ALL_GUARDS };
+    refute(World { guards, nodes: 1, snapshot: true, revoked: &[FAMILY], generations: 2, ..CALM }, SPENT);
 }
