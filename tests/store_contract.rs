@@ -5,6 +5,8 @@
 
 #[path = "common/store/mod.rs"]
 mod common;
+#[path = "common/redis/mod.rs"]
+mod servers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +24,7 @@ use rescind::{
         Amended, AuditQuery, AuditStore, Denial, DenyStore, EvidenceStore, FamilyStore, Opened, Opening, Presentation,
         Store,
         embedded::{EmbeddedStore, Options},
+        redis::{self, RedisStore},
     },
 };
 
@@ -31,9 +34,9 @@ use self::common::{
 };
 
 /// Where a store of this kind is put up for a test.
-trait Place {
+trait Place: Sized {
     type Kind: Store;
-    fn set_up(audit_cap: u64) -> Self;
+    fn set_up(audit_cap: u64) -> impl Future<Output = Self>;
     fn store(&self) -> Arc<Self::Kind>;
     fn clock(&self) -> &ManualClock;
 }
@@ -42,7 +45,7 @@ struct InMemory(Arc<EmbeddedStore>, Arc<ManualClock>);
 
 impl Place for InMemory {
     type Kind = EmbeddedStore;
-    fn set_up(audit_cap: u64) -> Self {
+    async fn set_up(audit_cap: u64) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let options = Options { audit_cap, ..Options::new(RETENTION) };
         let store = EmbeddedStore::in_memory(options, clock.clone(), &Seeded::new(1)).unwrap();
@@ -60,7 +63,7 @@ struct OnFile(Arc<EmbeddedStore>, Arc<ManualClock>, #[expect(dead_code, reason =
 
 impl Place for OnFile {
     type Kind = EmbeddedStore;
-    fn set_up(audit_cap: u64) -> Self {
+    async fn set_up(audit_cap: u64) -> Self {
         let (clock, place) = (Arc::new(ManualClock::new(START)), tempfile::tempdir().unwrap());
         let witness = Some(place.path().join("witness"));
         let options = Options { audit_cap, witness, ..Options::new(RETENTION) };
@@ -76,6 +79,27 @@ impl Place for OnFile {
     }
 }
 
+struct OnRedis(Arc<RedisStore>, Arc<ManualClock>, #[expect(dead_code, reason = "lives as long")] servers::Server);
+
+impl Place for OnRedis {
+    type Kind = RedisStore;
+    async fn set_up(audit_cap: u64) -> Self {
+        let (clock, server) = (Arc::new(ManualClock::new(START)), servers::Server::start(&[]));
+        // The clock of these tests is not the server's, and one node needs no margin.
+        let options = redis::Options::new(RETENTION);
+        let options = redis::Options { audit_cap, skew: Duration::ZERO, margin: Duration::ZERO, ..options };
+        let (url, random) = (server.url().parse().unwrap(), Arc::new(Seeded::new(3)));
+        let store = RedisStore::open(&url, options, clock.clone(), random).await.unwrap();
+        Self(Arc::new(store), clock, server)
+    }
+    fn store(&self) -> Arc<RedisStore> {
+        self.0.clone()
+    }
+    fn clock(&self) -> &ManualClock {
+        &self.1
+    }
+}
+
 macro_rules! contract {
     ($($place:ident as $module:ident),* ; $tests:tt) => { $(contract!(@ $place $module $tests);)* };
     (@ $place:ident $module:ident { $($test:ident),* $(,)? }) => {
@@ -83,17 +107,17 @@ macro_rules! contract {
             use super::*;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $test() {
-                super::$test($place::set_up(1_000_000)).await;
+                super::$test($place::set_up(1_000_000).await).await;
             })*
             #[tokio::test]
             async fn a_full_audit_log_drops_its_oldest_and_goes_on() {
-                super::a_full_audit_log_drops_its_oldest_and_goes_on($place::set_up(10)).await;
+                super::a_full_audit_log_drops_its_oldest_and_goes_on($place::set_up(10).await).await;
             }
         }
     };
 }
 
-contract! { InMemory as in_memory, OnFile as on_file; {
+contract! { InMemory as in_memory, OnFile as on_file, OnRedis as on_redis; {
     a_family_opens_and_is_found,
     a_taken_name_is_never_overwritten,
     reuse_closes_the_family_and_denies_its_tokens_in_one_step,

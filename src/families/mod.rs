@@ -139,7 +139,7 @@ impl<S: FamilyStore> Families<S> {
         let subject = self.refer(&identity.subject);
         let (sealer, random, plain) = (self.keyring.sealer(), self.random.clone(), identity.clone());
         let seal = move |id: SessionId, absolute_until| {
-            sealer.seal(&associated(id), &encode(&Identity { absolute_until, ..plain }), &*random)
+            sealer.seal(&associated(id), &encode(&Identity { absolute_until, ..plain.clone() }), &*random)
         };
         let opening = Opening {
             random: random_bytes(&*self.random),
@@ -283,7 +283,7 @@ impl<S: FamilyStore> Families<S> {
     /// # Errors
     /// [`StoreError`].
     pub async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.store.all(None, 1).await?.first().map(|family| family.id.stamp()))
+        self.store.oldest().await
     }
 
     /// How many sessions a subject has, ended ones that are still kept among them; counted up to `cap`.
@@ -341,8 +341,8 @@ impl<S: FamilyStore> Families<S> {
         }
     }
 
-    /// All sessions in the order of their opening, those that cannot be read left out: the part after `after`, and
-    /// where to go on.
+    /// All sessions, those that cannot be read left out: the part after `after`, in an order that stays, and where to go
+    /// on.
     ///
     /// # Errors
     /// [`StoreError`].

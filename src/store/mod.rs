@@ -16,7 +16,7 @@ mod clients;
 pub mod embedded;
 mod evidence;
 #[expect(dead_code, reason = "in the making")]
-mod redis;
+pub mod redis;
 
 pub use evidence::{Erased, EvidenceStore, Notary, SignedHead};
 
@@ -69,8 +69,9 @@ pub struct Opening {
     pub lives: Lifetimes,
     /// How many the subject may have.
     pub cap: Option<SessionCap>,
-    /// Seals the identity once name and absolute end are known. Called once, inside the step.
-    pub seal: Box<dyn FnOnce(SessionId, Timestamp) -> Vec<u8> + Send>,
+    /// Seals the identity once name and absolute end are known. Called inside the step; once more each time that the step
+    /// has to begin anew under another name.
+    pub seal: Box<dyn Fn(SessionId, Timestamp) -> Vec<u8> + Send + Sync>,
     /// For the audit log.
     pub audit: Draft,
 }
@@ -228,12 +229,15 @@ pub trait FamilyStore: Send + Sync + 'static {
         after: Option<SessionId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
-    /// All families in the order of their opening, from after `after`.
+    /// All families, from after `after`: in an order that stays, so that whoever goes on after the last of a part comes by
+    /// each once.
     fn all(
         &self,
         after: Option<SessionId>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Family>, StoreError>> + Send;
+    /// When the oldest family was opened that is still kept, ended or not.
+    fn oldest(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
     /// How many families a subject has, ended ones that are still kept among them; counted up to `cap`.
     fn count_of_subject(
         &self,

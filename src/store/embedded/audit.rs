@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How much older than they should be records may become: so that dropping them is not told once for each.
-const TRIM_EVERY: Duration = Duration::from_secs(3600);
+pub(in crate::store) const TRIM_EVERY: Duration = Duration::from_secs(3600);
 /// How often old ones are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Records that one step drops at most, and one record tells of.
@@ -34,9 +34,9 @@ const AHEAD_OF_WITNESS: u64 = 100_000;
 
 /// A row: a record, and the latest instant up to it. The clock may be put back, this is not: it can be bisected.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Row {
-    pub(super) latest: Timestamp,
-    pub(super) record: Record,
+pub(in crate::store) struct Row {
+    pub(in crate::store) latest: Timestamp,
+    pub(in crate::store) record: Record,
 }
 
 pub(super) fn row_of(bytes: &[u8]) -> Result<Row, StoreError> {
@@ -83,7 +83,7 @@ impl Step<'_> {
     }
 
     fn append_record(&mut self, mut record: Record) -> Result<(), StoreError> {
-        let salt = self.clerk.salt();
+        let salt = self.clerk.salts.next();
         let digest = tie(&mut record, self.chain.head.digest, salt);
         self.chain.latest = self.chain.latest.max(record.at);
         (self.chain.head.sequence, self.chain.head.digest) = (record.sequence, digest);
@@ -172,7 +172,7 @@ impl Step<'_> {
             after = *end;
             for (sequence, older) in rows {
                 let mut record = Record::from(older);
-                let digest = tie(&mut record, last.1, self.clerk.salt());
+                let digest = tie(&mut record, last.1, self.clerk.salts.next());
                 latest = latest.max(record.at);
                 self.audit.insert(sequence, &encode(&Row { latest, record })[..]).map_err(failed)?;
                 first.get_or_insert(sequence);

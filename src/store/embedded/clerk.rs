@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    Role,
     audit::row_of,
     tables::{Bytes, Happened, Noted, Step, decode, encode, failed},
 };
@@ -39,9 +40,9 @@ pub(super) const BROKEN: &str = "audit_broken";
 /// [`SignedHead::alarm`]: crate::store::SignedHead::alarm
 const ALARM: &str = "audit_alarm";
 /// For how long that is news.
-const NEWS: Duration = Duration::from_secs(3 * 86_400);
+pub(in crate::store) const NEWS: Duration = Duration::from_secs(3 * 86_400);
 /// Records that an opening of the store may write before there is a notary.
-const UNSIGNED: u64 = 64;
+pub(in crate::store) const UNSIGNED: u64 = 64;
 
 /// The chain as the store has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -79,6 +80,7 @@ impl fmt::Debug for Desk {
 pub(super) struct Clerk {
     pub(super) noted: Noted,
     pub(super) keep: Keep,
+    pub(super) role: Role,
     pub(super) desk: Arc<Desk>,
     /// As of our last commit, once the log has been found to be ours.
     pub(super) chain: Option<Chain>,
@@ -86,14 +88,13 @@ pub(super) struct Clerk {
     pub(super) testified: Option<Head>,
     /// When to look for records that are too old.
     pub(super) trim_at: Timestamp,
-    salts: [u8; 32],
+    pub(super) salts: Salts,
 }
 
 impl Clerk {
-    pub(super) fn new(keep: Keep, desk: Arc<Desk>, random: &dyn Random) -> Self {
-        let salts = random_bytes(random);
+    pub(super) fn new(keep: Keep, role: Role, desk: Arc<Desk>, random: &dyn Random) -> Self {
         let (noted, trim_at) = (Noted::default(), Timestamp::default());
-        Self { noted, keep, desk, chain: None, testified: None, trim_at, salts }
+        Self { noted, keep, role, desk, chain: None, testified: None, trim_at, salts: Salts::new(random) }
     }
 
     /// What the witness is to remember next. While nobody can say whose log it is, that stays what it was.
@@ -101,16 +102,25 @@ impl Clerk {
         self.chain.map_or(self.testified, |chain| Some(chain.head))
     }
 
-    /// Never the same twice, and forgotten here at once: who has this process later cannot find it again.
-    pub(super) fn salt(&mut self) -> [u8; 16] {
-        let derived = |label: &str| Sha256::new().chain_update(label).chain_update(self.salts).finalize();
-        let (salt, next) = (derived("salt"), derived("next"));
-        self.salts = next.into();
-        *salt.first_chunk().expect("a digest has 32 bytes")
-    }
-
     fn notary(&self) -> Option<Arc<dyn Notary>> {
         self.desk.notary.get().cloned()
+    }
+}
+
+/// What blinds the personal part of records.
+pub(in crate::store) struct Salts([u8; 32]);
+
+impl Salts {
+    pub(in crate::store) fn new(random: &dyn Random) -> Self {
+        Self(random_bytes(random))
+    }
+
+    /// Never the same twice, and forgotten here at once: who has this process later cannot find it again.
+    pub(in crate::store) fn next(&mut self) -> [u8; 16] {
+        let derived = |label: &str| Sha256::new().chain_update(label).chain_update(self.0).finalize();
+        let (salt, next) = (derived("salt"), derived("next"));
+        self.0 = next.into();
+        *salt.first_chunk().expect("a digest has 32 bytes")
     }
 }
 
@@ -260,7 +270,7 @@ impl Step<'_> {
 
 /// Only an opening of the store writes before there is a notary: what the clock or an operator's word at the start makes
 /// it write. Nobody has asked it over HTTP, and it strips nothing.
-fn may_be_unsigned(record: &Record) -> bool {
+pub(in crate::store) fn may_be_unsigned(record: &Record) -> bool {
     let by_opening = matches!(record.event, Event::Revoked | Event::StoreAccepted | Event::AuditDropped);
     by_opening && record.actor.is_none()
 }

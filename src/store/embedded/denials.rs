@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     expiry::Due,
-    feed::head_position,
+    feed::{head_digest, head_position},
     singles::Share,
     tables::{Happened, Step, decode, encode, failed},
 };
@@ -13,22 +13,47 @@ use crate::{
     model::{
         ClientId, SessionId, SubjectRef, Timestamp,
         audit::{Event, Outcome},
-        denial::{Bearer, Ends, Entry, Retention, SINGLES_PER_SUBJECT, Target},
+        denial::{Bearer, Ends, Entry, LEEWAY_AND_MARGIN, Retention, SINGLES_PER_SUBJECT, Target},
+        feed::Digest,
     },
     store::{Denial, StoreError},
 };
 
 /// What the index holds for a target: the strongest entry about it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Hold {
-    pub(super) before: Timestamp,
-    pub(super) feed_until: Timestamp,
-    pub(super) kept_until: Timestamp,
-    pub(super) position: u64,
+pub(in crate::store) struct Hold {
+    pub(in crate::store) before: Timestamp,
+    pub(in crate::store) feed_until: Timestamp,
+    pub(in crate::store) kept_until: Timestamp,
+    pub(in crate::store) position: u64,
+}
+
+impl Hold {
+    pub(in crate::store) const fn of(entry: &Entry) -> Self {
+        let Entry { before, feed_until, kept_until, position, .. } = *entry;
+        Self { before, feed_until, kept_until, position }
+    }
+
+    /// Merge, never shrink: an earlier cut-off added later must not weaken the one in force.
+    pub(in crate::store) fn merged(self, old: Option<Self>) -> Self {
+        let Some(old) = old else { return self };
+        Self {
+            before: self.before.max(old.before),
+            feed_until: self.feed_until.max(old.feed_until),
+            kept_until: self.kept_until.max(old.kept_until),
+            position: self.position,
+        }
+    }
+
+    /// Whether it reaches at least as far.
+    pub(in crate::store) fn reaches(&self, new: &NewEntry) -> bool {
+        let as_far = !new.target.is_cut_off() || self.before >= new.before;
+        as_far && self.kept_until >= new.kept_until && self.feed_until >= new.feed_until
+    }
 }
 
 /// The index key: kind, what a cut-off ends, then the id.
-pub(super) fn index_key(target: &Target, ends: Ends) -> Vec<u8> {
+pub(in crate::store) fn index_key(target: &Target, ends: Ends) -> Vec<u8> {
     let ends = if target.is_cut_off() { ends as u8 } else { 0 };
     let (kind, id): (u8, &[u8]) = match target {
         Target::Token(id) => (1, id.as_bytes()),
@@ -120,47 +145,29 @@ impl Step<'_> {
         if let Some(standing) = self.standing_entry(&new)? {
             return Ok(standing);
         }
-        let position = self.next_position()?;
-        let NewEntry { target, ends, before, feed_until, kept_until, reason } = new;
-        let entry = Entry { position, target, ends, before, at: self.moment.now, feed_until, kept_until, reason };
-        self.log.insert(position, &encode(&entry)[..]).map_err(failed)?;
-        self.feed_on(&entry)?;
-        self.index(&entry)?;
-        self.schedule(entry.kept_until, Due::Entry(position))?;
-        self.dirty = true;
+        let entry = new.at(head_position(&self.meta)? + 1);
+        self.place(&entry, head_digest(&self.meta)?)?;
         Ok(entry)
+    }
+
+    /// Puts an entry in its place, behind what has this digest.
+    pub(super) fn place(&mut self, entry: &Entry, before: Digest) -> Result<(), StoreError> {
+        self.meta.insert("position", &encode(&entry.position)[..]).map_err(failed)?;
+        self.log.insert(entry.position, &encode(entry)[..]).map_err(failed)?;
+        self.feed_on(entry, before)?;
+        self.index(entry)?;
+        self.schedule(entry.kept_until, Due::Entry(entry.position))?;
+        self.dirty = true;
+        Ok(())
     }
 
     /// The entry in force about the same target, if it reaches at least as far.
     pub(super) fn standing_entry(&self, new: &NewEntry) -> Result<Option<Entry>, StoreError> {
-        let Some(hold) = self.hold(&new.target, new.ends)? else { return Ok(None) };
-        let as_far = !new.target.is_cut_off() || hold.before >= new.before;
-        if !as_far || hold.kept_until < new.kept_until || hold.feed_until < new.feed_until {
-            return Ok(None);
-        }
-        let row = self.log.get(hold.position).map_err(failed)?;
-        row.map(|bytes| decode(bytes.value(), "entry")).transpose()
+        standing_in(&self.denied, &self.log, new)
     }
 
-    fn next_position(&mut self) -> Result<u64, StoreError> {
-        let position = head_position(&self.meta)? + 1;
-        self.meta.insert("position", &encode(&position)[..]).map_err(failed)?;
-        Ok(position)
-    }
-
-    fn index(&mut self, entry: &Entry) -> Result<(), StoreError> {
-        let mut hold = Hold {
-            before: entry.before,
-            feed_until: entry.feed_until,
-            kept_until: entry.kept_until,
-            position: entry.position,
-        };
-        // Merge, never shrink: an earlier cut-off added later must not weaken the one in force.
-        if let Some(old) = self.hold(&entry.target, entry.ends)? {
-            hold.before = hold.before.max(old.before);
-            hold.feed_until = hold.feed_until.max(old.feed_until);
-            hold.kept_until = hold.kept_until.max(old.kept_until);
-        }
+    pub(super) fn index(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let hold = Hold::of(entry).merged(self.hold(&entry.target, entry.ends)?);
         let key = index_key(&entry.target, entry.ends);
         self.denied.insert(&key[..], &encode(&hold)[..]).map_err(failed)?;
         Ok(())
@@ -185,14 +192,9 @@ impl Step<'_> {
         }
         let (feed_until, kept_until) = self.until(&denial.target, denial.ends, before, denial.expires, retention);
         let Denial { target, ends, reason, audit, .. } = denial;
-        // Subject and client have members of their own in the record.
-        let what = match &target {
-            Target::Token(id) => format!("token {id}"),
-            Target::Key(id) => format!("key {id}"),
-            other => other.kind().to_owned(),
-        };
+        let cause = told(&target, reason.as_deref());
         let held = std::mem::take(&mut self.dirty);
-        let new = NewEntry { target, ends, before, feed_until, kept_until, reason: reason.clone() };
+        let new = NewEntry { target, ends, before, at: self.moment.now, feed_until, kept_until, reason };
         let entry = self.append_of(of, new, retention)?;
         // Denying again what is denied leaves no trace: otherwise it would be a way to push others out of the log.
         let appended = self.dirty;
@@ -200,7 +202,6 @@ impl Step<'_> {
         if !appended {
             return Ok(Some(entry));
         }
-        let cause = reason.map_or_else(|| what.clone().into(), |r| format!("{what}: {r}").into());
         self.note(
             audit,
             Happened {
@@ -230,7 +231,7 @@ impl Step<'_> {
         if feed_until <= self.expired_by {
             return Ok(None);
         }
-        let new = NewEntry { target, ends: Ends::Sessions, before: now, feed_until, kept_until, reason };
+        let new = NewEntry { target, ends: Ends::Sessions, before: now, at: now, feed_until, kept_until, reason };
         let of = subject.map(|subject| Share { subject, most: SINGLES_PER_SUBJECT });
         self.append_of(of, new, retention).map(Some)
     }
@@ -244,30 +245,82 @@ impl Step<'_> {
         expires: Option<Timestamp>,
         retention: Retention,
     ) -> (Timestamp, Timestamp) {
-        // A session opened before a past instant has had tokens minted until now; so has what is denied by its name.
-        // `stamped` counts too: before the clock was put back, tokens were minted that outlast those of today.
-        let minted_until = match ends {
-            Ends::Tokens if target.is_cut_off() => before,
-            _ => before.max(self.moment.now).max(self.progress.stamped),
-        };
-        let last = expires.unwrap_or_else(|| minted_until.plus(retention.access));
-        let (mut feed, mut kept) = retention.of(target, ends, before, Some(last));
-        if target.is_cut_off() && ends == Ends::Sessions {
-            kept = kept.max(self.character.older_sessions_until);
-        }
-        if expires.is_none() {
-            feed = feed.max(self.character.older_until.plus(crate::model::denial::LEEWAY_AND_MARGIN));
-        }
-        (feed, kept.max(feed))
+        let older =
+            Older { tokens_until: self.character.older_until, sessions_until: self.character.older_sessions_until };
+        until(target, ends, before, expires, self.moment.now.max(self.progress.stamped), retention, older)
     }
 }
 
+/// The entry in force about the same target, if it reaches at least as far: by whichever forms of the tables are at hand.
+pub(super) fn standing_in(
+    denied: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    log: &impl ReadableTable<u64, &'static [u8]>,
+    new: &NewEntry,
+) -> Result<Option<Entry>, StoreError> {
+    let Some(hold) = look_up(denied, &new.target, new.ends)?.filter(|hold| hold.reaches(new)) else { return Ok(None) };
+    let row = log.get(hold.position).map_err(failed)?;
+    row.map(|bytes| decode(bytes.value(), "entry")).transpose()
+}
+
+/// By when all tokens, and all sessions, of an earlier configuration with longer lives have ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(in crate::store) struct Older {
+    pub(in crate::store) tokens_until: Timestamp,
+    pub(in crate::store) sessions_until: Timestamp,
+}
+
+/// Until when verifiers, and the issuer, keep an entry. `latest`: now, or the latest instant that has been stamped.
+pub(in crate::store) fn until(
+    target: &Target,
+    ends: Ends,
+    before: Timestamp,
+    expires: Option<Timestamp>,
+    latest: Timestamp,
+    retention: Retention,
+    older: Older,
+) -> (Timestamp, Timestamp) {
+    // A session opened before a past instant has had tokens minted until now; so has what is denied by its name.
+    // What has been stamped counts too: before the clock was put back, tokens were minted that outlast those of today.
+    let minted_until = match ends {
+        Ends::Tokens if target.is_cut_off() => before,
+        _ => before.max(latest),
+    };
+    let last = expires.unwrap_or_else(|| minted_until.plus(retention.access));
+    let (mut feed, mut kept) = retention.of(target, ends, before, Some(last));
+    if target.is_cut_off() && ends == Ends::Sessions {
+        kept = kept.max(older.sessions_until);
+    }
+    if expires.is_none() {
+        feed = feed.max(older.tokens_until.plus(LEEWAY_AND_MARGIN));
+    }
+    (feed, kept.max(feed))
+}
+
+/// What the audit log says of a denial. Subject and client have members of their own in the record.
+pub(in crate::store) fn told(target: &Target, reason: Option<&str>) -> Box<str> {
+    let what = match target {
+        Target::Token(id) => format!("token {id}"),
+        Target::Key(id) => format!("key {id}"),
+        other => other.kind().to_owned(),
+    };
+    reason.map_or_else(|| what.clone(), |reason| format!("{what}: {reason}")).into()
+}
+
 /// An entry before it has its place.
-pub(super) struct NewEntry {
-    pub(super) target: Target,
-    pub(super) ends: Ends,
-    pub(super) before: Timestamp,
-    pub(super) feed_until: Timestamp,
-    pub(super) kept_until: Timestamp,
-    pub(super) reason: Option<Box<str>>,
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(in crate::store) struct NewEntry {
+    pub(in crate::store) target: Target,
+    pub(in crate::store) ends: Ends,
+    pub(in crate::store) before: Timestamp,
+    pub(in crate::store) at: Timestamp,
+    pub(in crate::store) feed_until: Timestamp,
+    pub(in crate::store) kept_until: Timestamp,
+    pub(in crate::store) reason: Option<Box<str>>,
+}
+
+impl NewEntry {
+    pub(in crate::store) fn at(self, position: u64) -> Entry {
+        let Self { target, ends, before, at, feed_until, kept_until, reason } = self;
+        Entry { position, target, ends, before, at, feed_until, kept_until, reason }
+    }
 }

@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Sessions, and audit records, that one step removes or strips at most.
-const ERASES: usize = 500;
+pub(in crate::store) const ERASES: usize = 500;
 /// Audit records that one step looks at: it holds up everyone else for so long.
-const LOOKS: usize = 4000;
+pub(in crate::store) const LOOKS: usize = 4000;
 
 /// Where cursors are in [`super::tables::META`].
 const CURSORS: std::ops::Range<&str> = "cursor ".."cursor!";

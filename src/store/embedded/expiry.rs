@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use redb::ReadableTable;
 
-use super::tables::{Step, decode, encode, failed, subject_key};
+use super::{
+    Role,
+    tables::{Step, decode, encode, failed, subject_key},
+};
 use crate::{
     model::{
         SessionId, Timestamp,
@@ -16,7 +19,7 @@ use crate::{
 };
 
 /// Where [`super::tables::META`] holds the time by which something last left the feed as expired.
-const FORGOTTEN_BY: &str = "forgotten_by";
+pub(super) const FORGOTTEN_BY: &str = "forgotten_by";
 /// By how much less than that the clock may show: the margin that entries are kept for beyond all leeway.
 const SET_BACK: Duration = Duration::from_secs(3);
 
@@ -54,6 +57,11 @@ fn due_key(at: Timestamp, what: Due) -> [u8; 25] {
     key
 }
 
+/// When what has this key is due.
+pub(super) fn due_at(key: &[u8; 25]) -> Timestamp {
+    Timestamp::from_millis(u64::from_be_bytes(*key.first_chunk().expect("a key has 25 bytes")))
+}
+
 const ENTRY: u8 = 1;
 const FEED: u8 = 2;
 const ASSERTION: u8 = 3;
@@ -75,11 +83,29 @@ fn due_of(key: &[u8; 25]) -> Option<Due> {
 }
 
 /// When a family is of no more use: an ended one is kept to its absolute end, so that it can be looked at.
-fn family_due(family: &Family) -> Timestamp {
+pub(in crate::store) fn family_due(family: &Family) -> Timestamp {
     // Also not before its last token: whoever hands that back must find what to close.
     let last_token = family.lineage.access_until.plus(LEEWAY_AND_MARGIN);
     let ended = if family.lineage.closed.is_some() { family.lineage.absolute_until } else { family.lineage.idle_until };
     ended.max(last_token)
+}
+
+/// What must be denied if the clock is behind the time by which something was let go of as expired.
+pub(in crate::store) fn set_back(now: Timestamp, forgotten: Timestamp) -> Option<Denial> {
+    if now.plus(SET_BACK) >= forgotten {
+        return None;
+    }
+    tracing::error!(seconds = forgotten.since(now).as_secs(), "the clock was set back: all access tokens are ended");
+    // What was forgotten had expired by `forgotten`, leeway and margin included.
+    let before = forgotten.minus(LEEWAY_AND_MARGIN).min(now);
+    Some(Denial {
+        target: Target::All,
+        ends: Ends::Tokens,
+        before: Some(before),
+        expires: None,
+        reason: Some("the clock was set back after revocations had expired by it".into()),
+        audit: Draft::default(),
+    })
 }
 
 impl Step<'_> {
@@ -137,26 +163,14 @@ impl Step<'_> {
         let row = self.meta.get(FORGOTTEN_BY).map_err(failed)?.map(|bytes| bytes.value().to_vec());
         let Some(row) = row else { return Ok(()) };
         let forgotten: Timestamp = decode(&row, "time")?;
-        if now.plus(SET_BACK) >= forgotten {
+        // In a mirror nothing can be added: whoever keeps the log makes up for it.
+        if self.clerk.role == Role::Mirror {
             return Ok(());
         }
-        tracing::error!(
-            seconds = forgotten.since(now).as_secs(),
-            "the clock was set back: all access tokens are ended"
-        );
+        let Some(denial) = set_back(now, forgotten) else { return Ok(()) };
         let lives = |millis| Duration::from_millis(millis);
         let retention =
             Retention { access: lives(self.character.access_millis), session: lives(self.character.session_millis) };
-        // What was forgotten had expired by `forgotten`, leeway and margin included.
-        let before = forgotten.minus(LEEWAY_AND_MARGIN).min(now);
-        let denial = Denial {
-            target: Target::All,
-            ends: Ends::Tokens,
-            before: Some(before),
-            expires: None,
-            reason: Some("the clock was set back after revocations had expired by it".into()),
-            audit: Draft::default(),
-        };
         self.deny(denial, retention)?;
         self.meta.insert(FORGOTTEN_BY, &encode(&now)[..]).map_err(failed)?;
         self.dirty = true;

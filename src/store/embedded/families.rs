@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// A refusal of one family is noted once in this time, however often it is repeated.
-const REFUSALS_NOTED_EVERY: Duration = Duration::from_secs(60);
+pub(in crate::store) const REFUSALS_NOTED_EVERY: Duration = Duration::from_secs(60);
 /// How many families' refusals are remembered for that; beyond it they are noted more often, never less.
-const NOTED_CAP: usize = 4096;
+pub(in crate::store) const NOTED_CAP: usize = 4096;
 
 impl Step<'_> {
     pub(super) fn open_family(&mut self, opening: Opening, retention: Retention) -> Result<Opened, StoreError> {
@@ -98,7 +98,7 @@ impl Step<'_> {
                 family.lineage.apply(verdict, p.generation, self.moment, &p.lives);
                 let access_until = Some(family.lineage.access_until);
                 self.deny_session(id, Some(family.subject), access_until, retention, None)?;
-                let cause = self.reuse_told(&family.lineage, cause, p.generation);
+                let cause = reuse_told(&family.lineage, cause, p.generation, self.moment.served);
                 Happened {
                     event: Event::Reused,
                     outcome: Outcome::Closed,
@@ -123,16 +123,6 @@ impl Step<'_> {
         self.put_family(family)?;
         self.note(p.audit, happened)?;
         Ok(at)
-    }
-
-    /// For the event that tells of a closing: what came, and how long ago it had been spent.
-    fn reuse_told(&self, lineage: &Lineage, cause: Closure, presented: Generation) -> Box<str> {
-        let head = lineage.head.0;
-        let spent = lineage.spent_for(presented, self.moment.served).map_or_else(
-            || "not spent".to_owned(),
-            |(least, time)| format!("spent {}{} s ago", if least { "at least " } else { "" }, time.as_secs()),
-        );
-        format!("{cause:?}: generation {} of {head}, {spent}", presented.0).into()
     }
 
     /// A rotation that was made but whose first answer never left: its window begins when one does.
@@ -220,7 +210,17 @@ impl Step<'_> {
     }
 }
 
-pub(super) fn done(
+/// For the event that tells of a closing: what came, and how long ago it had been spent.
+pub(in crate::store) fn reuse_told(lineage: &Lineage, cause: Closure, presented: Generation, now: Served) -> Box<str> {
+    let head = lineage.head.0;
+    let spent = lineage.spent_for(presented, now).map_or_else(
+        || "not spent".to_owned(),
+        |(least, time)| format!("spent {}{} s ago", if least { "at least " } else { "" }, time.as_secs()),
+    );
+    format!("{cause:?}: generation {} of {head}, {spent}", presented.0).into()
+}
+
+pub(in crate::store) fn done(
     event: Event,
     session: SessionId,
     generation: Option<Generation>,

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     expiry::Due,
-    tables::{Bytes, Step, decode, encode, failed},
+    tables::{Bytes, Character, Step, decode, encode, failed},
 };
 use crate::{
     model::{
@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// What lies before the first position.
-const NOTHING: Digest = Digest([0; 32]);
+pub(in crate::store) const NOTHING: Digest = Digest([0; 32]);
 /// Where [`super::tables::META`] holds the digest of the whole feed.
-const DIGEST: &str = "digest";
+pub(super) const DIGEST: &str = "digest";
 
 /// What follows the digest in a row. The digest of the next row covers these bytes, so their form never changes within
 /// a schema.
@@ -39,7 +39,7 @@ struct Body {
     until: Timestamp,
 }
 
-fn body_of(entry: &Entry) -> Vec<u8> {
+pub(in crate::store) fn body_of(entry: &Entry) -> Vec<u8> {
     let Item { target, ends, before, until, .. } = Item::from(entry);
     encode(&Body { target, ends, before, until })
 }
@@ -60,7 +60,7 @@ pub(super) fn beyond(row: &[u8]) -> Result<Digest, StoreError> {
     Ok(chain(digest, body))
 }
 
-fn chain(before: Digest, body: &[u8]) -> Digest {
+pub(in crate::store) fn chain(before: Digest, body: &[u8]) -> Digest {
     Digest(Sha256::new().chain_update(before.0).chain_update(body).finalize().into())
 }
 
@@ -86,10 +86,16 @@ pub(super) fn head_position(meta: &impl ReadableTable<&'static str, Bytes>) -> R
     meta.get("position").map_err(failed)?.map_or(Ok(0), |bytes| decode(bytes.value(), "position"))
 }
 
+/// Which life of the log this is.
+pub(super) fn epoch_of(meta: &impl ReadableTable<&'static str, Bytes>) -> Result<u128, StoreError> {
+    let row = meta.get("character").map_err(failed)?.ok_or(StoreError::Damaged("character"))?;
+    Ok(decode::<Character>(row.value(), "character")?.epoch)
+}
+
 impl Step<'_> {
-    /// Appends to the feed what has just been appended to the log.
-    pub(super) fn feed_on(&mut self, entry: &Entry) -> Result<(), StoreError> {
-        let digest = self.put_row(entry, head_digest(&self.meta)?)?;
+    /// Appends to the feed what has just been appended to the log, behind what has this digest.
+    pub(super) fn feed_on(&mut self, entry: &Entry, before: Digest) -> Result<(), StoreError> {
+        let digest = self.put_row(entry, before)?;
         self.meta.insert(DIGEST, &digest.0[..]).map_err(failed)?;
         if entry.position.is_multiple_of(PAGE) {
             // The boundary before keeps its seal: this entry, at least, lies between the two.
@@ -100,7 +106,7 @@ impl Step<'_> {
     }
 
     /// One row, and when it leaves. Gives the digest that covers it.
-    fn put_row(&mut self, entry: &Entry, before: Digest) -> Result<Digest, StoreError> {
+    pub(super) fn put_row(&mut self, entry: &Entry, before: Digest) -> Result<Digest, StoreError> {
         let body = body_of(entry);
         self.feed.insert(entry.position, &[&before.0, &body[..]].concat()[..]).map_err(failed)?;
         // What leaves the log at the same time leaves both in one go.

@@ -19,6 +19,7 @@ use crate::{
 struct Feed {
     rows: ReadOnlyTable<u64, &'static [u8]>,
     seals: ReadOnlyTable<u64, [u8; 32]>,
+    epoch: Epoch,
     head: Mark,
     now: Timestamp,
 }
@@ -29,19 +30,17 @@ impl EmbeddedStore {
         let txn = self.read()?;
         let missing = || StoreError::Damaged("feed");
         let meta = table(&txn, META)?.ok_or_else(missing)?;
+        let epoch = Epoch(feed::epoch_of(&meta)?.to_be_bytes());
         let head = Mark { position: feed::head_position(&meta)?, digest: feed::head_digest(&meta)? };
         let rows = table(&txn, FEED)?.ok_or_else(missing)?;
         let seals = table(&txn, SEALS)?.ok_or_else(missing)?;
         // Read after the snapshot was taken: whatever a sweep has taken out of it had expired by then.
-        Ok(Feed { rows, seals, head, now: self.shared.sweep_time() })
-    }
-
-    fn feed_epoch(&self) -> Epoch {
-        Epoch(self.shared.character().epoch.to_be_bytes())
+        Ok(Feed { rows, seals, epoch, head, now: self.shared.sweep_time() })
     }
 
     pub(super) fn tail_after(&self, after: Option<(Epoch, Mark)>, limit: u64) -> Result<LogTail, StoreError> {
-        let (feed, epoch) = (self.feed()?, self.feed_epoch());
+        let feed = self.feed()?;
+        let epoch = feed.epoch;
         let from = match after {
             Some((of, mark)) if of == epoch && feed.digest_at(mark.position)? == Some(mark.digest) => mark,
             _ => feed.last_seal()?,
@@ -61,7 +60,7 @@ impl EmbeddedStore {
         let next = feed.first_row((page + 1) * PAGE)?.map_or(last, |position| feed::page_of(position).min(last));
         let (Some(from), Some(to)) = (feed.seal(page)?, feed.seal(next)?) else { return Ok(None) };
         let entries = feed.live(from.position, (page + 1) * PAGE)?.collect::<Result<_, _>>()?;
-        Ok(Some(LogPage { epoch: self.feed_epoch(), from, to, entries }))
+        Ok(Some(LogPage { epoch: feed.epoch, from, to, entries }))
     }
 }
 

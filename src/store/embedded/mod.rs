@@ -25,7 +25,7 @@ use self::{
     start::{Start, prepare},
     tables::{Step, failed},
     witness::{Witness, sync_directory_of},
-    writer::{Job, Life, Request, ServedClock, Shared, SweepClock, Writer, head_of, open_database},
+    writer::{Job, Life, Request, ServedClock, Shared, Writer, head_of, open_database},
 };
 use super::{Notary, StoreError};
 use crate::{
@@ -47,6 +47,7 @@ mod families;
 mod feed;
 mod following;
 mod import;
+mod mirror;
 mod options;
 mod others;
 mod peek;
@@ -59,6 +60,19 @@ mod upgrade;
 mod verbs;
 mod witness;
 mod writer;
+
+pub(in crate::store) use audit::{Row, TRIM_EVERY};
+pub(in crate::store) use clerk::{NEWS, Salts, UNSIGNED, may_be_unsigned};
+pub(in crate::store) use denials::{Hold, NewEntry, Older, index_key, told, until};
+pub(in crate::store) use evidence::{ERASES, LOOKS};
+pub(in crate::store) use expiry::{family_due, set_back};
+pub(in crate::store) use families::{NOTED_CAP, REFUSALS_NOTED_EVERY, done, reuse_told};
+pub(in crate::store) use feed::{NOTHING, body_of, chain};
+pub(in crate::store) use mirror::{Followed, Placed, Whole};
+pub(in crate::store) use rooms::ENDED_PER_OPENING;
+pub(in crate::store) use singles::{MOMENT, REASON as MANY_SINGLES, Singles, is_superseded};
+pub(in crate::store) use tables::{Happened, decode, encode};
+pub(in crate::store) use writer::{SweepClock, UNANSWERED_CAP};
 
 pub use backing::{Backing, FileBacking, MemoryBacking, OnSyncFailure};
 pub use backup::{Head, Snapshot, Summary};
@@ -74,7 +88,7 @@ const QUEUE: usize = 8192;
 /// How many of them are kept free for revocations: when the disk is slow, what grants access is refused first.
 const RESERVED: usize = 2048;
 /// How far one audit query looks before it hands back a page with a continuation.
-const AUDIT_SCAN: usize = 50_000;
+pub(in crate::store) const AUDIT_SCAN: usize = 50_000;
 
 /// The embedded store. Dropping it finishes what is queued and closes the file.
 pub struct EmbeddedStore {
@@ -121,12 +135,13 @@ impl EmbeddedStore {
         clock: Arc<dyn Clock>,
         random: &dyn Random,
     ) -> Result<Self, OpenError> {
-        Self::on(bytes, None, options, clock, random)
+        Self::on(bytes, None, Role::Store, options, clock, random)
     }
 
     fn on(
         bytes: Arc<dyn Backing>,
         path: Option<&Path>,
+        role: Role,
         options: Options,
         clock: Arc<dyn Clock>,
         random: &dyn Random,
@@ -140,7 +155,7 @@ impl EmbeddedStore {
         let (retention, assertions) = (options.retention, options.assertions);
         let desk = Arc::new(Desk::default());
         let keep = Keep { records: options.audit_cap, age: options.audit_age };
-        let mut clerk = Clerk::new(keep, desk.clone(), random);
+        let mut clerk = Clerk::new(keep, role, desk.clone(), random);
         let start = prepare(&database, &options, &*clock, random, &Draft::default(), &mut clerk)?;
         let Start { character, progress, standing } = start;
         let longest_access = retention.access.max(character.older_until.since(clock.now()));
@@ -268,6 +283,15 @@ impl EmbeddedStore {
     }
 }
 
+/// What the tables are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    /// The store itself.
+    Store,
+    /// A copy of a log that is kept elsewhere: nothing gets a place in it here.
+    Mirror,
+}
+
 /// A store's file, made if it was not there, which no other process can open meanwhile.
 #[derive(Debug)]
 pub struct Held {
@@ -302,8 +326,18 @@ impl Held {
         clock: Arc<dyn Clock>,
         random: &dyn Random,
     ) -> Result<EmbeddedStore, OpenError> {
-        let bytes = self.file.try_clone().map_err(|source| self.failed(source))?;
-        let mut store = EmbeddedStore::on(Arc::new(FileBacking(bytes)), Some(&self.path), options, clock, random)?;
+        self.open_as(Role::Store, options, clock, random)
+    }
+
+    fn open_as(
+        self,
+        role: Role,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<EmbeddedStore, OpenError> {
+        let bytes = Arc::new(FileBacking(self.file.try_clone().map_err(|source| self.failed(source))?));
+        let mut store = EmbeddedStore::on(bytes, Some(&self.path), role, options, clock, random)?;
         store._lock = Some(self.file);
         Ok(store)
     }

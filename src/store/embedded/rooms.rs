@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How many one opening ends at most: the cap may have been lowered since the last start.
-const ENDED_PER_OPENING: usize = 8;
+pub(in crate::store) const ENDED_PER_OPENING: usize = 8;
 
 /// A session that counts.
 struct Sitting {

@@ -25,11 +25,11 @@ use crate::{
 };
 
 /// How long a cut-off that has been moved stays: a follower that stands on it goes on from there for as long.
-const MOMENT: Duration = Duration::from_secs(5);
+pub(in crate::store) const MOMENT: Duration = Duration::from_secs(5);
 /// Subjects that are counted; beyond it, new ones are not until the window has passed.
 const COUNTED: usize = 1 << 18;
 /// What such a cut-off says, and by which it is known.
-const REASON: &str = "many revocations of one subject";
+pub(in crate::store) const REASON: &str = "many revocations of one subject";
 
 /// Whose entries, and how many it may have.
 #[derive(Clone, Copy, Debug)]
@@ -41,14 +41,14 @@ pub(super) struct Share {
 /// Entries of late, by subject: those of this window and of the one before, each as long as an entry lives. Lost in a
 /// restart, which gives everyone another share and no more.
 #[derive(Debug, Default)]
-pub(super) struct Singles {
+pub(in crate::store) struct Singles {
     since: Timestamp,
     now: HashMap<SubjectRef, u32>,
     before: HashMap<SubjectRef, u32>,
 }
 
 impl Singles {
-    fn turn(&mut self, now: Timestamp, window: Duration) {
+    pub(in crate::store) fn turn(&mut self, now: Timestamp, window: Duration) {
         // Also when the clock was set back: then the window begins anew.
         if now >= self.since.plus(window) || now < self.since {
             let old = std::mem::take(&mut self.now);
@@ -57,12 +57,12 @@ impl Singles {
         }
     }
 
-    fn count(&self, subject: SubjectRef) -> u32 {
+    pub(in crate::store) fn count(&self, subject: SubjectRef) -> u32 {
         let of = |map: &HashMap<_, u32>| map.get(&subject).copied().unwrap_or_default();
         of(&self.now).saturating_add(of(&self.before))
     }
 
-    fn add(&mut self, subject: SubjectRef) {
+    pub(in crate::store) fn add(&mut self, subject: SubjectRef) {
         if self.now.len() < COUNTED || self.now.contains_key(&subject) {
             *self.now.entry(subject).or_default() += 1;
         }
@@ -94,7 +94,8 @@ impl Step<'_> {
         let (feed_until, kept_until) = self.until(&target, ends, before, None, retention);
         let old = self.hold(&target, ends)?;
         let reason = Some(REASON.into());
-        let entry = self.append(NewEntry { target, ends, before, feed_until, kept_until, reason })?;
+        let at = self.moment.now;
+        let entry = self.append(NewEntry { target, ends, before, at, feed_until, kept_until, reason })?;
         match old {
             Some(old) if old.position != entry.position => self.supersede(old.position, &entry)?,
             _ => {}
@@ -103,13 +104,18 @@ impl Step<'_> {
     }
 
     /// A cut-off of ours that reaches no further than the new one is needed no more.
-    fn supersede(&mut self, position: u64, by: &Entry) -> Result<(), StoreError> {
+    pub(super) fn supersede(&mut self, position: u64, by: &Entry) -> Result<(), StoreError> {
         let Some(row) = self.log.get(position).map_err(failed)?.map(|row| row.value().to_vec()) else { return Ok(()) };
         let old: Entry = decode(&row, "entry")?;
-        let ours = old.reason.as_deref() == Some(REASON) && old.feed_until == old.kept_until;
-        if !ours || old.before > by.before || old.kept_until > by.feed_until {
+        if !is_superseded(&old, by) {
             return Ok(());
         }
         self.reschedule(old.kept_until, self.moment.now.plus(MOMENT), Due::Entry(position))
     }
+}
+
+/// Whether an entry is such a cut-off, and this one reaches at least as far.
+pub(in crate::store) fn is_superseded(old: &Entry, by: &Entry) -> bool {
+    let ours = old.reason.as_deref() == Some(REASON) && old.feed_until == old.kept_until;
+    ours && old.before <= by.before && old.kept_until <= by.feed_until
 }

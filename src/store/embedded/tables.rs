@@ -103,11 +103,11 @@ pub(super) struct Character {
     pub(super) witnessed: bool,
 }
 
-pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub(in crate::store) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("our records have no unsized maps, so they serialise")
 }
 
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, StoreError> {
+pub(in crate::store) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, StoreError> {
     postcard::from_bytes(bytes).map_err(|_| StoreError::Damaged(what))
 }
 
@@ -258,10 +258,10 @@ impl<'t> Step<'t> {
 }
 
 /// The part of an audit record that only the step knows.
-pub(super) struct Happened {
-    pub(super) event: Event,
-    pub(super) outcome: Outcome,
-    pub(super) session: Option<SessionId>,
-    pub(super) generation: Option<Generation>,
-    pub(super) cause: Option<Box<str>>,
+pub(in crate::store) struct Happened {
+    pub(in crate::store) event: Event,
+    pub(in crate::store) outcome: Outcome,
+    pub(in crate::store) session: Option<SessionId>,
+    pub(in crate::store) generation: Option<Generation>,
+    pub(in crate::store) cause: Option<Box<str>>,
 }

@@ -7,7 +7,7 @@ use redb::TableError;
 use super::{
     EmbeddedStore,
     denials::{Hold, Index, look_up},
-    feed::head_position,
+    feed::{epoch_of, head_position},
     singles::Share,
     tables::{
         DENIED, FAMILIES, Happened, LOG, META, Progress, SUBJECTS, decode, decode_id, failed, family_of, subject_key,
@@ -128,6 +128,10 @@ impl FamilyStore for EmbeddedStore {
             .collect()
     }
 
+    async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.all(None, 1).await?.first().map(|family| family.id.stamp()))
+    }
+
     async fn count_of_subject(&self, subject: SubjectRef, cap: usize) -> Result<usize, StoreError> {
         self.whole()?;
         let Some(subjects) = table(&self.read()?, SUBJECTS)? else { return Ok(0) };
@@ -192,9 +196,10 @@ impl DenyStore for EmbeddedStore {
     async fn entries(&self, after: u64, limit: usize) -> Result<Page, StoreError> {
         self.whole()?;
         let txn = self.read()?;
-        let mut page = Page { epoch: self.shared.character().epoch, head: 0, entries: Vec::new() };
+        let mut page = Page { epoch: self.epoch(), head: 0, entries: Vec::new() };
         if let Some(meta) = table(&txn, META)? {
             page.head = head_position(&meta)?;
+            page.epoch = epoch_of(&meta)?;
         }
         let Some(log) = table(&txn, LOG)? else { return Ok(page) };
         let now = self.shared.clock.now();

@@ -52,7 +52,7 @@ const LEAP: Duration = Duration::from_secs(3);
 /// How long such a leap is doubted at least before it is believed.
 const DOUBTED_FOR: Duration = Duration::from_secs(900);
 /// How many rotations are remembered whose answers did not leave. Beyond it their windows count from the rotation.
-const UNANSWERED_CAP: usize = 8192;
+pub(in crate::store) const UNANSWERED_CAP: usize = 8192;
 
 /// Answers one request, once it is known whether its change is durable; `false` if nobody waits for it any more.
 pub(super) type Reply = Box<dyn FnOnce(Result<(), StoreError>) -> bool + Send>;
@@ -99,7 +99,7 @@ impl ServedClock {
 /// The time by which things expire for good. A wall clock that leaps ahead is doubted for a while: an entry that is
 /// deleted by mistake does not come back when the clock is set right.
 #[derive(Debug)]
-pub(super) struct SweepClock {
+pub(in crate::store) struct SweepClock {
     anchor: Option<(Timestamp, Duration)>,
     doubted_since: Option<Duration>,
     doubted_for: Duration,
@@ -107,12 +107,12 @@ pub(super) struct SweepClock {
 
 impl SweepClock {
     /// For tokens that live so long: when a leap is believed, those from before it have expired by any clock.
-    pub(super) fn new(access: Duration) -> Self {
+    pub(in crate::store) fn new(access: Duration) -> Self {
         let doubted_for = DOUBTED_FOR.max(access.saturating_add(LEEWAY_AND_MARGIN));
         Self { anchor: None, doubted_since: None, doubted_for }
     }
 
-    fn read(&mut self, clock: &dyn Clock) -> Timestamp {
+    pub(in crate::store) fn read(&mut self, clock: &dyn Clock) -> Timestamp {
         let (wall, mono) = (clock.now(), clock.monotonic());
         let (from, since) = *self.anchor.get_or_insert((wall, mono));
         let expected = from.plus(mono.saturating_sub(since));

@@ -33,6 +33,19 @@ while i <= n do
     local v = redis.call('HGET', key, a)
     if v and tonumber(v) > tonumber(b) then return no('moved', i) end
     i = i + 4
+  elseif op == 'z!' then         -- a member is absent
+    if redis.call('ZSCORE', key, a) then return no('moved', i) end
+    i = i + 3
+  elseif op == 'z?' then         -- a member is there
+    if not redis.call('ZSCORE', key, a) then return no('moved', i) end
+    i = i + 3
+  elseif op == 'turn' then       -- nobody else has asked for the next turn
+    local v = redis.call('GET', key)
+    if v and v ~= a then return no('moved', i) end
+    i = i + 3
+  elseif op == 'claim' then
+    redis.call('SET', key, a, 'NX', 'PX', b)
+    i = i + 4
   elseif op == 'hset' then
     redis.call('HSET', key, a, b)
     i = i + 4
@@ -56,11 +69,17 @@ while i <= n do
     redis.call('RPUSH', key, a)
     i = i + 3
   elseif op == 'lset' then
-    redis.call('LSET', key, a, b)
+    redis.pcall('LSET', key, a, b) -- gone is gone
     i = i + 4
   elseif op == 'zadd' then
     redis.call('ZADD', key, 0, a)
     i = i + 3
+  elseif op == 'zput' then       -- with this score
+    redis.call('ZADD', key, b, a)
+    i = i + 4
+  elseif op == 'count' then      -- a number in a field goes up or down; at zero the field goes
+    if redis.call('HINCRBY', key, a, b) <= 0 then redis.call('HDEL', key, a) end
+    i = i + 4
   elseif op == 'zrem' then
     redis.call('ZREM', key, a)
     i = i + 3
@@ -69,6 +88,9 @@ while i <= n do
     i = i + 4
   elseif op == 'xtrim' then      -- what lies before this place
     redis.call('XTRIM', key, 'MINID', a)
+    i = i + 3
+  elseif op == 'xdel' then
+    redis.call('XDEL', key, a)
     i = i + 3
   elseif op == 'owe' then        -- KEYS: meta, then owed. Numbers what is owed, and gives the number.
     local number = redis.call('HINCRBY', key, 'owed', 1)

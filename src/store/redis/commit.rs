@@ -55,6 +55,42 @@ impl Look {
         self.0.op("range", key, &[first.to_string().as_bytes(), last.to_string().as_bytes()]);
         self
     }
+    /// The members of a set in the order of their bytes: from after `after`, so many at most.
+    pub(super) fn members(mut self, key: Vec<u8>, after: Option<&[u8]>, limit: usize) -> Self {
+        let first = after.map_or_else(|| b"-".to_vec(), |after| [b"(", after].concat());
+        self.0.op("zlex", key, &[&first, limit.to_string().as_bytes()]);
+        self
+    }
+    /// The number that a member has, if it is there.
+    pub(super) fn score(mut self, key: Vec<u8>, member: &[u8]) -> Self {
+        self.0.op("zscore", key, &[member]);
+        self
+    }
+    /// How many members a set has.
+    pub(super) fn size(mut self, key: Vec<u8>) -> Self {
+        self.0.op("zcard", key, &[]);
+        self
+    }
+    /// The members whose numbers are up to this one, each with its number, so many at most.
+    pub(super) fn due(mut self, key: Vec<u8>, upto: u64, limit: usize) -> Self {
+        self.0.op("zdue", key, &[upto.to_string().as_bytes(), limit.to_string().as_bytes()]);
+        self
+    }
+    /// Goes on through records from a cursor; gives the next one, and which must be looked at by this second.
+    pub(super) fn records_due(mut self, key: Vec<u8>, cursor: &[u8], by: u32) -> Self {
+        self.0.op("due", key, &[cursor, by.to_string().as_bytes()]);
+        self
+    }
+    /// A stream from after a position, so many entries at most.
+    pub(super) fn since(mut self, key: Vec<u8>, after: u64, limit: usize) -> Self {
+        self.0.op("xrange", key, &[format!("({after}-0").as_bytes(), limit.to_string().as_bytes()]);
+        self
+    }
+    /// The last of them, if there is one.
+    pub(super) fn last_member(mut self, key: Vec<u8>) -> Self {
+        self.0.op("zlast", key, &[]);
+        self
+    }
     /// A family, and what cuts its subject off: three parts in one answer.
     pub(super) fn family(mut self, families: Vec<u8>, id: &[u8], cuts: Vec<u8>) -> Self {
         let cuts = self.0.key(cuts);
@@ -90,15 +126,24 @@ pub(super) enum Outcome {
 }
 
 /// A change of one slot.
+#[derive(Default)]
 pub(super) struct Commit {
     said: Said,
+    /// What is written, said after all that it depends on, in whichever order both were told.
+    changes: Vec<Vec<u8>>,
     asked: Timestamp,
 }
 
 impl Commit {
     /// `asked`: the time that it was decided by.
     pub(super) fn new(asked: Timestamp) -> Self {
-        Self { said: Said::default(), asked }
+        Self { asked, ..Self::default() }
+    }
+
+    fn change(&mut self, op: &str, key: Vec<u8>, rest: &[&[u8]]) {
+        let place = self.said.key(key);
+        self.changes.extend([op.as_bytes().to_vec(), place]);
+        self.changes.extend(rest.iter().map(|arg| arg.to_vec()));
     }
 
     // ---- guards: all of them before any change
@@ -131,52 +176,99 @@ impl Commit {
         self
     }
 
+    pub(super) fn member_absent(mut self, key: Vec<u8>, member: &[u8]) -> Self {
+        self.said.op("z!", key, &[member]);
+        self
+    }
+    pub(super) fn member_there(mut self, key: Vec<u8>, member: &[u8]) -> Self {
+        self.said.op("z?", key, &[member]);
+        self
+    }
+    /// It is nobody else's turn.
+    pub(super) fn turn(mut self, key: Vec<u8>, mine: &[u8]) -> Self {
+        self.said.op("turn", key, &[mine]);
+        self
+    }
+
     // ---- changes
     pub(super) fn hset(mut self, key: Vec<u8>, field: &[u8], value: &[u8]) -> Self {
-        self.said.op("hset", key, &[field, value]);
+        self.change("hset", key, &[field, value]);
         self
     }
     pub(super) fn hdel(mut self, key: Vec<u8>, field: &[u8]) -> Self {
-        self.said.op("hdel", key, &[field]);
+        self.change("hdel", key, &[field]);
         self
     }
     pub(super) fn raise(mut self, key: Vec<u8>, field: &[u8], value: u64) -> Self {
-        self.said.op("hmax", key, &[field, value.to_string().as_bytes()]);
+        self.change("hmax", key, &[field, value.to_string().as_bytes()]);
         self
     }
     pub(super) fn set(mut self, key: Vec<u8>, value: &[u8]) -> Self {
-        self.said.op("set", key, &[value]);
+        self.change("set", key, &[value]);
         self
     }
     pub(super) fn set_until(mut self, key: Vec<u8>, value: &[u8], until: Timestamp) -> Self {
-        self.said.op("setat", key, &[value, until.millis().to_string().as_bytes()]);
+        self.change("setat", key, &[value, until.millis().to_string().as_bytes()]);
         self
     }
     pub(super) fn del(mut self, key: Vec<u8>) -> Self {
-        self.said.op("del", key, &[]);
+        self.change("del", key, &[]);
         self
     }
     pub(super) fn push(mut self, key: Vec<u8>, value: &[u8]) -> Self {
-        self.said.op("push", key, &[value]);
+        self.change("push", key, &[value]);
         self
     }
     pub(super) fn xadd(mut self, key: Vec<u8>, position: u64, entry: &[u8]) -> Self {
-        self.said.op("xadd", key, &[format!("{position}-0").as_bytes(), entry]);
+        self.change("xadd", key, &[format!("{position}-0").as_bytes(), entry]);
         self
     }
     pub(super) fn xtrim(mut self, key: Vec<u8>, first: u64) -> Self {
-        self.said.op("xtrim", key, &[format!("{first}-0").as_bytes()]);
+        self.change("xtrim", key, &[format!("{first}-0").as_bytes()]);
+        self
+    }
+    /// A member of a set in the order of its bytes.
+    pub(super) fn enter(mut self, key: Vec<u8>, member: &[u8]) -> Self {
+        self.change("zadd", key, &[member]);
+        self
+    }
+    /// One with a number.
+    pub(super) fn enter_with(mut self, key: Vec<u8>, member: &[u8], number: u64) -> Self {
+        self.change("zput", key, &[member, number.to_string().as_bytes()]);
+        self
+    }
+    /// Changes a number in a field, which goes when it is zero.
+    pub(super) fn count(mut self, key: Vec<u8>, field: &[u8], by: i64) -> Self {
+        self.change("count", key, &[field, by.to_string().as_bytes()]);
+        self
+    }
+    pub(super) fn leave(mut self, key: Vec<u8>, member: &[u8]) -> Self {
+        self.change("zrem", key, &[member]);
+        self
+    }
+    /// An element of a list, if it is still there.
+    pub(super) fn put(mut self, key: Vec<u8>, place: u64, value: &[u8]) -> Self {
+        self.change("lset", key, &[place.to_string().as_bytes(), value]);
+        self
+    }
+    pub(super) fn xdel(mut self, key: Vec<u8>, position: u64) -> Self {
+        self.change("xdel", key, &[format!("{position}-0").as_bytes()]);
+        self
+    }
+    /// Asks for the next turn, for so many milliseconds, unless somebody else has.
+    pub(super) fn claim(mut self, key: Vec<u8>, mine: &[u8], millis: u64) -> Self {
+        self.change("claim", key, &[mine, millis.to_string().as_bytes()]);
         self
     }
     /// Writes down what this change owes to the hub.
     pub(super) fn owe(mut self, meta: Vec<u8>, owed: Vec<u8>, what: &[u8]) -> Self {
         let owed = self.said.key(owed);
-        self.said.op("owe", meta, &[&owed, what]);
+        self.change("owe", meta, &[&owed, what]);
         self
     }
     /// What was owed up to this number has been done.
     pub(super) fn paid(mut self, owed: Vec<u8>, number: u64) -> Self {
-        self.said.op("paid", owed, &[number.to_string().as_bytes()]);
+        self.change("paid", owed, &[number.to_string().as_bytes()]);
         self
     }
 
@@ -184,6 +276,7 @@ impl Commit {
         let skew = u64::try_from(link.permitted_skew().as_millis()).unwrap_or(u64::MAX);
         let mut args = vec![self.asked.millis().to_string().into_bytes(), skew.to_string().into_bytes()];
         args.extend(self.said.args);
+        args.extend(self.changes);
         let answer = link.run(Script::Commit, &self.said.keys, &args).await?;
         match answer.get(1) {
             Some(word) if bytes(word)? == b"done" => {

@@ -71,6 +71,16 @@ impl Layout {
         self.bucket(bucket, "subjects")
     }
 
+    /// Sorted set: the sessions of a subject that has many, 16 bytes each, in the order of their opening.
+    pub(super) fn sessions(&self, subject: SubjectRef) -> Vec<u8> {
+        self.bucket(Bucket::of_subject(subject), &format!("sessions:{subject}"))
+    }
+
+    /// Sorted set: those of them that nobody has ended.
+    pub(super) fn open_sessions(&self, subject: SubjectRef) -> Vec<u8> {
+        self.bucket(Bucket::of_subject(subject), &format!("open:{subject}"))
+    }
+
     /// Hash: subject reference and what is ended, 17 bytes, to the cut-off.
     pub(super) fn cuts(&self, bucket: Bucket) -> Vec<u8> {
         self.bucket(bucket, "cuts")

@@ -13,15 +13,30 @@ while i <= n do
   elseif op == 'range' then answer = redis.call('LRANGE', key, a, b) i = i + 4
   elseif op == 'xrange' then answer = redis.call('XRANGE', key, a, '+', 'COUNT', b) i = i + 4
   elseif op == 'zlex' then answer = redis.call('ZRANGEBYLEX', key, a, '+', 'LIMIT', 0, b) i = i + 4
+  elseif op == 'zscore' then answer = redis.call('ZSCORE', key, a) i = i + 3
+  elseif op == 'zcard' then answer = redis.call('ZCARD', key) i = i + 2
+  elseif op == 'zdue' then answer = redis.call('ZRANGEBYSCORE', key, '-inf', a, 'WITHSCORES', 'LIMIT', 0, b) i = i + 4
+  elseif op == 'zlast' then answer = redis.call('ZRANGE', key, -1, -1) i = i + 2
   elseif op == 'family' then
     -- KEYS: families, then cuts. A family, and what cuts its subject off: sessions, then tokens.
     local row = redis.call('HGET', key, a)
     local cuts = KEYS[tonumber(b)]
     answer = {row, false, false}
     if row then
-      local subject = string.sub(row, 5, 20)
+      local subject = string.sub(row, 9, 24)
       answer[2] = redis.call('HGET', cuts, subject .. '\0')
       answer[3] = redis.call('HGET', cuts, subject .. '\1')
+    end
+    i = i + 4
+  elseif op == 'due' then
+    -- Goes on in a hash of records from a cursor: those that must be looked at by an instant, which stands in bytes 5 to 8
+    -- of each, in seconds, the highest byte first. Gives the next cursor, then their fields.
+    local found = redis.call('HSCAN', key, a, 'COUNT', 256)
+    answer = {found[1]}
+    local by = tonumber(b)
+    for n = 1, #found[2], 2 do
+      local row = found[2][n + 1]
+      if #row < 8 or struct.unpack('>I4', row, 5) <= by then answer[#answer + 1] = found[2][n] end
     end
     i = i + 4
   else

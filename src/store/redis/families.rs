@@ -1,0 +1,189 @@
+//! Presenting a refresh token: the rule of [`crate::model::family`] is applied, and what it says is written.
+
+use super::{
+    Core,
+    hub::Debt,
+    layout::Bucket,
+    life::Began,
+    node::Unsure,
+    record::Record,
+    step::{HubCuts, Made, Step, TRIES},
+    subjects::Cuts,
+};
+use crate::{
+    model::{
+        audit::{Event, Outcome},
+        denial::Ends,
+        family::{Facts, Lineage, Moment, Refusal, Served, Standing, Verdict, judge},
+    },
+    store::{
+        HeldBack, Presentation, Presented, StoreError,
+        embedded::{Happened, done, reuse_told},
+    },
+};
+
+impl Core {
+    pub(super) async fn present(&self, p: Presentation) -> Result<Presented, StoreError> {
+        let bucket = Bucket::of_session(p.id);
+        let turn = self.node.turn(bucket).await?;
+        for attempt in 0..TRIES {
+            self.give_way(attempt).await;
+            let began = match self.begin() {
+                Ok(began) => began,
+                Err(error) => return self.in_doubt(&p).ok_or(error),
+            };
+            let Some((made, unsure)) = self.try_present(began, bucket, &p).await? else { continue };
+            let Made { outcome, debts, .. } = made;
+            drop(turn);
+            match outcome.verdict {
+                Verdict::Close(_) => drop(self.settle(bucket, debts).await?),
+                _ => self.settle_later(bucket, debts),
+            }
+            self.life.current(&began)?;
+            unsure.answered();
+            return Ok(outcome);
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// The rule's word where nothing that the store says is to be trusted, and nothing may be written to it.
+    fn in_doubt(&self, p: &Presentation) -> Option<Presented> {
+        let (standing, moment) = (self.life.standing(), self.life.moment(self.clock.now()));
+        let verdict = self.verdict(p, standing, None, false, moment);
+        (standing != Standing::Whole).then_some(Presented { verdict, held_back: None, family: None, at: moment.now })
+    }
+
+    fn verdict(
+        &self,
+        p: &Presentation,
+        standing: Standing,
+        lineage: Option<&Lineage>,
+        cut_off: bool,
+        moment: Moment,
+    ) -> Verdict {
+        judge(&Facts {
+            tag: true,
+            key: true,
+            standing,
+            lineage,
+            secret: p.secret,
+            cut_off,
+            holder: p.holder,
+            generation: p.generation,
+            moment,
+            window: p.lives.retry_window,
+        })
+    }
+
+    async fn try_present(
+        &self,
+        began: Began,
+        bucket: Bucket,
+        p: &Presentation,
+    ) -> Result<Option<(Made<Presented>, Unsure<'_>)>, StoreError> {
+        let ((found, family), hub) = tokio::try_join!(self.family_and_cuts(began, p.id), self.hub_cuts(&p.client))?;
+        let step = Step::new(self, bucket, &found);
+        let at = step.moment.now;
+        let done =
+            |presented| Ok(Some((Made { began, outcome: presented, debts: Vec::new() }, self.node.unsure(None))));
+        let Some((mut record, cuts)) = family else {
+            let verdict = self.verdict(p, began.standing(), None, false, step.moment);
+            return done(Presented { verdict, held_back: None, family: None, at });
+        };
+        self.node.recall(p.id, &mut record.family.lineage);
+        let lineage = &record.family.lineage;
+        let cut_off = p.id.stamp() < cuts.before(Ends::Sessions).max(hub.sessions);
+        let verdict = self.verdict(p, began.standing(), Some(lineage), cut_off, step.moment);
+        let success = matches!(verdict, Verdict::Rotate | Verdict::Retry | Verdict::Heal);
+        let held_back = match () {
+            () if success && record.family.sealed != p.seen => Some(HeldBack::Stale),
+            () if success && p.wide => Some(HeldBack::Wide),
+            () => None,
+        };
+        match verdict {
+            _ if held_back.is_some() => done(Presented { verdict, held_back, family: Some(record.family), at }),
+            Verdict::Unavailable(_) => done(Presented { verdict, held_back, family: Some(record.family), at }),
+            Verdict::Refused(refusal) => {
+                let debts = self.note_refusal(step, p, refusal).await?;
+                let outcome = Presented { verdict, held_back, family: Some(record.family), at };
+                Ok(debts.map(|debts| (Made { began, outcome, debts }, self.node.unsure(None))))
+            }
+            _ => self.carry_out(step, p, record, &cuts, hub, verdict).await,
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        mut step: Step<'_>,
+        p: &Presentation,
+        mut record: Record,
+        cuts: &Cuts,
+        hub: HubCuts,
+        verdict: Verdict,
+    ) -> Result<Option<(Made<Presented>, Unsure<'_>)>, StoreError> {
+        let mut at = step.moment.now;
+        let mut first = None;
+        let happened = if let Verdict::Close(cause) = verdict {
+            let lineage = &mut record.family.lineage;
+            lineage.apply(verdict, p.generation, step.moment, &p.lives);
+            let told = reuse_told(lineage, cause, p.generation, step.moment.served);
+            self.list_as_ended(&mut step, &record).await?;
+            step.deny_session(p.id, Some(cuts), Some(record.family.lineage.access_until), None);
+            let (event, outcome) = (Event::Reused, Outcome::Closed);
+            Happened { event, outcome, session: Some(p.id), generation: Some(p.generation), cause: Some(told) }
+        } else {
+            at = step.fresh_stamp(cuts, hub);
+            let lineage = &mut record.family.lineage;
+            let is_first = verdict != Verdict::Retry || lineage.stamps[0].rotated == Served::NOT_YET;
+            lineage.apply(verdict, p.generation, Moment { now: at, ..step.moment }, &p.lives);
+            first = is_first.then_some((p.id, lineage.head));
+            let event = match verdict {
+                Verdict::Rotate => Event::Refreshed,
+                Verdict::Retry => Event::Retried,
+                _ => Event::Healed,
+            };
+            done(event, p.id, Some(p.generation), None)
+        };
+        step.put(&record);
+        step.note(p.audit.clone(), happened);
+        // From here on it may have happened, whatever we hear.
+        let unsure = self.node.unsure(first);
+        let began = step.began;
+        let Some(debts) = step.make().await? else {
+            unsure.answered();
+            return Ok(None);
+        };
+        self.node.settled(p.id);
+        let outcome = Presented { verdict, held_back: None, family: Some(record.family), at };
+        Ok(Some((Made { began, outcome, debts }, unsure)))
+    }
+
+    /// What nobody has ended is listed apart: this one leaves that list.
+    pub(super) async fn list_as_ended(&self, step: &mut Step<'_>, record: &Record) -> Result<(), StoreError> {
+        let subject = record.family.subject;
+        let mut sessions =
+            self.seen(step.began, self.look_at_sessions(self.look(step.bucket), subject)).await?.sessions(subject)?;
+        sessions.end(record.family.id);
+        sessions.put(step);
+        Ok(())
+    }
+
+    async fn note_refusal(
+        &self,
+        mut step: Step<'_>,
+        p: &Presentation,
+        refusal: Refusal,
+    ) -> Result<Option<Vec<Debt>>, StoreError> {
+        let now = step.moment.now;
+        if self.node.has_noted(p.id, now) {
+            return Ok(Some(Vec::new()));
+        }
+        let cause = serde_json::to_value(refusal).ok().and_then(|v| v.as_str().map(Into::into));
+        let (session, generation) = (Some(p.id), Some(p.generation));
+        let (event, outcome) = (Event::Refused, Outcome::Refused);
+        step.note(p.audit.clone(), Happened { event, outcome, session, generation, cause });
+        let debts = step.make().await?;
+        self.node.noted(p.id, now);
+        Ok(debts)
+    }
+}

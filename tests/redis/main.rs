@@ -1,0 +1,11 @@
+//! The store that many nodes share, on real servers that each test starts for itself.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../common/store/mod.rs"]
+mod common;
+#[path = "../common/redis/mod.rs"]
+mod servers;
+
+mod hub;
+mod link;
