@@ -488,6 +488,7 @@ impl World {
             life: data.life.as_ref(),
             rows: &rows,
             served: Served(data.served),
+            raised: Timestamp::default(),
             now: Timestamp::default(),
         };
         match duty(&me, vouched, &seen, NOW) {
@@ -775,7 +776,8 @@ fn turn_within(node: &mut Node, guarded: bool) {
 }
 
 fn seen(data: &Data) -> Seen<'_> {
-    Seen { life: data.life.as_ref(), rows: &data.rows, served: Served(data.served), now: Timestamp::default() }
+    let (raised, now) = (Timestamp::default(), Timestamp::default());
+    Seen { life: data.life.as_ref(), rows: &data.rows, served: Served(data.served), raised, now }
 }
 
 /// Follows the log; one that does not continue is read anew. What was seen is journaled.
