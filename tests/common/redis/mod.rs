@@ -167,6 +167,17 @@ impl Server {
         command.query(&mut connection)
     }
 
+    /// Waits until so many replicas have all that there is, and say so.
+    pub fn followed_by(&self, replicas: usize) {
+        let online = |all: String| all.matches("state=online").count() == replicas;
+        wait("the replicas follow", || self.try_ask(&["INFO", "replication"]).is_ok_and(online));
+        // They have said so once they have acknowledged something.
+        let replicas = replicas.to_string();
+        wait("the replicas acknowledge", || {
+            self.try_ask(&["WAIT", &replicas, "1000"]).is_ok_and(|n: usize| n.to_string() == replicas)
+        });
+    }
+
     /// A line of `INFO`.
     pub fn info(&self, name: &str) -> String {
         let all: String = self.try_ask(&["INFO"]).unwrap_or_default();

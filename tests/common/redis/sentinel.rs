@@ -28,10 +28,7 @@ impl Watched {
             server.run();
             servers.push(server);
         }
-        wait("both replicas follow", || {
-            let followed = servers[0].info("connected_slaves") == "2";
-            followed && servers[1..].iter().all(|replica| replica.info("master_link_status") == "up")
-        });
+        servers[0].followed_by(2);
         let sentinels = (0..3).map(|n| sentinel(dir.path(), n, servers[0].port)).collect();
         let watched = Self { servers, sentinels, _dir: dir };
         wait("the Sentinels know each other and the replicas", || watched.sentinels.iter().all(knows_all));

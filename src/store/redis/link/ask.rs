@@ -227,7 +227,7 @@ impl<'a> Ask<'a> {
                 }
                 Refused::Demoted(said) => {
                     // Whoever is at its address by now is connected to anew.
-                    wire.cut();
+                    server.cut();
                     topology.doubt.notify_one();
                     let why = Lost(format!("{} is a replica by now: {said}", server.place));
                     if topology.is_single() { Step::No(why) } else { Step::Later(why) }

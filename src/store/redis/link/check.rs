@@ -94,11 +94,7 @@ pub(super) fn forbidden(why: &Lost, wanted: &Wanted) -> Checked {
 /// Looks at a server.
 pub(super) async fn server(wire: &Wire, place: &Place, wanted: &Wanted) -> Result<Vec<Finding>, Lost> {
     let mut found = Found { place, all: Vec::new() };
-    if !wanted.tls && !place.is_local() {
-        let sentence =
-            "what is said to it can be heard and changed on the way; use rediss:// and tls-port in redis.conf";
-        found.warn("plain_tcp", sentence, None);
-    }
+    found.network(wanted);
     let info = match Info::ask(wire, &["server", "replication", "memory", "persistence"]).await {
         Ok(info) => info,
         Err(Lost(said)) if acl::forbids(&said) => {
@@ -122,6 +118,14 @@ pub(super) async fn server(wire: &Wire, place: &Place, wanted: &Wanted) -> Resul
 }
 
 impl Found<'_> {
+    fn network(&mut self, wanted: &Wanted) {
+        if !wanted.tls && !self.place.is_local() {
+            let sentence =
+                "what is said to it can be heard and changed on the way; use rediss:// and tls-port in redis.conf";
+            self.warn("plain_tcp", sentence, None);
+        }
+    }
+
     /// Whether it is what the URL says.
     fn mode(&mut self, info: &Info, wanted: &Wanted) -> bool {
         let (what, form) = match info.get("redis_mode") {
@@ -304,5 +308,48 @@ impl Found<'_> {
         }
         let sentence = format!("the user {user} may not {}", name.replace('|', " ").to_uppercase());
         self.refuse("acl", &sentence, Some(format!("ACL SETUSER {user} +{name}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: fn() -> Wanted =
+        || Wanted { prefix: "rescind:".into(), user: "default".into(), replicas: 0, cluster: false, tls: false };
+
+    fn codes(place: &str, look: impl Fn(&mut Found<'_>)) -> Vec<&'static str> {
+        let place = Place::Tcp(place.into(), 6379);
+        let mut found = Found { place: &place, all: Vec::new() };
+        look(&mut found);
+        found.all.iter().map(|finding| finding.code).collect()
+    }
+
+    #[test]
+    fn what_is_older_than_our_scripts_need_is_refused_and_valkey_is_not() {
+        for (text, taken) in [
+            ("redis_version:6.0.16", false),
+            ("redis_version:6.2.0", true),
+            ("redis_version:7.0.15", true),
+            ("redis_version:10.0.0", true),
+            ("redis_version:5.0.14", false),
+            ("redis_version:", false),
+            ("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1", true),
+        ] {
+            let info = Info::read(&[Value::BulkString(text.into())]).unwrap();
+            let found = codes("127.0.0.1", |found| found.version(&info));
+            assert_eq!(found.is_empty(), taken, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_goes_over_a_network_in_the_clear_is_said() {
+        for (host, said) in
+            [("127.0.0.1", false), ("::1", false), ("localhost", false), ("10.0.0.1", true), ("cache.example", true)]
+        {
+            assert_eq!(codes(host, |found| found.network(&WANTED())), ["plain_tcp"][..usize::from(said)], "{host}");
+            let tls = Wanted { tls: true, ..WANTED() };
+            assert_eq!(codes(host, |found| found.network(&tls)), [""; 0]);
+        }
     }
 }

@@ -100,8 +100,10 @@ impl Sentinels {
                 Err(_) => {}
             }
         }
-        *self.learned.lock().await =
-            all.iter().flat_map(|said| said.others.iter().map(|(_, place)| place.clone())).collect();
+        if !all.is_empty() {
+            let others = all.iter().flat_map(|said| said.others.iter().map(|(_, place)| place.clone()));
+            *self.learned.lock().await = others.collect();
+        }
         count(&all, self.named.len(), silent)
     }
 }

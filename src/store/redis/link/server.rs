@@ -168,6 +168,16 @@ impl Server {
         }
     }
 
+    /// Drops all connections: what is connected to next is looked at anew.
+    pub(super) fn cut(&self) {
+        let inner = &self.inner;
+        for slot in inner.shared.iter().chain(&inner.apart).chain([&inner.control]) {
+            if let Some(wire) = slot.get() {
+                wire.cut();
+            }
+        }
+    }
+
     /// Why there is no connection.
     pub(super) fn trouble(&self) -> String {
         let trouble = self.inner.trouble().clone();
@@ -219,7 +229,10 @@ impl Inner {
             let why = self.serve(which).await;
             self.slot(which).wire.store(None);
             if matches!(which, Which::Control) {
-                self.checked.send_replace(Checked::NotYet);
+                // Said once, and not at each attempt that fails.
+                if matches!(self.checked.send_replace(Checked::NotYet), Checked::Found(_)) {
+                    tracing::warn!(server = %self.place, why = why.0, "the store cannot be asked");
+                }
             }
             // One that held for a while is made anew at once.
             failures = if began.elapsed() > LONGEST_PAUSE * 2 { 0 } else { failures + 1 };
@@ -292,7 +305,7 @@ impl Inner {
             let fit = findings.iter().all(|finding| finding.severity != Severity::Refuse);
             // Another server may have its address by now: it is connected to anew.
             let replica = findings.iter().any(|finding| finding.code == check::REPLICA);
-            self.checked.send_replace(Checked::Found(findings.into()));
+            self.found(findings.into());
             let rounds = if fit { check::EVERY_PINGS } else { check::EVERY_PINGS_WHILE_REFUSED };
             for _ in 0..rounds {
                 if timeout(EVERY, wire.gone()).await.is_ok() {
@@ -305,6 +318,26 @@ impl Inner {
             }
             if replica {
                 return Lost("it is a replica".into());
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// What is new is said.
+    fn found(&self, findings: Arc<[Finding]>) {
+        let before = self.checked.send_replace(Checked::Found(findings.clone()));
+        let known = match &before {
+            Checked::Found(known) => known.clone(),
+            Checked::NotYet => {
+                tracing::info!(server = %self.place, "the store can be asked");
+                Arc::default()
+            }
+        };
+        for finding in findings.iter().filter(|finding| !known.contains(finding)) {
+            match finding.severity {
+                Severity::Refuse => tracing::error!(code = finding.code, "the store is not safe: {finding}"),
+                Severity::Warn => tracing::warn!(code = finding.code, "the store could be safer: {finding}"),
             }
         }
     }
