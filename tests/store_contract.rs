@@ -28,17 +28,22 @@ use rescind::{
     },
 };
 
-use self::common::{
-    LIVES, RETENTION, START, Seeded, app, bearer, client, denial, head, kid, millis, open, opening, secs, session,
-    show, showing, subject, verdict,
+use self::{
+    common::{
+        LEASE, LIVES, RETENTION, START, Seeded, app, bearer, client, denial, head, kid, millis, open, opening, secs, session,
+        show, showing, subject, verdict,
+    },
+    servers::Server,
 };
 
 /// Where a store of this kind is put up for a test.
-trait Place: Sized {
+trait Place {
     type Kind: Store;
-    fn set_up(audit_cap: u64) -> impl Future<Output = Self>;
+    async fn set_up(audit_cap: u64) -> Self;
     fn store(&self) -> Arc<Self::Kind>;
     fn clock(&self) -> &ManualClock;
+    /// What has expired goes by itself; here it need not be waited for.
+    async fn sweep(&self) {}
 }
 
 struct InMemory(Arc<EmbeddedStore>, Arc<ManualClock>);
@@ -79,17 +84,26 @@ impl Place for OnFile {
     }
 }
 
-struct OnRedis(Arc<RedisStore>, Arc<ManualClock>, #[expect(dead_code, reason = "lives as long")] servers::Server);
+/// A node on a server of its own.
+struct OnRedis(Arc<RedisStore>, Arc<ManualClock>, #[expect(dead_code, reason = "lives as long")] Server);
 
 impl Place for OnRedis {
     type Kind = RedisStore;
     async fn set_up(audit_cap: u64) -> Self {
-        let (clock, server) = (Arc::new(ManualClock::new(START)), servers::Server::start(&[]));
-        // The clock of these tests is not the server's, and one node needs no margin.
-        let options = redis::Options::new(RETENTION);
-        let options = redis::Options { audit_cap, skew: Duration::ZERO, margin: Duration::ZERO, ..options };
-        let (url, random) = (server.url().parse().unwrap(), Arc::new(Seeded::new(3)));
-        let store = RedisStore::open(&url, options, clock.clone(), random).await.unwrap();
+        let (server, clock) = (Server::start(&[]), Arc::new(ManualClock::new(START)));
+        // The clock of these tests is not the server's, and no other node stamps anything.
+        let options = redis::Options {
+            audit_cap,
+            skew: Duration::ZERO,
+            margin: Duration::ZERO,
+            // Thousands at once, as the embedded store queues them.
+            in_flight: 8192,
+            lease: LEASE,
+            ..redis::Options::new(RETENTION)
+        };
+        let store = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), Arc::new(Seeded::new(3)))
+            .await
+            .unwrap();
         Self(Arc::new(store), clock, server)
     }
     fn store(&self) -> Arc<RedisStore> {
@@ -97,6 +111,11 @@ impl Place for OnRedis {
     }
     fn clock(&self) -> &ManualClock {
         &self.1
+    }
+    async fn sweep(&self) {
+        for n in 0..10 {
+            self.0.sweep_of(subject(n)).await.unwrap();
+        }
     }
 }
 
@@ -180,10 +199,11 @@ async fn deny<S: Store>(store: &S, target: Target, ends: Ends) -> rescind::model
 }
 
 /// Lets the store look at what is due: any step does.
-async fn nudge<S: Store>(store: &S) {
+async fn nudge(p: &impl Place) {
     for _ in 0..2 {
-        store.record(Event::KeyRotated, Outcome::Done, None, Draft::default()).await.unwrap();
+        p.store().record(Event::KeyRotated, Outcome::Done, None, Draft::default()).await.unwrap();
     }
+    p.sweep().await;
 }
 
 async fn live<S: Store>(store: &S) -> Vec<rescind::model::denial::Entry> {
@@ -207,10 +227,13 @@ async fn a_taken_name_is_never_overwritten(p: impl Place) {
     let first = store.open(Opening { random: [7; 10], ..opening(subject(1)) }).await.unwrap();
     let first = first.family().unwrap();
     show(&*store, &first, 0).await;
-    assert!(store.open(Opening { random: [7; 10], ..opening(subject(2)) }).await.is_err());
+    // Where the name says where it lies, another subject that lies there.
+    let mut neighbour = subject(2);
+    neighbour.0[14..].copy_from_slice(&subject(1).0[14..]);
+    assert!(store.open(Opening { random: [7; 10], ..opening(neighbour) }).await.is_err());
     let kept = store.find(first.id).await.unwrap().unwrap();
     assert_eq!((kept.subject, kept.lineage.head.0), (subject(1), 1));
-    assert_eq!(store.of_subject(subject(2), None, 10).await.unwrap(), []);
+    assert_eq!(store.of_subject(neighbour, None, 10).await.unwrap(), []);
 }
 
 async fn reuse_closes_the_family_and_denies_its_tokens_in_one_step(p: impl Place) {
@@ -317,10 +340,10 @@ async fn an_expired_family_is_swept_with_its_index(p: impl Place) {
     let store = p.store();
     let families = [open(&*store, subject(1)).await, open(&*store, subject(1)).await];
     p.clock().advance(LIVES.idle - millis(1));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(store.of_subject(subject(1), None, 10).await.unwrap().len(), 2);
     p.clock().advance(millis(1));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(store.find(families[0].id).await.unwrap(), None);
     assert_eq!(store.of_subject(subject(1), None, 10).await.unwrap(), []);
     assert_eq!(verdict(&*store, &families[1], 0).await, Verdict::Refused(Refusal::Unknown));
@@ -332,11 +355,11 @@ async fn use_postpones_the_sweeping(p: impl Place) {
     p.clock().advance(LIVES.idle - secs(1));
     assert_eq!(verdict(&*store, &family, 0).await, Verdict::Rotate);
     p.clock().advance(LIVES.idle - secs(1));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(verdict(&*store, &family, 1).await, Verdict::Rotate);
     // The absolute end is never postponed, but for the minute in which a token of it could still be handed back.
     p.clock().advance(secs(2) + rescind::model::denial::LEEWAY_AND_MARGIN);
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(store.find(family.id).await.unwrap(), None);
     assert_eq!(store.of_subject(subject(1), None, 10).await.unwrap(), []);
 }
@@ -346,11 +369,11 @@ async fn a_closed_family_is_kept_to_its_absolute_end(p: impl Place) {
     let family = open(&*store, subject(1)).await;
     store.close(family.id, Closure::Revoked, None, Draft::default()).await.unwrap();
     p.clock().advance(LIVES.absolute - millis(1));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert!(store.find(family.id).await.unwrap().is_some());
     assert_eq!(verdict(&*store, &family, 0).await, Verdict::Refused(Refusal::Closed));
     p.clock().advance(millis(1));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(store.find(family.id).await.unwrap(), None);
 }
 
@@ -595,10 +618,10 @@ async fn entries_leave_when_no_verifier_can_need_them(p: impl Place) {
     store.close(family.id, Closure::Revoked, None, Draft::default()).await.unwrap();
     let until = live(&*store).await.iter().map(|e| e.kept_until).max().unwrap();
     p.clock().advance(until.since(START) - millis(2));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert!(store.denied(bearer(&family, START)).await.unwrap());
     p.clock().advance(millis(2));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(live(&*store).await, []);
     assert!(!store.denied(bearer(&family, START)).await.unwrap());
     // A position is never given twice.
@@ -614,10 +637,10 @@ async fn cut_offs_of_sessions_are_kept_for_the_longest_session(p: impl Place) {
     // Verifiers may forget it long before: no token minted before it is alive.
     assert!(entry.feed_until < entry.kept_until);
     p.clock().advance(secs(3000));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(verdict(&*store, &family, 0).await, Verdict::Refused(Refusal::CutOff));
     p.clock().advance(RETENTION.session);
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(live(&*store).await, []);
 }
 
@@ -626,7 +649,7 @@ async fn a_denied_key_stays_denied(p: impl Place) {
     let entry = deny(&*store, Target::Key(kid("k1")), Ends::Sessions).await;
     assert_eq!(entry.feed_until, Timestamp::MAX);
     p.clock().advance(Duration::from_secs(100 * 365 * 86_400));
-    nudge(&*store).await;
+    nudge(&p).await;
     let family = open(&*store, subject(1)).await;
     assert!(store.denied(bearer(&family, p.clock().now())).await.unwrap());
     assert!(!store.denied(Bearer { key: kid("k2"), ..bearer(&family, p.clock().now()) }).await.unwrap());
@@ -745,7 +768,7 @@ async fn what_has_expired_leaves_the_feed_and_its_pages(p: impl Place) {
     let (_, entries) = follow(&*store).await;
     assert_eq!(positions(&entries), (PAGE + 11..=2 * PAGE + 10).collect::<Vec<_>>());
     for _ in 0..20 {
-        nudge(&*store).await;
+        nudge(&p).await;
     }
     let tail = store.tail(None, PAGE).await.unwrap();
     assert_eq!((tail.first_page, store.page(0).await.unwrap()), (1, None));
@@ -760,7 +783,7 @@ async fn an_entry_for_ever_pins_no_page_but_its_own(p: impl Place) {
         p.clock().advance(secs(600));
     }
     for _ in 0..50 {
-        nudge(&*store).await;
+        nudge(&p).await;
     }
     let (pages, entries) = follow(&*store).await;
     assert_eq!((pages, entries), (1, vec![Item::from(&key)]));
@@ -774,16 +797,16 @@ async fn the_feed_forgets_a_cut_off_of_sessions_before_the_issuer_does(p: impl P
     let entry = deny(&*store, Target::Subject(subject(1)), Ends::Sessions).await;
     assert!(entry.feed_until < entry.kept_until);
     p.clock().advance(entry.feed_until.since(START) - millis(1));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(follow(&*store).await.1, [Item::from(&entry)]);
     p.clock().advance(millis(1));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(follow(&*store).await.1, []);
     assert_eq!(live(&*store).await, [entry]);
     // Nor does it hold its place: once its page is whole and all on it expired, the page is gone.
     deny_many(&store, PAGE, START, 1).await;
     for _ in 0..20 {
-        nudge(&*store).await;
+        nudge(&p).await;
     }
     assert_eq!((store.tail(None, PAGE).await.unwrap().first_page, store.page(0).await.unwrap()), (1, None));
 }
@@ -794,7 +817,7 @@ async fn a_follower_at_the_head_keeps_its_place_when_all_expires(p: impl Place) 
     let tail = store.tail(None, PAGE).await.unwrap();
     let at = (tail.epoch, tail.to);
     p.clock().advance(secs(600));
-    nudge(&*store).await;
+    nudge(&p).await;
     let later = store.tail(Some(at), PAGE).await.unwrap();
     assert_eq!((later.from, later.to, later.entries), (tail.to, tail.to, Vec::new()));
     deny(&*store, Target::All, Ends::Tokens).await;
@@ -805,9 +828,9 @@ async fn a_follower_at_the_head_keeps_its_place_when_all_expires(p: impl Place) 
 async fn a_clock_that_leaps_takes_nothing_out_of_the_feed(p: impl Place) {
     let store = p.store();
     let entry = deny(&*store, Target::Token(TokenId::new(START, &[1; 10])), Ends::Tokens).await;
-    nudge(&*store).await;
+    nudge(&p).await;
     p.clock().jump(secs(86_400));
-    nudge(&*store).await;
+    nudge(&p).await;
     let tail = store.tail(None, PAGE).await.unwrap();
     assert_eq!((tail.now, tail.entries), (START, vec![Item::from(&entry)]));
 }
@@ -821,7 +844,7 @@ async fn the_end_of_a_page_is_known_while_something_on_it_lives(p: impl Place) {
     deny_many(&store, PAGE + 5, START, 2).await;
     p.clock().advance(secs(600));
     for _ in 0..50 {
-        nudge(&*store).await;
+        nudge(&p).await;
     }
     let tail = store.tail(Some((end.epoch, end.to)), PAGE).await.unwrap();
     assert_eq!((tail.from, tail.entries), (end.to, Vec::new()), "whoever stands there need not read page 0 again");
@@ -839,7 +862,7 @@ async fn whoever_waits_is_told_of_the_next_entry(p: impl Place) {
             })
         })
         .collect();
-    nudge(&*store).await;
+    nudge(&p).await;
     deny(&*store, Target::All, Ends::Tokens).await;
     for told in waiting {
         assert_eq!(tokio::time::timeout(secs(5), told).await.unwrap().unwrap(), (1, 1));
@@ -1194,7 +1217,7 @@ async fn many_revocations_of_a_subject_become_one_cut_off_of_its_tokens(p: impl 
     }
     p.clock().advance(secs(6));
     for _ in 0..4 {
-        nudge(&*store).await;
+        nudge(&p).await;
     }
     let live = store.entries(0, 10_000).await.unwrap().entries;
     assert_eq!(live.len() as u64, u64::from(SINGLES_PER_SUBJECT) + 1, "one cut-off stands for the rest");
@@ -1222,11 +1245,11 @@ async fn tokens_that_are_handed_back_by_the_hundred_become_one_cut_off(p: impl P
         assert!(store.denied(bearer(&family, last)).await.unwrap());
     }
     p.clock().advance(secs(6));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert_eq!(store.entries(0, 10_000).await.unwrap().entries.len() as u32, SINGLES_PER_SUBJECT + 1);
     // The cut-off holds for as long as the last of those tokens could be accepted.
     p.clock().advance(LIVES.access + LEEWAY_AND_MARGIN - secs(10));
-    nudge(&*store).await;
+    nudge(&p).await;
     assert!(store.denied(bearer(&family, last)).await.unwrap());
 }
 

@@ -106,7 +106,7 @@ impl RedisStore {
         let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| failed(e.to_string()))?;
         let memories = Memories::open(options.journal.as_deref(), &*random)?;
         let (ways, (hub, asked)) = (link.clone(), Hub::new());
-        let life = Life::new(memories, options.heads, move || ways.way());
+        let life = Life::new(memories, options.heads, clock.clone(), move || ways.way());
         let core = Arc::new(Core { link, layout, options, clock, random, life, hub, mirror, node });
         tokio::spawn(Clerk::new(&core, asked).run());
         tokio::spawn(life::keep(Arc::downgrade(&core)));

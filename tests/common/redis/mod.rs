@@ -178,6 +178,12 @@ impl Server {
         });
     }
 
+    /// What `redis-cli` says to this.
+    pub fn cli(&self, words: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// A line of `INFO`.
     pub fn info(&self, name: &str) -> String {
         let all: String = self.try_ask(&["INFO"]).unwrap_or_default();

@@ -76,6 +76,9 @@ pub(in crate::store::redis) struct Clerk {
     tidied: Option<Duration>,
 }
 
+/// An answer, and where it goes.
+type Done = (tokio::sync::oneshot::Sender<Result<Answer, StoreError>>, Result<Answer, StoreError>);
+
 /// What was handed over, in the order of its numbers.
 type Handed = BTreeMap<Bucket, BTreeMap<u64, Owed>>;
 
@@ -286,7 +289,7 @@ impl Clerk {
             }
             _ => self.look(core, &began, &handed).await?,
         };
-        let mut taken = BTreeMap::new();
+        let (mut taken, before_this) = (BTreeMap::new(), sight.head.position);
         for (bucket, debts) in handed {
             taken.insert(bucket, take(core, &began, bucket, debts, sight.drained.get(&bucket)).await?);
         }
@@ -333,7 +336,16 @@ impl Clerk {
         for (bucket, Taken { upto, .. }) in taken.iter().filter(|(_, taken)| taken.upto > 0) {
             self.paid.insert(*bucket, *upto);
         }
-        answer(core, asks, answers, &taken, &entries)?;
+        let mut done = done(core, asks, answers, &taken, &entries);
+        // What stood there before has its reason elsewhere.
+        let answers = done.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok());
+        let standing =
+            answers.filter_map(|answer| if let Answer::Entries(entries) = answer { Some(entries) } else { None });
+        core.recall_reasons(standing.flatten().filter(|entry| entry.position <= before_this).collect()).await?;
+        for (answer, done) in done {
+            // Whoever asked may be gone; the change stands all the same.
+            let _ = answer.send(done);
+        }
         Ok(Tried::Done)
     }
 
@@ -573,14 +585,15 @@ async fn cursors(core: &Core) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
     pairs.into_iter().map(|(name, at)| Ok((name, be(&at)?))).collect()
 }
 
-/// Answers those whose order is done, and leaves the others.
-fn answer(
+/// What those are to be answered whose order is done; the others are left.
+fn done(
     core: &Core,
     asks: &mut Vec<Ask>,
     answers: Vec<Option<Answer>>,
     taken: &BTreeMap<Bucket, Taken>,
     entries: &HashMap<(Bucket, u64), Entry>,
-) -> Result<(), StoreError> {
+) -> Vec<Done> {
+    let mut all = Vec::new();
     for (ask, done) in std::mem::take(asks).into_iter().zip(answers) {
         let done = match (&ask.order, done) {
             (_, Some(done)) => Ok(done),
@@ -595,12 +608,9 @@ fn answer(
             }
             (_, None) => Ok(Answer::Done),
         };
-        if let Some(answer) = ask.answer {
-            // Whoever asked may be gone; the change stands all the same.
-            let _ = answer.send(done);
-        }
+        all.extend(ask.answer.map(|answer| (answer, done)));
     }
-    Ok(())
+    all
 }
 
 /// The entries that deny what was to be denied.

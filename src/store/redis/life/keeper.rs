@@ -19,7 +19,7 @@ use crate::{
         audit::Draft,
         denial::{Ends, Target},
         family::Served,
-        reign::{self, Change, Duty, Lease, Me, Memory, NodeId, Reign, Row, Seal, Wait, duty},
+        reign::{Change, Duty, Lease, Me, Memory, NodeId, Reign, Row, Seal, Wait, duty},
     },
     store::{Denial, StoreError},
 };
@@ -120,7 +120,7 @@ impl Keeper {
                     told.say(&core.layout, node, &row).make(&core.link.urgent()).await?;
                 }
                 Duty::Serve(_) => {
-                    if round.serve(&told, at, node).await? {
+                    if round.serve(&told, node).await? {
                         return Ok(None);
                     }
                 }
@@ -174,7 +174,7 @@ impl Round<'_> {
         }
         let seal = told.life.as_ref().map(|life| life.seal);
         let lease = state.lease.filter(|lease| Some(lease.term.seal) == seal);
-        let served = if state.served.0 == Served::default() { (told.served, life.machine.boottime()) } else { state.served };
+        let served = if state.served.0 == Served::default() { (told.served, life.clock.monotonic()) } else { state.served };
         let known = told.life.clone().map(Arc::new);
         life.tell(Now { life: known, lease, served, rows: Arc::new(told.rows.clone()), ..(*state).clone() });
     }
@@ -195,7 +195,9 @@ impl Round<'_> {
         let life = &self.core.life;
         let state = life.now.load_full();
         if state.life.as_ref().is_none_or(|known| known.seal != memory.seal) {
-            life.tell(Now { life: None, lease: None, ..(*state).clone() });
+            // What has been served is not taken back.
+            let served = (life.moment_of(&state, Timestamp::default()).served, life.clock.monotonic());
+            life.tell(Now { life: None, lease: None, served, ..(*state).clone() });
         }
         self.remember(memory).await?;
         self.know(told);
@@ -237,21 +239,22 @@ impl Round<'_> {
     }
 
     /// Whether the lease is renewed; otherwise something has changed meanwhile.
-    async fn serve(&self, told: &Told, at: Duration, node: NodeId) -> Result<bool, StoreError> {
+    async fn serve(&self, told: &Told, node: NodeId) -> Result<bool, StoreError> {
         let core = self.core;
         let Some(life) = &told.life else { return Ok(false) };
-        let (served, meta) = (told.served_by_now(life.lease), core.layout.hub("meta"));
+        let meta = core.layout.hub("meta");
+        let (state, counted) = (core.life.now.load_full(), core.life.clock.monotonic());
+        // Never set back, also if another node's clock runs a little faster.
+        let so_far = core.life.moment_of(&state, Timestamp::default()).served;
+        let served = told.served_by_now(life.lease).max(so_far);
         let commit = told.say(&core.layout, node, &self.row(told, node)?);
         let raised = told.now.millis().to_string();
         let commit = commit.raise(meta.clone(), b"served", served.0).hset(meta, b"raised", raised.as_bytes());
         if !matches!(commit.make(&core.link.urgent()).await?, Outcome::Done(_)) {
             return Ok(false);
         }
-        let state = core.life.now.load_full();
-        // Never set back, also if another node's clock runs a little faster.
-        let so_far = core.life.moment_of(&state, Timestamp::default()).served;
         let lease = Some(Lease::granted(life, self.way, self.asked));
-        core.life.tell(Now { lease, served: (served.max(so_far), at), why: None, ..(*state).clone() });
+        core.life.tell(Now { lease, served: (served, counted), why: None, ..(*state).clone() });
         self.remember_served(served).await;
         Ok(true)
     }

@@ -82,7 +82,7 @@ struct Now {
     /// The life that is remembered durably here.
     life: Option<Arc<reign::Life>>,
     lease: Option<Lease>,
-    /// Time served when that was last asked, and by this machine's clock, when that was.
+    /// Time served when that was last asked, and by this node's clock, when that was.
     served: (Served, Duration),
     /// Who takes part.
     rows: Arc<Vec<(NodeId, Row)>>,
@@ -106,6 +106,8 @@ pub(super) struct Life {
     way: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Leases run by the machine's own clock, which runs on in suspension.
     machine: SystemClock,
+    /// Time served is counted by this one.
+    clock: Arc<dyn Clock>,
     pub(super) heads: Heads,
     memories: Mutex<Memories>,
     /// Told of each renewal, and of what stands against one.
@@ -117,11 +119,17 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(memories: Memories, heads: Duration, way: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+    pub(super) fn new(
+        memories: Memories,
+        heads: Duration,
+        clock: Arc<dyn Clock>,
+        way: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
         Self {
             now: ArcSwap::default(),
             way: Box::new(way),
             machine: SystemClock::default(),
+            clock,
             heads: Heads::new(heads),
             memories: Mutex::new(memories),
             told: watch::Sender::new(0),
@@ -190,8 +198,13 @@ impl Life {
     /// Time served counts while leases are held: it stands still in an outage.
     fn moment_of(&self, state: &Now, now: Timestamp) -> Moment {
         let (served, at) = state.served;
-        let until = state.lease.map_or(at, |lease| lease.until).min(self.machine.boottime());
-        let since = u64::try_from(until.saturating_sub(at).as_millis()).unwrap_or(0);
+        let since = self.clock.monotonic().saturating_sub(at);
+        let since = match (state.lease, &state.life) {
+            (Some(lease), _) if self.machine.boottime() < lease.until => since,
+            (Some(_), Some(life)) => since.min(life.lease),
+            _ => Duration::ZERO,
+        };
+        let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let (incarnation, restored) = state.life.as_ref().map_or((0, 0), |life| (life.incarnation, life.restored));
         Moment { now, served: Served(served.0.saturating_add(since)), incarnation, restored }
     }
