@@ -29,7 +29,7 @@ use rescind::{
 
 use self::{
     common::{
-        Bed, LIVES, RETENTION, START, Seeded, app, client, denial, millis, open, secs, session, showing, subject,
+        Bed, LEASE, LIVES, RETENTION, START, Seeded, app, client, denial, millis, open, secs, session, showing, subject,
     },
     rule::{Case, Step, cases, closure_of, holder_of, verdict_of},
     servers::Server,

@@ -11,6 +11,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and says what it saw")]
 
+mod model {
+    mod reign;
+}
+
 use std::{
     sync::{
         Arc,

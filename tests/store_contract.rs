@@ -30,8 +30,8 @@ use rescind::{
 
 use self::{
     common::{
-        LIVES, RETENTION, START, Seeded, app, bearer, client, denial, head, kid, millis, open, opening, secs, session,
-        show, showing, subject, verdict,
+        LEASE, LIVES, RETENTION, START, Seeded, app, bearer, client, denial, head, kid, millis, open, opening, secs,
+        session, show, showing, subject, verdict,
     },
     servers::Server,
 };
@@ -98,6 +98,7 @@ impl Place for OnRedis {
             margin: Duration::ZERO,
             // Thousands at once, as the embedded store queues them.
             in_flight: 8192,
+            lease: LEASE,
             ..redis::Options::new(RETENTION)
         };
         let store = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), Arc::new(Seeded::new(3)))

@@ -53,6 +53,8 @@ pub struct Life {
     /// How far the data reached that this life began with. [`Served::NOT_YET`]: an operator has said that it does not
     /// matter.
     pub found: Served,
+    /// From which time of day that was: what is younger must be pushed again, what is older is there.
+    pub dated: Timestamp,
     /// How often a node has been added.
     pub members: u32,
     /// Nodes that nobody waits for any more, by an operator's word.
@@ -145,6 +147,8 @@ pub struct Seen<'a> {
     pub rows: &'a [(NodeId, Row)],
     /// How long it has served.
     pub served: Served,
+    /// At which time of day that was last raised.
+    pub raised: Timestamp,
     /// Its time of day.
     pub now: Timestamp,
 }
@@ -270,6 +274,7 @@ impl Me<'_> {
             whole: false,
             doubt: None,
             found: seen.served,
+            dated: Timestamp::default(),
             members: 0,
             waived: Vec::new(),
             lease: self.lease,
@@ -324,6 +329,7 @@ impl Me<'_> {
             whole: false,
             doubt,
             found: life.reached(seen),
+            dated: if life.whole { seen.raised } else { life.dated.min(seen.raised) },
             since: seen.now,
             ..life.clone()
         };
@@ -511,6 +517,7 @@ pub fn declare(ends: Ends, seal: Seal, memory: Option<&Memory>, seen: &Seen<'_>)
         whole: false,
         doubt: Some(Doubt::Declared(ends)),
         found: Served::NOT_YET,
+        dated: Timestamp::default(),
         since: seen.now,
         ..life.clone()
     };

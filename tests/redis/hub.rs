@@ -19,7 +19,7 @@ use rescind::{
 };
 
 use crate::{
-    common::{RETENTION, START, Seeded, app, client, denial, eventually, kid, millis, secs, subject},
+    common::{LEASE, RETENTION, START, Seeded, app, client, denial, eventually, kid, millis, secs, subject},
     servers::Server,
 };
 
@@ -36,7 +36,7 @@ impl Site {
 
     fn options() -> Options {
         // The clock of these tests stands still, and is not the server's.
-        Options { skew: Duration::ZERO, margin: Duration::ZERO, ..Options::new(RETENTION) }
+        Options { skew: Duration::ZERO, margin: Duration::ZERO, lease: LEASE, ..Options::new(RETENTION) }
     }
 
     async fn node(&self) -> Arc<RedisStore> {

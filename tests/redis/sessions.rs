@@ -23,8 +23,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     common::{
-        LIVES, RETENTION, START, app, bearer, client, denial, eventually, head, millis, open, opening, secs, show,
-        showing, subject, verdict,
+        LEASE, LIVES, RETENTION, START, app, bearer, client, denial, eventually, head, millis, open, opening, secs,
+        show, showing, subject, verdict,
     },
     servers::Server,
 };
@@ -42,7 +42,7 @@ impl Site {
 
     fn options() -> Options {
         // The clock of these tests stands still, and is not the server's.
-        Options { skew: Duration::ZERO, margin: Duration::ZERO, ..Options::new(RETENTION) }
+        Options { skew: Duration::ZERO, margin: Duration::ZERO, lease: LEASE, ..Options::new(RETENTION) }
     }
 
     async fn node(&self) -> Arc<RedisStore> {

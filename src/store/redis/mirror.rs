@@ -115,7 +115,7 @@ impl Core {
     }
 
     async fn begin_anew(&self) -> Result<(), StoreError> {
-        let (began, key) = (self.begin()?, self.layout.hub("head"));
+        let (began, key) = (self.begin_repair()?, self.layout.hub("head"));
         let seen = Look::default().get(key.clone()).ask(&self.link).await?;
         let seen = seen.parts.first().map_or(Ok(None), maybe)?;
         let epoch = Epoch(random_bytes(&*self.random));
@@ -141,7 +141,7 @@ impl Core {
         }
     }
 
-    fn mirror_position(&self) -> u64 {
+    pub(super) fn mirror_position(&self) -> u64 {
         self.mirror.place().ok().flatten().map_or(0, |place| place.mark.position)
     }
 

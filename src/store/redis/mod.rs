@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use self::{
     hub::{Clerk, Hub, look_for_debts},
     layout::Layout,
-    life::Life,
+    life::{Life, Memories},
     link::Link,
     mirror::Mirror,
     node::Node,
@@ -45,6 +45,7 @@ mod sweep;
 mod url;
 mod verbs;
 
+pub use life::{LifeReport, NodeReport, WordError};
 pub use options::Options;
 pub use url::{StoreUrl, StoreUrlError};
 
@@ -76,6 +77,19 @@ struct Core {
     node: Node,
 }
 
+/// What is done once this node serves.
+async fn arrive(core: Arc<Core>) -> Result<(), StoreError> {
+    core.life.serves().await;
+    core.come_abreast().await?;
+    core.say_lives().await?;
+    core.read_book().await?;
+    tokio::spawn(mirror::follow(Arc::downgrade(&core)));
+    tokio::spawn(look_for_debts(Arc::downgrade(&core)));
+    tokio::spawn(sweep::sweep(Arc::downgrade(&core)));
+    tokio::spawn(clients::follow_book(Arc::downgrade(&core)));
+    Ok(())
+}
+
 impl RedisStore {
     /// Opens the store that this address names, and makes it if there is none.
     ///
@@ -97,41 +111,17 @@ impl RedisStore {
         let clock: Arc<dyn Clock> = if options.skew.is_zero() { machine } else { link.clock() };
         let (layout, node) = (Layout::new(&options.prefix), Node::new(options.retention));
         let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| StoreError::Failed(e.to_string()))?;
-        let (life, (hub, asked)) = (Life::provisional(), Hub::new());
+        let memories = Memories::open(options.journal.as_deref(), &*random)?;
+        let (ways, (hub, asked)) = (link.clone(), Hub::new());
+        let life = Life::new(memories, options.heads, clock.clone(), move || ways.way());
         let core = Arc::new(Core { link, layout, options, clock, random, life, hub, mirror, node });
-        core.provisional_markers().await?;
-        core.found_hub().await?;
-        core.come_abreast().await?;
-        core.say_lives().await?;
-        core.read_book().await?;
         tokio::spawn(Clerk::new(&core, asked).run());
-        tokio::spawn(mirror::follow(Arc::downgrade(&core)));
-        tokio::spawn(look_for_debts(Arc::downgrade(&core)));
-        tokio::spawn(sweep::sweep(Arc::downgrade(&core)));
-        tokio::spawn(clients::follow_book(Arc::downgrade(&core)));
-        Ok(Self { core })
-    }
-}
-
-impl Core {
-    /// PROVISIONAL: who takes the store over writes the markers of its buckets.
-    async fn provisional_markers(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut marking = tokio::task::JoinSet::new();
-        for bucket in layout::Bucket::all() {
-            if marking.len() >= 64 {
-                marking.join_next().await;
-            }
-            if marking.len() >= 64 {
-                marking.join_next().await;
-            }
-            let core = self.clone();
-            marking.spawn(async move {
-                let commit = commit::Commit::new(core.clock.now());
-                commit.hset(core.layout.meta(bucket), b"life", began.mark()).make(&core.link).await.map(drop)
-            });
+        tokio::spawn(life::keep(Arc::downgrade(&core)));
+        let arrival = tokio::spawn(arrive(core.clone()));
+        // One that must wait for others, or for an operator, says so while it serves nothing.
+        if let Ok(done) = tokio::time::timeout(READY_WITHIN, arrival).await {
+            done.map_err(|e| StoreError::Failed(e.to_string()))??;
         }
-        let commit = commit::Commit::new(self.clock.now());
-        commit.hset(self.layout.hub("meta"), b"life", began.mark()).make(&self.link).await?;
-        marking.join_all().await.into_iter().collect()
+        Ok(Self { core })
     }
 }

@@ -20,6 +20,12 @@ pub struct Options {
     pub replicas: u16,
     /// Where this node's journal lies. None: in memory.
     pub journal: Option<PathBuf>,
+    /// What this node is called where people read it.
+    pub name: Box<str>,
+    /// How long a node may speak for the store after it has seen that it may. A store that is there keeps its own.
+    pub lease: Duration,
+    /// For how long, in time served, it is remembered which sessions moved.
+    pub heads: Duration,
     /// Audit records kept.
     pub audit_cap: u64,
     /// How old they may become.
@@ -47,6 +53,9 @@ impl Options {
             margin: Duration::from_millis(250),
             replicas: 0,
             journal: None,
+            name: "rescind".into(),
+            lease: Duration::from_secs(2),
+            heads: Duration::from_secs(600),
             audit_cap: 1_000_000,
             audit_age: None,
             assertions: ASSERTIONS,

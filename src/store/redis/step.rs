@@ -106,6 +106,14 @@ impl Core {
         self.life.begin(self.clock.now())
     }
 
+    /// A repair begins: it is never acknowledged.
+    ///
+    /// # Errors
+    /// There is no life that could be repaired.
+    pub(super) fn begin_repair(&self) -> Result<Began, StoreError> {
+        self.life.begin_repair(self.clock.now())
+    }
+
     /// Takes the look. A bucket that is not of this store tells nothing.
     pub(super) async fn seen(&self, began: Began, look: Look) -> Result<Found, StoreError> {
         let mut parts = look.ask(&self.link).await?.parts.into_iter();
@@ -188,6 +196,8 @@ pub(super) struct Step<'c> {
     pub(super) stamped: Timestamp,
     commit: Commit,
     owed: Vec<Owed>,
+    /// Sessions that move by it, as they will be.
+    moved: Vec<Record>,
     /// Subjects that get one entry more.
     singles: Vec<SubjectRef>,
     /// Which of the entries is the cut-off that stands for many.
@@ -208,6 +218,7 @@ impl<'c> Step<'c> {
             stamped: found.stamped,
             commit: Commit::new(moment.now).life(core.layout.meta(bucket), found.began.mark()),
             owed: Vec::new(),
+            moved: Vec::new(),
             singles: Vec::new(),
             many: None,
             denies: 0,
@@ -252,6 +263,12 @@ impl<'c> Step<'c> {
         let key = self.core.layout.families(self.bucket);
         let id = *record.family.id.as_bytes();
         self.also(|commit| commit.field_begins(key.clone(), &id, &record.begins()).hset(key, &id, &record.next()));
+        self.moves(record);
+    }
+
+    /// This session will be as it is here: it is remembered, should the store lose it.
+    pub(super) fn moves(&mut self, record: &Record) {
+        self.moved.push(record.clone());
     }
 
     /// Only if the record is still the one that was seen.
@@ -367,12 +384,13 @@ impl<'c> Step<'c> {
 
     /// Writes it all, or nothing: `None` if something that it was decided by has moved.
     pub(super) async fn make(self) -> Result<Option<Vec<Debt>>, StoreError> {
-        let Self { core, bucket, commit, owed, singles, .. } = self;
+        let Self { core, bucket, commit, owed, singles, moved, moment, .. } = self;
         let (meta, list) = (core.layout.meta(bucket), core.layout.owed(bucket));
         let commit = owed.iter().fold(commit, |commit, owed| commit.owe(meta.clone(), list.clone(), &owed.encode()));
         match commit.make(&core.link).await? {
             Outcome::Done(numbers) if numbers.len() == owed.len() => {
                 singles.into_iter().for_each(|subject| core.node.add_single(subject));
+                moved.into_iter().for_each(|record| core.life.heads.moved(record, moment.served));
                 Ok(Some(numbers.into_iter().zip(owed).collect()))
             }
             Outcome::Done(_) => Err(super::commit::UNREADABLE),

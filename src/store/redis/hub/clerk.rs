@@ -279,7 +279,7 @@ impl Clerk {
 
     /// One look, if need be, and one commit. What is done is taken out of `asks` and answered.
     async fn attempt(&mut self, core: &Core, asks: &mut Vec<Ask>, late: bool) -> Result<Tried, StoreError> {
-        let (began, handed) = (core.begin()?, by_bucket(asks));
+        let (began, handed) = (core.begin_repair()?, by_bucket(asks));
         if late {
             self.ask_for_a_turn(core).await?;
         }
@@ -476,7 +476,7 @@ impl Clerk {
                 }
                 let core = core.clone();
                 // What is not said now is said by whoever finds it owed and done.
-                tasks.spawn(async move { pay(&core, &core.begin()?, bucket, upto).await.map(drop) });
+                tasks.spawn(async move { pay(&core, &core.begin_repair()?, bucket, upto).await.map(drop) });
             }
             tasks.join_all().await;
         }));

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock::random_bytes,
     model::{
         Timestamp, chain,
         feed::{Digest, Epoch, Mark, Place},
@@ -11,7 +10,6 @@ use crate::{
     store::{
         StoreError,
         embedded::{NEWS, NOTHING, decode, encode},
-        redis::{Core, commit::Commit},
     },
 };
 
@@ -84,20 +82,5 @@ impl Head {
     /// What nobody may miss, as long as it is news.
     pub(super) fn alarm(&self, now: Timestamp) -> Option<u64> {
         self.alarm.filter(|(_, at)| now.since(*at) <= NEWS).map(|(sequence, _)| sequence)
-    }
-}
-
-impl Core {
-    /// Lays down where the logs begin, if they have not begun yet. A node that has followed one already does not: what it
-    /// knows is lost, and an operator must decide.
-    pub(in crate::store::redis) async fn found_hub(&self) -> Result<(), StoreError> {
-        if self.mirror.place()?.is_some() {
-            return Ok(());
-        }
-        let began = self.begin()?;
-        let (key, head) = (self.layout.hub("head"), Head::new(Epoch(random_bytes(&*self.random))));
-        let commit = Commit::new(self.clock.now()).life(self.layout.hub("meta"), began.mark());
-        // Moved: somebody else has.
-        commit.value_is(key.clone(), None).set(key, &head.bytes()).make(&self.link).await.map(drop)
     }
 }

@@ -43,7 +43,7 @@ pub(super) use self::{
     clerk::Clerk,
     debts::look_for_debts,
     head::Head,
-    log::{read_on, read_whole},
+    log::{pairs, read_on, read_whole},
     orders::Order,
 };
 pub(super) use crate::store::embedded::NewEntry;

@@ -156,6 +156,7 @@ impl Link {
                 tls: manner.tls.is_some(),
             },
             manner: manner.clone(),
+            ways: Arc::default(),
         };
         let shared = Arc::new(Shared {
             topology: Topology::new(url, habits),
@@ -235,6 +236,13 @@ impl Link {
     #[must_use]
     pub fn reader(&self, key: &[u8]) -> Reader {
         Reader::new(self.clone(), key)
+    }
+
+    /// Counts how often this node has come to ask other servers, or other runs of them: two answers between which it has
+    /// not changed come from the same.
+    #[must_use]
+    pub fn way(&self) -> u64 {
+        self.shared().topology.way()
     }
 
     /// Which servers are the store now.

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    answers::Info,
     check::{self, Finding, Severity},
     wire::{Lost, Manner, Value, Wire, echo, told},
 };
@@ -40,6 +41,8 @@ pub(super) struct Habits {
     pub(super) apart: usize,
     pub(super) deadline: Duration,
     pub(super) wanted: check::Wanted,
+    /// Counts how often requests have come to go to other servers.
+    pub(super) ways: Arc<AtomicU64>,
 }
 
 /// A server.
@@ -59,6 +62,8 @@ struct Inner {
     /// A connection is there, or free again.
     came: Notify,
     trouble: Mutex<Option<String>>,
+    /// Which run of the program is at the other end of all connections.
+    run: Mutex<String>,
     checked: watch::Sender<Checked>,
 }
 
@@ -114,6 +119,7 @@ impl Server {
             habits,
             came: Notify::new(),
             trouble: Mutex::default(),
+            run: Mutex::default(),
             checked: watch::Sender::new(Checked::NotYet),
         });
         let all = [Which::Control]
@@ -250,6 +256,12 @@ impl Inner {
             Ok(Ok(wire)) => Arc::new(wire),
         };
         let slot = self.slot(which);
+        // What a server will not say, its examination tells of.
+        if let Err(why) = self.same_run(&wire).await
+            && !matches!(which, Which::Control)
+        {
+            return why;
+        }
         slot.wire.store(Some(wire.clone()));
         self.came.notify_waiters();
         let why = match which {
@@ -258,6 +270,24 @@ impl Inner {
         };
         wire.cut();
         why
+    }
+
+    /// Where another run of the program answers than before, the connections to that one end, and whoever has asked there
+    /// can tell that it was another.
+    async fn same_run(&self, wire: &Wire) -> Result<(), Lost> {
+        let asking = timeout(self.habits.deadline, Info::ask(wire, &["server"])).await;
+        let info = asking.unwrap_or_else(|_| Err(Lost("it does not answer".into())))?;
+        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        if *run != info.get("run_id") {
+            for slot in self.shared.iter().chain(&self.apart).chain([&self.control]) {
+                if let Some(old) = slot.get() {
+                    old.cut();
+                }
+            }
+            info.get("run_id").clone_into(&mut run);
+            self.habits.ways.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     async fn watch(&self, wire: &Wire, slot: &Slot) -> Lost {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -105,6 +105,18 @@ impl Topology {
         self.map.load_full()
     }
 
+    /// How often requests have come to go to other servers.
+    pub(super) fn way(&self) -> u64 {
+        self.habits.ways.load(Ordering::SeqCst)
+    }
+
+    fn turn_to(&self, map: Arc<Map>) {
+        self.habits.ways.fetch_add(1, Ordering::SeqCst);
+        self.map.store(map);
+        // Again: what was asked in between may have gone either way.
+        self.habits.ways.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// The master that has the key.
     pub(super) fn master(&self, key: &[u8]) -> Result<Arc<Server>, Lost> {
         self.map.load().master(key).cloned().ok_or_else(|| Lost(self.trouble()))
@@ -136,7 +148,7 @@ impl Topology {
         if let (Some(key), Some(table), Ok(n)) = (key, &mut table, u16::try_from(n)) {
             table[usize::from(slot(key))] = n;
         }
-        self.map.store(Arc::new(Map { masters, table }));
+        self.turn_to(Arc::new(Map { masters, table }));
         server
     }
 
@@ -165,7 +177,7 @@ impl Topology {
         if self.map.load().at(&master).is_none() {
             tracing::info!(%master, agree, known, "the Sentinels name another master of the store");
             let server = Server::new(master, self.habits.clone());
-            self.map.store(Arc::new(Map { masters: vec![server], table: None }));
+            self.turn_to(Arc::new(Map { masters: vec![server], table: None }));
         }
         Ok(Proof::Sentinels { agree, known })
     }
@@ -238,7 +250,7 @@ impl Topology {
             map.at(place).cloned().unwrap_or_else(|| Server::new(place.clone(), self.habits.clone()))
         };
         let masters = view.masters.iter().map(server).collect();
-        self.map.store(Arc::new(Map { masters, table: Some(view.table.clone()) }));
+        self.turn_to(Arc::new(Map { masters, table: Some(view.table.clone()) }));
     }
 
     /// What each master says about itself, all of them asked at once.

@@ -1,0 +1,72 @@
+//! The sessions that moved of late: opened, rotated, closed. What Redis loses of them in a failover is pushed again.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::super::record::Record;
+use crate::model::{SessionId, family::Served};
+
+/// How many are remembered.
+const MOST: usize = 200_000;
+
+/// What moved within a time served. Of each session the last that is known.
+pub(crate) struct Heads {
+    within: Duration,
+    moved: Mutex<Moved>,
+}
+
+#[derive(Default)]
+struct Moved {
+    records: HashMap<SessionId, (Served, Record)>,
+    /// In the order in which they moved; a session that moved again stands here twice.
+    order: VecDeque<(Served, SessionId)>,
+    /// What moved before this was forgotten, because there was too much of it.
+    forgotten: Served,
+}
+
+impl Heads {
+    pub(super) fn new(within: Duration) -> Self {
+        Self { within, moved: Mutex::default() }
+    }
+
+    /// This is how the store has it now, at this time served.
+    pub(crate) fn moved(&self, record: Record, at: Served) {
+        let mut moved = self.lock();
+        let id = record.family.id;
+        moved.records.insert(id, (at, record));
+        moved.order.push_back((at, id));
+        while moved.order.front().is_some_and(|(then, _)| at.since(*then) > self.within) {
+            moved.drop_first();
+        }
+        while moved.order.len() > MOST * 2 || moved.records.len() > MOST {
+            moved.forgotten = moved.order.front().map_or(at, |(then, _)| *then);
+            moved.drop_first();
+        }
+    }
+
+    /// For how long before this time served nothing is missing here.
+    pub(super) fn reach(&self, now: Served) -> Duration {
+        let forgotten = self.lock().forgotten;
+        if forgotten == Served::default() { self.within } else { self.within.min(now.since(forgotten)) }
+    }
+
+    pub(super) fn all(&self) -> Vec<Record> {
+        self.lock().records.values().map(|(_, record)| record.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Moved> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Moved {
+    fn drop_first(&mut self) {
+        let Some((at, id)) = self.order.pop_front() else { return };
+        if self.records.get(&id).is_some_and(|(last, _)| *last == at) {
+            self.records.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What this node knows, pushed into a store that came back as another. All of it may be done twice, and never makes weaker
+//! what is there.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+
+use super::{
+    super::{
+        Core,
+        commit::{Commit, Look, Outcome, maybe},
+        hub::NewEntry,
+        layout::Bucket,
+        record::Record,
+        step::{Step, TRIES},
+        subjects::Cuts,
+    },
+    Began,
+};
+use crate::{
+    model::{
+        denial::{Entry, Target},
+        family::{Closure, Lineage},
+        reign,
+    },
+    store::{DenyStore, StoreError},
+};
+
+/// Buckets that are written to at once.
+const AT_ONCE: usize = 64;
+/// Entries that are looked at in one go.
+const ENTRIES: usize = 1000;
+/// By how much the clocks of two servers may differ.
+const CLOCKS: Duration = Duration::from_secs(3600);
+
+/// Marks every bucket, and pushes what is denied, what is closed, and what moved of late.
+pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), StoreError> {
+    let began = core.life.begin_repair(core.clock.now())?;
+    mark_all(core, &began).await?;
+    core.reconcile().await?;
+    let younger = life.dated.minus(CLOCKS);
+    let mut after = 0;
+    loop {
+        let page = core.mirror.entries(after, ENTRIES).await?;
+        let Some(last) = page.entries.last() else { break };
+        after = last.position;
+        let entries = page.entries.into_iter().filter(|entry| entry.at >= younger);
+        each(core, entries, |core, entry| async move { core.deny_again(began, &entry).await }).await?;
+    }
+    each(core, core.life.heads.all().into_iter(), |core, record| async move { core.move_again(began, record).await })
+        .await
+}
+
+/// So many at once.
+async fn each<T, F>(
+    core: &Arc<Core>,
+    all: impl Iterator<Item = T>,
+    one: impl Fn(Arc<Core>, T) -> F,
+) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<(), StoreError>> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    let failed = |done: Result<_, tokio::task::JoinError>| {
+        done.unwrap_or_else(|_| Err(StoreError::Failed("a repair was cut short".into())))
+    };
+    for item in all {
+        if running.len() >= AT_ONCE
+            && let Some(done) = running.join_next().await
+        {
+            failed(done)?;
+        }
+        running.spawn(one(core.clone(), item));
+    }
+    while let Some(done) = running.join_next().await {
+        failed(done)?;
+    }
+    Ok(())
+}
+
+/// Writes the marker of every bucket, and of the hub.
+pub(super) async fn mark_all(core: &Arc<Core>, began: &Began) -> Result<(), StoreError> {
+    let (began, hub) = (*began, core.layout.hub("meta"));
+    let metas = Bucket::all().map(|bucket| core.layout.meta(bucket)).chain([hub]).collect::<Vec<_>>();
+    each(core, metas.into_iter(), |core, meta| async move { core.mark(&meta, &began).await }).await
+}
+
+/// The number of the life that a marker names.
+fn incarnation_of(mark: &[u8]) -> u32 {
+    mark.get(16..20).and_then(|number| number.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+impl Core {
+    async fn mark(&self, meta: &[u8], began: &Began) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            let seen = Look::default().hget(meta.to_vec(), b"life").ask(&self.link.urgent()).await?;
+            let was = seen.parts.first().map_or(Ok(None), maybe)?;
+            if was == Some(began.mark()) {
+                return Ok(());
+            }
+            if was.is_some_and(|was| incarnation_of(was) > incarnation_of(began.mark())) {
+                // Somebody has begun another life meanwhile.
+                return Err(StoreError::Busy);
+            }
+            let commit = Commit::new(self.clock.now()).field_is(meta.to_vec(), b"life", was);
+            let commit = commit.hset(meta.to_vec(), b"life", began.mark());
+            if matches!(commit.make(&self.link.urgent()).await?, Outcome::Done(_)) {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// What the hub's log denies is denied in its bucket, too.
+    async fn deny_again(&self, began: Began, entry: &Entry) -> Result<(), StoreError> {
+        match &entry.target {
+            Target::Session(id) => self.close_again(began, *id, entry).await,
+            Target::Token(id) => {
+                let found = self.seen(began, self.look(Bucket::of_token(*id))).await?;
+                let mut step = Step::new(self, Bucket::of_token(*id), &found);
+                self.say_again(&mut step, self.layout.denied_token(*id), entry);
+                step.make().await?.map(drop).ok_or(StoreError::Busy)
+            }
+            Target::Subject(subject) => {
+                let bucket = Bucket::of_subject(*subject);
+                for _ in 0..TRIES {
+                    let mut found = self.seen(began, self.look_at_cuts(self.look(bucket), *subject)).await?;
+                    let cuts = found.cuts(*subject)?;
+                    let mut step = Step::new(self, bucket, &found);
+                    let (key, field) = (self.layout.cuts(bucket), Cuts::field(*subject, entry.ends));
+                    let row = cuts.merged(entry.ends, &again(entry));
+                    step.unchanged(&cuts);
+                    step.also(|commit| commit.hset(key, &field, &row));
+                    if step.make().await?.is_some() {
+                        return Ok(());
+                    }
+                }
+                Err(StoreError::Busy)
+            }
+            Target::Client(_) | Target::Key(_) | Target::All => Ok(()),
+        }
+    }
+
+    async fn close_again(&self, began: Began, id: crate::model::SessionId, entry: &Entry) -> Result<(), StoreError> {
+        let bucket = Bucket::of_session(id);
+        for _ in 0..TRIES {
+            let (found, family) = self.family_and_cuts(began, id).await?;
+            let mut step = Step::new(self, bucket, &found);
+            if let Some((mut record, _)) = family
+                && record.family.lineage.close(Closure::Revoked, step.moment)
+            {
+                self.list_as_ended(&mut step, &record).await?;
+                step.put(&record);
+            }
+            self.say_again(&mut step, self.layout.denied_session(id), entry);
+            if step.make().await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// For those who ask Redis itself.
+    fn say_again(&self, step: &mut Step<'_>, key: Vec<u8>, entry: &Entry) {
+        if entry.feed_until > step.moment.now {
+            step.also(|commit| commit.set_until(key, b"1", entry.feed_until));
+        }
+    }
+
+    /// A session that moved is where it was, or further.
+    async fn move_again(&self, began: Began, moved: Record) -> Result<(), StoreError> {
+        let (id, subject) = (moved.family.id, moved.family.subject);
+        let bucket = Bucket::of_session(id);
+        for _ in 0..TRIES {
+            let (found, family) = self.family_and_cuts(began, id).await?;
+            let mut step = Step::new(self, bucket, &found);
+            match family {
+                Some((mut record, _)) => {
+                    if !further(&mut record.family.lineage, &moved.family.lineage) {
+                        return Ok(());
+                    }
+                    if record.family.lineage.closed.is_some() {
+                        self.list_as_ended(&mut step, &record).await?;
+                    }
+                    step.put(&record);
+                }
+                None if moved.family.lineage.absolute_until <= step.moment.now => return Ok(()),
+                None => {
+                    let look = self.look_at_sessions(self.look(bucket), subject);
+                    let mut sessions = self.seen(began, look).await?.sessions(subject)?;
+                    sessions.enter(id);
+                    if moved.family.lineage.closed.is_some() {
+                        sessions.end(id);
+                    }
+                    sessions.put(&mut step);
+                    let families = self.layout.families(bucket);
+                    step.also(|commit| {
+                        let commit = commit.field_is(families.clone(), id.as_bytes(), None);
+                        commit.hset(families, id.as_bytes(), &moved.encode())
+                    });
+                }
+            }
+            if step.make().await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Busy)
+    }
+}
+
+/// The denial, as it was made.
+fn again(entry: &Entry) -> NewEntry {
+    let Entry { target, ends, before, at, feed_until, kept_until, .. } = entry.clone();
+    NewEntry { target, ends, before, at, feed_until, kept_until, reason: None }
+}
+
+/// Merges forward, never back. Whether anything has changed.
+fn further(lineage: &mut Lineage, other: &Lineage) -> bool {
+    let was = lineage.clone();
+    if other.head > lineage.head {
+        (lineage.head, lineage.stamps) = (other.head, other.stamps);
+    }
+    lineage.closed = lineage.closed.or(other.closed);
+    lineage.last_used = lineage.last_used.max(other.last_used);
+    lineage.idle_until = lineage.idle_until.max(other.idle_until);
+    lineage.access_until = lineage.access_until.max(other.access_until);
+    *lineage != was
+}

@@ -1,0 +1,124 @@
+//! An operator's words, and a node's own when it leaves.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use super::{
+    super::{
+        Core, RedisStore,
+        commit::{Look, Outcome, maybe},
+        hub::Head,
+        step::TRIES,
+    },
+    Now,
+    record::{Told, seal},
+    report::LifeReport,
+};
+use crate::{
+    model::{
+        denial::Ends,
+        reign::{self, Change, NodeId, Refused},
+    },
+    store::{StoreError, embedded::Acceptance},
+};
+
+/// A node that takes part and is to be waived must have been silent for so long.
+const SILENT: Duration = Duration::from_secs(60);
+/// How often it is looked whether somebody has followed.
+const LOOKS_EVERY: Duration = Duration::from_millis(50);
+
+/// Why an operator's word is not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WordError {
+    /// It cannot be.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The store cannot tell.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// That is no node's id.
+    #[error("`{0}` is no node's id: 32 hexadecimal digits, as `rescind store status` shows them")]
+    NoId(String),
+}
+
+impl RedisStore {
+    /// What this node knows of the life of the store.
+    #[must_use]
+    pub fn life(&self) -> LifeReport {
+        self.core.life.report()
+    }
+
+    /// Nobody waits for this node any more: what it alone knows of acknowledged changes is lost.
+    ///
+    /// # Errors
+    /// [`WordError`].
+    pub async fn waive(&self, node: &str) -> Result<(), WordError> {
+        let id = u128::from_str_radix(node, 16).map_err(|_| WordError::NoId(node.into()))?;
+        self.core.say(|told| reign::waive(NodeId(id), &told.seen(), SILENT)).await
+    }
+
+    /// Declares that what the store holds is what there is, whatever its nodes remember. With [`Acceptance::Wait`] nothing
+    /// is declared.
+    ///
+    /// # Errors
+    /// [`WordError`].
+    pub async fn declare_loss(&self, acceptance: Acceptance) -> Result<(), WordError> {
+        let ends = match acceptance {
+            Acceptance::Wait => return Ok(()),
+            Acceptance::EndSessions => Ends::Sessions,
+            Acceptance::DangerouslyKeepSessions => Ends::Tokens,
+        };
+        let (core, seal) = (&self.core, seal(&*self.core.random));
+        let memory = core.life.memories().memory().cloned();
+        core.say(|told| reign::declare(ends, seal, memory.as_ref(), &told.seen())).await
+    }
+
+    /// Stops serving, and leaves what this node knows to the others: when nobody else can take it over, it stays
+    /// registered, and is waited for if the store should come back as another. Gives whether it could leave.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn leave(&self) -> Result<bool, StoreError> {
+        let core = &self.core;
+        core.life.stop();
+        let node = core.life.memories().node();
+        // As long as others take to follow.
+        for _ in 0..core.options.lease.as_millis() / LOOKS_EVERY.as_millis() {
+            let head = Look::default().get(core.layout.hub("head")).ask(&core.link).await?;
+            let Some(head) = head.parts.first().map_or(Ok(None), maybe)? else { return Ok(false) };
+            let position = Head::read(head)?.place().mark.position;
+            let told = Told::read(&Told::look(&core.layout).ask(&core.link).await?)?;
+            if let Some(change) = reign::leave(node, position, &told.seen())
+                && matches!(told.change(&core.layout, &change).make(&core.link).await?, Outcome::Done(_))
+            {
+                return Ok(true);
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+        }
+        Ok(false)
+    }
+}
+
+impl Core {
+    async fn say(&self, word: impl Fn(&Told) -> Result<Change, Refused>) -> Result<(), WordError> {
+        for _ in 0..TRIES {
+            let told = Told::read(&Told::look(&self.layout).ask(&self.link.urgent()).await?)?;
+            let change = word(&told)?;
+            if matches!(told.change(&self.layout, &change).make(&self.link.urgent()).await?, Outcome::Done(_)) {
+                tracing::warn!(incarnation = change.life.incarnation, "an operator has spoken about the store");
+                self.life.wake.notify_one();
+                return Ok(());
+            }
+        }
+        Err(StoreError::Busy.into())
+    }
+}
+
+impl super::Life {
+    /// No lease is held any more, nor asked for.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        let state = self.now.load_full();
+        self.tell(Now { lease: None, ..(*state).clone() });
+    }
+}
