@@ -8,5 +8,6 @@ mod common;
 mod servers;
 
 mod hub;
+mod life;
 mod link;
 mod sessions;
