@@ -9,11 +9,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redis::{FromRedisValue, Value};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 pub mod cluster;
 pub mod proxy;
