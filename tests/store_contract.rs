@@ -90,15 +90,19 @@ struct OnRedis(Arc<RedisStore>, Arc<ManualClock>, #[expect(dead_code, reason = "
 impl Place for OnRedis {
     type Kind = RedisStore;
     async fn set_up(audit_cap: u64) -> Self {
-        let (server, clock) = (Server::start(), Arc::new(ManualClock::new(START)));
+        let (server, clock) = (Server::start(&[]), Arc::new(ManualClock::new(START)));
         // The clock of these tests is not the server's, and no other node stamps anything.
         let options = redis::Options {
             audit_cap,
             skew: Duration::ZERO,
             margin: Duration::ZERO,
+            // Thousands at once, as the embedded store queues them.
+            in_flight: 8192,
             ..redis::Options::new(RETENTION)
         };
-        let store = RedisStore::open(&server.url(), options, clock.clone(), Arc::new(Seeded::new(3))).await.unwrap();
+        let store = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), Arc::new(Seeded::new(3)))
+            .await
+            .unwrap();
         Self(Arc::new(store), clock, server)
     }
     fn store(&self) -> Arc<RedisStore> {

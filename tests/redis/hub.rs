@@ -31,7 +31,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        Self { server: Server::start(), clock: Arc::new(ManualClock::new(START)) }
+        Self { server: Server::start(&[]), clock: Arc::new(ManualClock::new(START)) }
     }
 
     fn options() -> Options {
@@ -46,7 +46,9 @@ impl Site {
     async fn try_node(&self, options: Options) -> Result<Arc<RedisStore>, StoreError> {
         static SEEDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let random = Seeded::new(SEEDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) << 32);
-        RedisStore::open(&self.server.url(), options, self.clock.clone(), Arc::new(random)).await.map(Arc::new)
+        RedisStore::open(&self.server.url().parse().unwrap(), options, self.clock.clone(), Arc::new(random))
+            .await
+            .map(Arc::new)
     }
 
     async fn journaled(&self, path: PathBuf) -> Result<Arc<RedisStore>, StoreError> {
@@ -166,13 +168,13 @@ async fn what_a_killed_node_owed_is_taken_over() {
     let site = Site::new();
     let (a, b) = (site.node().await, site.node().await);
     // Nobody gets a turn in the hub: the change is made in its bucket, and that is all.
-    site.server.cli(&["SET", "rescind:{hub}:turn", "somebody else"]);
+    let _: () = site.server.ask(&["SET", "rescind:{hub}:turn", "somebody else"]);
     let token = token(1, 1);
     let refused = a.deny(denial(Target::Token(token), Ends::Tokens)).await;
     assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
     assert_eq!(live(&*b).await, []);
     drop(a);
-    site.server.cli(&["DEL", "rescind:{hub}:turn"]);
+    let _: u64 = site.server.ask(&["DEL", "rescind:{hub}:turn"]);
     let _c = site.node().await;
     eventually("what was owed reaches those who follow another node", || async {
         !b.tail(None, PAGE).await.unwrap().entries.is_empty()
@@ -191,7 +193,7 @@ async fn a_store_that_was_emptied_is_seen_and_its_log_is_rebuilt_from_what_nodes
     a.deny(denial(Target::Subject(subject(3)), Ends::Sessions)).await.unwrap().unwrap();
     deny(&*a, Target::Key(kid("k9"))).await;
     let before = a.tail(None, PAGE).await.unwrap();
-    site.server.cli(&["FLUSHALL"]);
+    let _: () = site.server.ask(&["FLUSHALL"]);
     let token = token(1, 7);
     assert!(matches!(a.denied(of_token(token)).await, Err(StoreError::NotWhole)));
     assert!(matches!(a.deny(denial(Target::All, Ends::Tokens)).await, Err(StoreError::NotWhole)));
@@ -221,7 +223,7 @@ async fn a_journal_outlives_its_node_and_the_store() {
     let a = reopened(&site, &journal).await;
     assert!(read(&*a).await == before);
     drop(a);
-    site.server.cli(&["FLUSHALL"]);
+    let _: () = site.server.ask(&["FLUSHALL"]);
     let b = site.node().await;
     assert_eq!(live(&*b).await, []);
     let _a = reopened(&site, &journal).await;
@@ -242,7 +244,7 @@ async fn reopened(site: &Site, journal: &std::path::Path) -> Arc<RedisStore> {
 /// Random games: what is denied by turns through two nodes, and what an embedded store says of the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_and_an_embedded_store_hold_the_same_list_with_the_same_digests() {
-    let mut games = 0;
+    let (mut games, mut followed) = (0, 0);
     for seed in 0..6 {
         let site = Site::new();
         let random = Seeded::new(seed);
@@ -279,11 +281,20 @@ async fn two_nodes_and_an_embedded_store_hold_the_same_list_with_the_same_digest
             let tail = other.tail(ask(&place), PAGE).await.unwrap();
             let expected = single.tail(ask(&place_of_single), PAGE).await.unwrap();
             assert_eq!((tail.to, tail.head, tail.now), (expected.to, expected.head, expected.now));
-            assert_eq!((tail.from, &tail.entries), (expected.from, &expected.entries), "seed {seed}, round {round}");
+            // Who has let go of the place sooner begins with the last page.
+            let both = tail.from == expected.from;
+            let (longer, shorter) = if tail.from.position <= expected.from.position {
+                (&tail.entries, &expected.entries)
+            } else {
+                (&expected.entries, &tail.entries)
+            };
+            assert!(longer.ends_with(shorter) && (!both || longer == shorter), "seed {seed}, round {round}");
+            followed += u64::from(both);
             (place, place_of_single) = (Some(tail), Some(expected));
             games += 1;
         }
     }
+    assert!(followed > games / 2, "{followed} of {games} followers went on where they stood");
     println!("{games} denials, two nodes, one embedded store beside them: no difference");
 }
 
@@ -294,20 +305,20 @@ async fn the_log_is_trimmed_to_the_first_that_lives_and_what_lives_long_does_not
     deny(&*a, Target::Key(kid("k1"))).await;
     let cut = a.deny(denial(Target::Client(client("c")), Ends::Sessions)).await.unwrap().unwrap();
     deny_many(&a, 1, 600, 32).await;
-    let length = |name: &str| site.server.cli(&["XLEN", &format!("rescind:{{hub}}:{name}")]);
-    let held: u64 = length("log").parse().unwrap();
+    let length = |name: &str| site.server.ask::<u64>(&["XLEN", &format!("rescind:{{hub}}:{name}")]);
+    let held = length("log");
     assert!((600..=602).contains(&held), "{held}: what lives long may have left the log already");
-    assert_eq!(length("kept"), "2");
+    assert_eq!(length("kept"), 2);
     site.clock.advance(secs(600));
-    eventually("what has expired is trimmed", || async { length("log") == "0" }).await;
-    assert_eq!(length("kept"), "2");
+    eventually("what has expired is trimmed", || async { length("log") == 0 }).await;
+    assert_eq!(length("kept"), 2);
     let later = deny(&*b, Target::Token(token(2, 1))).await;
     let c = site.node().await;
     let targets = |entries: Vec<Entry>| entries.into_iter().map(|e| e.position).collect::<Vec<_>>();
     assert_eq!(targets(live(&*c).await), [1, 2, later.position], "a key, a cut-off of sessions, and the newest");
     assert!(read(&*c).await == read(&*a).await);
     site.clock.advance(cut.kept_until.since(site.clock.now()));
-    eventually("what is over is kept no longer", || async { length("kept") == "1" }).await;
+    eventually("what is over is kept no longer", || async { length("kept") == 1 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,7 +383,7 @@ async fn an_audit_log_that_was_changed_is_told_by_whoever_sees_it_next() {
     assert_eq!(Scribe.attested(&head.statement.unwrap()), Some(head.head));
     a.move_cursor("reader", 500).await.unwrap();
     // Somebody else's word on it: a node that knows what it has written itself is told nothing new by that.
-    site.server.cli(&["SET", "rescind:{hub}:statement", "all is well"]);
+    let _: () = site.server.ask(&["SET", "rescind:{hub}:statement", "all is well"]);
     let c = site.node().await;
     c.employ(Arc::new(Scribe));
     eventually("who sees it first asks whose word it is", || async { c.audit_head().await.unwrap().broken.is_some() })
@@ -384,7 +395,7 @@ async fn an_audit_log_that_was_changed_is_told_by_whoever_sees_it_next() {
     let records = a.audit(AuditQuery { limit: 100, ..AuditQuery::default() }).await.unwrap().records;
     assert_eq!(records.iter().filter(|r| r.event == Event::AuditBroken).count(), 1, "told once");
     // Gone while nobody looked.
-    site.server.cli(&["LSET", "rescind:{hub}:audit:0", "-1", "nothing"]);
+    let _: () = site.server.ask(&["LSET", "rescind:{hub}:audit:0", "-1", "nothing"]);
     let d = site.node().await;
     d.employ(Arc::new(Scribe));
     eventually("a node that starts looks at the newest", || async {

@@ -95,7 +95,7 @@ impl Core {
             Target::Client(_) | Target::Key(_) | Target::All => {
                 let began = self.begin()?;
                 let entry = match self.hub.order(Order::Deny(denial)).await? {
-                    Answer::Entries(entries) => self.with_reasons(entries).await?.pop(),
+                    Answer::Entries(mut entries) => entries.pop(),
                     _ => None,
                 };
                 self.life.current(&began)?;

@@ -1,6 +1,9 @@
 //! This node's copy of the log: what is known here is answered from it, and pushed again if Redis should come back without.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use redis::Value;
 use tokio::sync::Mutex;
@@ -23,6 +26,8 @@ use crate::{
 /// Looks that one catching up takes at most: entries come by the thousand.
 const LOOKS: usize = 10_000;
 
+/// How long a follower that failed waits before it tries again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Entries that are denied again at once.
 const PUSHES: usize = 128;
 
@@ -136,6 +141,10 @@ impl Core {
         }
     }
 
+    fn mirror_position(&self) -> u64 {
+        self.mirror.place().ok().flatten().map_or(0, |place| place.mark.position)
+    }
+
     /// Takes in what this node has just written. Durable once it returns.
     pub(super) async fn take_in(&self, epoch: Epoch, entries: Vec<Placed>) -> Result<(), StoreError> {
         let _turn = self.mirror.turn.lock().await;
@@ -149,11 +158,20 @@ impl Core {
 
 /// Follows the log until the store is closed.
 pub(super) async fn follow(core: Weak<Core>) {
+    let Some(mut reader) = core.upgrade().map(|core| core.link.reader(&core.layout.hub("log"))) else { return };
     loop {
-        tokio::time::sleep(FOLLOWS_EVERY).await;
+        let Some(at) = core.upgrade().map(|core| core.mirror_position()) else { return };
+        let news = reader.read(&format!("{at}-0"), 1, FOLLOWS_EVERY).await;
         let Some(core) = core.upgrade() else { return };
+        // This node has written it itself.
+        let known = matches!(&news, Ok(items) if !items.is_empty()) && core.mirror_position() > at;
+        if known {
+            continue;
+        }
         if let Err(error) = core.come_abreast().await {
             tracing::debug!(%error, "the log cannot be followed");
+            drop(core);
+            tokio::time::sleep(AGAIN).await;
         }
     }
 }

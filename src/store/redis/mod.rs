@@ -29,7 +29,8 @@ mod index;
 mod keys;
 mod layout;
 mod life;
-mod link;
+#[doc(hidden)]
+pub mod link;
 mod lives;
 mod mirror;
 mod node;
@@ -46,6 +47,9 @@ mod verbs;
 
 pub use options::Options;
 pub use url::{StoreUrl, StoreUrlError};
+
+/// How long the servers are waited for at the start.
+const READY_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The store that many nodes share.
 pub struct RedisStore {
@@ -78,14 +82,17 @@ impl RedisStore {
     /// # Errors
     /// It cannot be reached, or is not one that may be used.
     pub async fn open(
-        url: &str,
+        url: &StoreUrl,
         options: Options,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StoreError> {
-        let link = Link::open(url, options.skew).await?;
+        let failed = |why: String| StoreError::Failed(why);
+        let link = Link::open(url, &options, clock).map_err(|e| failed(e.to_string()))?;
+        link.ready(READY_WITHIN).await.map_err(|e| failed(e.to_string()))?;
+        let clock = link.clock();
         let (layout, node) = (Layout::new(&options.prefix), Node::new(options.retention));
-        let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| StoreError::Failed(e.to_string()))?;
+        let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| failed(e.to_string()))?;
         let (life, (hub, asked)) = (Life::provisional(), Hub::new());
         let core = Arc::new(Core { link, layout, options, clock, random, life, hub, mirror, node });
         core.provisional_markers().await?;

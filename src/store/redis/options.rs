@@ -26,6 +26,14 @@ pub struct Options {
     pub audit_age: Option<Duration>,
     /// Client assertions that are remembered at once.
     pub assertions: u64,
+    /// How long a request to the store may take, all in all.
+    pub deadline: Duration,
+    /// Requests to the store at once; beyond that one is answered 503 at once. An eighth is for revocations and the like.
+    pub in_flight: u32,
+    /// Connections to each server that requests share.
+    pub connections: u16,
+    /// Connections to each server for changes that wait for replicas, one change at a time on each.
+    pub waiting: u16,
 }
 
 impl Options {
@@ -42,6 +50,10 @@ impl Options {
             audit_cap: 1_000_000,
             audit_age: None,
             assertions: ASSERTIONS,
+            deadline: Duration::from_secs(1),
+            in_flight: 1024,
+            connections: 2,
+            waiting: 16,
         }
     }
 }

@@ -136,6 +136,14 @@ impl Core {
         Ok(read)
     }
 
+    /// One record. What does not read as one is none.
+    async fn row(&self, sequence: u64) -> Result<Option<Row>, StoreError> {
+        match self.rows(sequence, sequence + 1).await {
+            Err(StoreError::Damaged(_)) => Ok(None),
+            rows => rows.map(|mut rows| rows.pop()),
+        }
+    }
+
     /// The first record from which on nothing is missed that was written at `since` or later, by bisection.
     async fn first_since(&self, chain: &chain::Head, since: Timestamp) -> Result<u64, StoreError> {
         let (mut low, mut high) = (chain.first, chain.sequence + 1);
@@ -207,7 +215,7 @@ impl Core {
         if seen.is_some() || head.kept() == 0 {
             return Ok(None);
         }
-        let newest = self.rows(head.sequence, head.sequence + 1).await?.pop();
+        let newest = self.row(head.sequence).await?;
         let same = newest.is_some_and(|row| digest_of(&row.record) == head.digest);
         Ok((!same).then_some("the record that was its newest is gone or has been changed"))
     }
@@ -225,7 +233,7 @@ impl Core {
         }
         let mut previous = signed.digest;
         for sequence in signed.sequence + 1..=head.sequence {
-            let Some(row) = self.rows(sequence, sequence + 1).await?.pop() else {
+            let Some(row) = self.row(sequence).await? else {
                 return Ok(Some("a record is missing"));
             };
             if Digest(row.record.link.previous) != previous || !may_be_unsigned(&row.record) {

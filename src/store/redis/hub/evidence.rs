@@ -183,6 +183,15 @@ impl Core {
         seen.parts.iter().map(|part| Ok(maybe(part)?.map(text))).collect()
     }
 
+    /// The same in their place.
+    pub(super) async fn recall_reasons(&self, entries: Vec<&mut Entry>) -> Result<(), StoreError> {
+        let named: Vec<Entry> = entries.iter().map(|entry| (**entry).clone()).collect();
+        for (entry, reason) in entries.into_iter().zip(self.reasons(&named).await?) {
+            entry.reason = reason.or(entry.reason.take());
+        }
+        Ok(())
+    }
+
     /// Entries as operators see them.
     pub(in crate::store::redis) async fn with_reasons(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, StoreError> {
         let reasons = self.reasons(&entries).await?;

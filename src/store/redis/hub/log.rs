@@ -121,7 +121,7 @@ pub(in crate::store::redis) async fn read_on(
     more: impl FnOnce(Look) -> Look,
 ) -> Result<LogPart, StoreError> {
     let look = Look::default().get(core.layout.hub("head")).since(core.layout.hub("log"), after, READS);
-    let mut parts = more(look).ask(&core.link).await?.parts.into_iter();
+    let mut parts = more(look).ask(&core.link.urgent()).await?.parts.into_iter();
     let (Some(head), Some(log)) = (parts.next(), parts.next()) else { return Err(UNREADABLE) };
     // It is the first thing that a store gets.
     let seen = maybe(&head)?.ok_or(StoreError::NotWhole)?.to_vec();

@@ -79,8 +79,8 @@ pub(super) type Debt = (u64, Owed);
 /// What waits for the clerk at most. Beyond it what is written down in a bucket is left there for a while, and what is
 /// not waits outside.
 const QUEUE: usize = 8192;
-/// How often a mirror looks whether the log has gone on.
-pub(super) const FOLLOWS_EVERY: Duration = Duration::from_millis(10);
+/// How often a mirror looks whether the log is still the same, if nothing is added to it.
+pub(super) const FOLLOWS_EVERY: Duration = Duration::from_millis(500);
 
 /// The way to this node's clerk.
 pub(super) struct Hub {
