@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Options, RedisStore, StoreUrl};
+use super::{Options, RedisStore, StoreUrl, link::Severity};
 use crate::{
     clock::{Clock, Random},
     model::audit::Draft,
@@ -23,7 +23,7 @@ impl RedisStore {
         if let Some(prefix) = url.prefix() {
             options.prefix = prefix.into();
         }
-        Self::open(&url.to_string(), options, clock, random).await
+        Self::open(url, options, clock, random).await
     }
 
     /// Why it cannot serve; else what an operator may want to mend, warnings of the link's check among it.
@@ -31,7 +31,13 @@ impl RedisStore {
     /// # Errors
     /// A sentence for the operator.
     pub async fn ready(&self) -> Result<Vec<String>, String> {
-        Ok(Vec::new())
+        let findings = self.core.link.findings();
+        if let Some(refused) = findings.iter().find(|finding| finding.severity == Severity::Refuse) {
+            return Err(refused.to_string());
+        }
+        let began = self.core.begin().map_err(|e| e.to_string())?;
+        self.core.life.current(&began).map_err(|e| e.to_string())?;
+        Ok(findings.iter().map(|finding| format!("warning: {finding}")).collect())
     }
 
     /// This node stops: nobody waits for it.
@@ -57,7 +63,16 @@ impl RedisStore {
 
     /// The memory that the servers use. None: they do not tell.
     pub async fn used_memory(&self) -> Option<u64> {
-        None
+        let mut info = ::redis::cmd("INFO");
+        info.arg("memory");
+        // Of the server that has the hub; those of a cluster are much alike.
+        let answer = self.core.link.command(&self.core.layout.hub("head"), info).await.ok()?;
+        let text = match &answer {
+            ::redis::Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?,
+            ::redis::Value::VerbatimString { text, .. } => text,
+            _ => return None,
+        };
+        text.lines().find_map(|line| line.strip_prefix("used_memory:"))?.trim().parse().ok()
     }
 
     /// What can be said of it.
