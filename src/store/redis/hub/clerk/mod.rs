@@ -42,12 +42,12 @@ mod taking;
 
 /// How much one commit carries at most.
 const BATCH: usize = 256;
+/// How often the hub is looked after besides: what has been done is said to the buckets, what has expired is let go of.
+const PAYS_EVERY: Duration = Duration::from_millis(500);
 /// How often a batch is tried before whoever waits is told to come again.
 const TRIES: u32 = 200;
 /// For how long a clerk that was late may keep the others waiting.
 const TURN: u64 = 50;
-/// Buckets that are told at once.
-const PAYS: usize = 64;
 
 /// This node's clerk.
 pub(in crate::store::redis) struct Clerk {
