@@ -157,7 +157,7 @@ async fn check_verdict<S: Store>(store: &S, case: &Case, family: &Family) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_redis_store_agrees_with_the_table() {
     let (server, clock) = (Server::start(&[]), Arc::new(ManualClock::new(START)));
-    let options = Options { skew: millis(0), margin: millis(0), ..Options::new(RETENTION) };
+    let options = Options { skew: millis(0), margin: millis(0), lease: LEASE, ..Options::new(RETENTION) };
     let store = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), Arc::new(Seeded::new(7)))
         .await
         .unwrap();

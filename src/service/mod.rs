@@ -287,7 +287,11 @@ impl Service {
     /// This node stops for good: no other waits for it.
     pub async fn leave(&self) {
         if let Some(store) = self.store.shared() {
-            store.leave().await;
+            match store.leave().await {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!("nobody took over what this node knows; the others may wait for it"),
+                Err(error) => tracing::warn!(%error, "this node could not leave; the others may wait for it"),
+            }
         }
     }
 

@@ -181,7 +181,6 @@ delegate!(FamilyStore {
     async fn all(after: Option<SessionId>, limit: usize) -> Result<Vec<Family>, StoreError>;
     async fn oldest() -> Result<Option<Timestamp>, StoreError>;
     async fn count_of_subject(subject: SubjectRef, cap: usize) -> Result<usize, StoreError>;
-    async fn oldest() -> Result<Option<Timestamp>, StoreError>;
     async fn cut_off(subject: SubjectRef, client: ClientId, opened: Timestamp) -> Result<bool, StoreError>;
     fn standing() -> Standing;
     fn moment() -> Moment;

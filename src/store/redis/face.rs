@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{RedisStore, link::Severity};
+use super::{RedisStore, WordError, link::Severity};
 use crate::{
     clock::Random,
-    model::audit::Draft,
-    store::{FamilyStore, Report, StoreError, embedded::Acceptance},
+    model::audit::{Draft, Event, Outcome},
+    store::{AuditStore, FamilyStore, Report, StoreError, embedded::Acceptance},
 };
 
 impl RedisStore {
@@ -17,14 +17,12 @@ impl RedisStore {
     pub async fn ready(&self) -> Result<Vec<String>, String> {
         let (refused, warned): (Vec<_>, Vec<_>) =
             self.core.link.findings().into_iter().partition(|finding| finding.severity == Severity::Refuse);
-        match refused.first() {
-            Some(finding) => Err(finding.to_string()),
-            None => Ok(warned.iter().map(ToString::to_string).collect()),
+        match (refused.first(), self.core.life.why()) {
+            (Some(finding), _) => Err(finding.to_string()),
+            (None, Some(why)) => Err(why),
+            (None, None) => Ok(warned.iter().map(ToString::to_string).collect()),
         }
     }
-
-    /// This node stops: nobody waits for it.
-    pub async fn leave(&self) {}
 
     /// How many requests of this node wait.
     #[must_use]
@@ -69,7 +67,12 @@ impl RedisStore {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn declare(&self, _: Acceptance, _: Arc<dyn Random>, _: Draft) -> Result<(), StoreError> {
-        Err(StoreError::Busy)
+    pub async fn declare(&self, acceptance: Acceptance, _: Arc<dyn Random>, audit: Draft) -> Result<(), StoreError> {
+        self.declare_loss(acceptance).await.map_err(|error| match error {
+            WordError::Store(error) => error,
+            other => StoreError::Failed(other.to_string()),
+        })?;
+        let cause = Some(format!("{acceptance:?}").into());
+        self.record(Event::StoreAccepted, Outcome::Done, cause, audit).await
     }
 }
