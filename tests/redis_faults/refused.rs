@@ -1,12 +1,10 @@
 //! A Redis that the service refuses to work with, and how it says so: one that would evict, one that is full, one whose
 //! clock is wrong.
 
-use std::path::{Path, PathBuf};
-
 use crate::{
     deployment::{Aof, Deployment, Kind},
     nodes::{Nodes, Settings},
-    redis_servers::{Server, wait_for},
+    redis_servers::{wait_for, with_clock_off_by},
     stage::Stage,
     trials,
 };
@@ -73,12 +71,8 @@ async fn load_a_redis_that_is_full_is_503_and_serves_again_when_there_is_room() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_whose_clock_is_an_hour_off_is_refused_and_it_is_said() {
-    let library = faketime();
-    for offset in ["+3600s", "-3600s"] {
-        let environment =
-            [("LD_PRELOAD", library.to_str().unwrap()), ("FAKETIME", offset), ("DONT_FAKE_MONOTONIC", "1")];
-        let server = Server::start_with(Aof::EverySecond.lines(), &environment);
-        let url = Deployment::Single(server);
+    for offset in ["+3600", "-3600"] {
+        let url = Deployment::Single(with_clock_off_by(offset));
         let url_text = url.url();
         let mut nodes = Nodes::new("http://127.0.0.1:1", [&url_text, &url_text], &Settings::default());
         nodes.both[0].start();
@@ -87,11 +81,4 @@ async fn a_redis_whose_clock_is_an_hour_off_is_refused_and_it_is_said() {
         assert!(said.contains("clock"), "{offset}: {ended:?}: {said}");
         println!("clock {offset}: {ended:?}");
     }
-}
-
-/// A library that makes a program's clock wrong.
-fn faketime() -> PathBuf {
-    let places = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
-    let libraries = places.map(|place| Path::new("/usr/lib").join(place).join("faketime/libfaketime.so.1"));
-    libraries.into_iter().find(|path| path.exists()).expect("libfaketime is installed: tests/run does it")
 }
