@@ -8,8 +8,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use rescind::clock::{SystemRandom, random_bytes};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -155,8 +153,6 @@ impl Nodes {
     pub fn on(hosts: [Host; 2], issuer: &str, urls: [&str; 2], settings: &Settings) -> Self {
         let (root, secret) = (tempfile::tempdir().unwrap(), random_secret());
         let shared = root.path().join("shared.key");
-        fs::write(&shared, BASE64_STANDARD.encode(random_bytes::<32>(&SystemRandom))).unwrap();
-        restrict(&shared);
         let [first, second] = hosts;
         let node = |n: usize, host: Host| {
             let directory = root.path().join(format!("node-{n}"));
@@ -168,7 +164,12 @@ impl Nodes {
             let (base, operations) = (format!("http://{}", place.listen), format!("http://{}", place.operations));
             Node { base, operations, host, directory, child: None, wanted: false }
         };
-        Self { both: [node(0, first), node(1, second)], secret, _root: root }
+        let both = [node(0, first), node(1, second)];
+        // The keys begin with one of them.
+        let mut share = Command::new(env!("CARGO_BIN_EXE_rescind"));
+        let said = share.args(["keys", "share", "--config"]).arg(both[0].directory.join("rescind.toml")).output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        Self { both, secret, _root: root }
     }
 
     pub fn start(&mut self) {
@@ -206,11 +207,6 @@ impl Nodes {
         command.arg("doctor").arg("--config").arg(self.both[node].directory.join("rescind.toml"));
         command.stdin(Stdio::null()).output().unwrap()
     }
-}
-
-fn restrict(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 struct Place<'a> {

@@ -4,7 +4,7 @@
 use crate::{
     deployment::{Aof, Deployment, Kind},
     nodes::{Nodes, Settings},
-    redis_servers::{Server, faketime, wait_for},
+    redis_servers::{wait_for, with_clock_off_by},
     stage::Stage,
     trials,
 };
@@ -71,12 +71,8 @@ async fn load_a_redis_that_is_full_is_503_and_serves_again_when_there_is_room() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_whose_clock_is_an_hour_off_is_refused_and_it_is_said() {
-    let library = faketime();
-    for offset in ["+3600s", "-3600s"] {
-        let environment =
-            [("LD_PRELOAD", library.to_str().unwrap()), ("FAKETIME", offset), ("DONT_FAKE_MONOTONIC", "1")];
-        let server = Server::start_with(Aof::EverySecond.lines(), &environment);
-        let url = Deployment::Single(server);
+    for offset in ["+3600", "-3600"] {
+        let url = Deployment::Single(with_clock_off_by(offset));
         let url_text = url.url();
         let mut nodes = Nodes::new("http://127.0.0.1:1", [&url_text, &url_text], &Settings::default());
         nodes.both[0].start();

@@ -17,7 +17,7 @@ use crate::{
     history::{Counts, History, Revoked},
     load::{Answer, Session, Worker, World},
     nodes::{CLIENT, Nodes, Settings},
-    redis_servers::{Host, wait_for},
+    redis_servers::Host,
     relay::Relay,
     trials,
     verify::{STALENESS, Said, Verifiers, watch},
