@@ -9,6 +9,7 @@ mod servers;
 
 mod hub;
 mod keys;
+mod life;
 mod link;
 mod nodes;
 mod sessions;

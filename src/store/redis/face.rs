@@ -20,7 +20,7 @@ impl RedisStore {
         match (refused.first(), self.core.life.why()) {
             (Some(finding), _) => Err(finding.to_string()),
             (None, Some(why)) => Err(why),
-            (None, None) => Ok(warned.iter().map(ToString::to_string).collect()),
+            (None, None) => Ok(warned.iter().map(|finding| format!("warning: {finding}")).collect()),
         }
     }
 
@@ -44,7 +44,16 @@ impl RedisStore {
 
     /// The memory that the servers use. None: they do not tell.
     pub async fn used_memory(&self) -> Option<u64> {
-        None
+        let mut info = ::redis::cmd("INFO");
+        info.arg("memory");
+        // Of the server that has the hub; those of a cluster are much alike.
+        let answer = self.core.link.command(&self.core.layout.hub("head"), info).await.ok()?;
+        let text = match &answer {
+            ::redis::Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?,
+            ::redis::Value::VerbatimString { text, .. } => text,
+            _ => return None,
+        };
+        text.lines().find_map(|line| line.strip_prefix("used_memory:"))?.trim().parse().ok()
     }
 
     /// What can be said of it.

@@ -1,7 +1,13 @@
 //! Real Redis servers, started by the test that wants them on ports of their own, in a directory of their own. They end
 //! with it, however it ends.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a test helper; each test binary uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test helper; each test binary uses a part"
+)]
 
 use std::{
     fs,
@@ -9,11 +15,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redis::{FromRedisValue, Value};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 pub mod cluster;
 pub mod proxy;
