@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     deployment::own_address,
     harness::{self, random_secret},
-    redis_servers::Host,
+    redis_servers::{Host, wait_for},
 };
 
 pub const CLIENT: &str = "app";
@@ -57,6 +57,8 @@ impl Node {
             command.env_remove(name);
         }
         command.arg("serve").arg("--config").arg(self.directory.join("rescind.toml"));
+        // Without a line for each request.
+        command.env("RUST_LOG", "info,rescind::http=warn");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         self.wanted = true;
@@ -113,7 +115,7 @@ impl Drop for Node {
         self.kill();
         if std::thread::panicking() {
             let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            let tail: Vec<&str> = log.lines().rev().take(400).collect();
             println!("---- {}:\n{}", self.base, tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
     }
@@ -172,8 +174,11 @@ impl Nodes {
         Self { both, secret, _root: root }
     }
 
-    pub fn start(&mut self) {
-        self.both.iter_mut().for_each(Node::start);
+    /// The one that has the keys gives them to the store; then the other.
+    pub async fn start(&mut self) {
+        self.both[0].start();
+        wait_for("the first node serves", async || matches!(self.readyz(0).await, Some((200, _)))).await;
+        self.both[1].start();
     }
 
     pub fn start_killed(&mut self) {

@@ -92,7 +92,7 @@ impl Stage {
             relay.named_to(&format!("node-{n}"), &node.base);
         }
         relay.to_each(&nodes.both.each_ref().map(|node| node.base.clone()));
-        nodes.start();
+        nodes.start().await;
         let clients = nodes.clients();
         let verifiers = Arc::new(Verifiers::follow(&issuer, CLIENT, &clients.secret));
         let history = Arc::new(History::default());
