@@ -25,6 +25,8 @@ use crate::{
     },
 };
 
+/// Buckets that are told at once.
+const PAYS: usize = 64;
 /// How often the mirror is rid of what has expired.
 const TIDIES_EVERY: Duration = Duration::from_millis(100);
 /// How much is looked at each time.
@@ -33,8 +35,6 @@ const SWEEPS: usize = 256;
 const SWEEPS_TRY: u32 = 8;
 /// Of how many times one looks at everything.
 const RARELY: u64 = 60;
-/// How often the hub is looked after besides: what has been done is said to the buckets, what has expired is let go of.
-const PAYS_EVERY: Duration = Duration::from_millis(500);
 
 impl Clerk {
     /// What nobody asks for and must be done all the same. What fails is done the next time.
@@ -179,19 +179,19 @@ pub(super) struct SweepDue {
 
 /// What is of no more use.
 #[derive(Clone, Default, PartialEq, Debug)]
-pub(super) struct Sweep {
+pub(in crate::store::redis::hub) struct Sweep {
     /// The first position that the log must keep.
-    pub(super) first: Option<u64>,
+    pub(in crate::store::redis::hub) first: Option<u64>,
     /// Positions that have left before their time.
-    pub(super) superseded: Vec<u64>,
+    pub(in crate::store::redis::hub) superseded: Vec<u64>,
     /// Positions that are kept beside the log no longer.
-    pub(super) kept: Vec<u64>,
+    pub(in crate::store::redis::hub) kept: Vec<u64>,
     /// Positions whose reasons nobody will ask for.
-    pub(super) reasons: Vec<u64>,
+    pub(in crate::store::redis::hub) reasons: Vec<u64>,
     /// Pages whose beginnings serve nobody.
-    pub(super) seals: Vec<u64>,
+    pub(in crate::store::redis::hub) seals: Vec<u64>,
     /// Cut-offs that nobody asks for any more.
-    pub(super) denied: Vec<Vec<u8>>,
+    pub(in crate::store::redis::hub) denied: Vec<Vec<u8>>,
 }
 
 impl Sweep {

@@ -120,12 +120,7 @@ pub(super) async fn owed(core: &Core, bucket: Bucket) -> Result<Vec<Debt>, Store
     let last = i64::try_from(TAKES).unwrap_or(i64::MAX) - 1;
     let seen = Look::default().range(core.layout.owed(bucket), 0, last).ask(&core.link).await?;
     let Some(Value::Array(items)) = seen.parts.first() else { return Err(UNREADABLE) };
-    items.iter().map(debt).collect()
-}
-
-pub(super) fn debt(item: &Value) -> Result<Debt, StoreError> {
-    let (number, owed) = bytes(item)?.split_first_chunk().ok_or(StoreError::Damaged("owed"))?;
-    Ok((u64::from_be_bytes(*number), decode(owed, "owed")?))
+    items.iter().map(|item| Owed::decode(bytes(item)?)).collect()
 }
 
 pub(super) async fn pay(core: &Core, began: &Began, bucket: Bucket, upto: u64) -> Result<Outcome, StoreError> {
