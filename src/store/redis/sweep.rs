@@ -50,7 +50,11 @@ impl Core {
             let mut found = self.seen(began, look).await?.list()?.into_iter();
             cursor = found.next().ok_or(super::commit::UNREADABLE)?;
             for id in found {
-                self.expire_family(bucket, session_of(&id)?, by).await?;
+                // One record that cannot be read must not keep all others from going. It stays.
+                match self.expire_family(bucket, session_of(&id)?, by).await {
+                    Err(error @ StoreError::Damaged(_)) => tracing::error!(%error, bucket = bucket.0, "it stays"),
+                    other => other?,
+                }
             }
             if cursor == b"0" {
                 break;
