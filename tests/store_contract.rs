@@ -663,6 +663,9 @@ async fn deny_many<S: Store>(store: &Arc<S>, many: u64, expires: Timestamp, seed
     for n in 0..many {
         let mut random = [seed; 10];
         random[..8].copy_from_slice(&n.to_be_bytes());
+        // The last digits say where it lies: not all in one place, as random ones would not.
+        random[8] ^= (n >> 8) as u8;
+        random[9] ^= n as u8;
         let target = Target::Token(TokenId::new(START, &random));
         let (store, denial) = (store.clone(), Denial { expires: Some(expires), ..denial(target, Ends::Tokens) });
         tasks.spawn(async move { store.deny(denial).await.unwrap().unwrap() });
