@@ -43,7 +43,8 @@ fn options(name: &str, journals: &Path) -> Options {
 }
 
 async fn node(url: &str, options: Options) -> Arc<RedisStore> {
-    let opened = RedisStore::open(&url.parse().unwrap(), options, Arc::new(SystemClock::default()), Arc::new(SystemRandom));
+    let opened =
+        RedisStore::open(&url.parse().unwrap(), options, Arc::new(SystemClock::default()), Arc::new(SystemRandom));
     Arc::new(opened.await.unwrap())
 }
 
@@ -133,7 +134,11 @@ async fn a_server_that_lost_its_last_seconds_gets_them_back() {
     serves(&store).await;
     assert!(store.denied(of_token(token)).await.unwrap());
     assert_eq!(verdict(&store, &closed, 0).await, Verdict::Refused(Refusal::Closed));
-    assert_eq!(verdict(&store, &moved, 1).await, Verdict::Unavailable(Doubt::LateDuplicate), "what is spent stays spent");
+    assert_eq!(
+        verdict(&store, &moved, 1).await,
+        Verdict::Unavailable(Doubt::LateDuplicate),
+        "what is spent stays spent"
+    );
     rotated(&store, &moved, 3).await;
     rotated(&store, &opened, 0).await;
     let key = |id: SessionId| format!("rescind:{{{}}}:denied:{id}", &id.to_string()[33..]);
@@ -163,10 +168,14 @@ async fn what_a_crashed_node_had_revoked_is_pushed_when_it_comes_back() {
 async fn an_emptied_store_refuses_what_was_revoked_and_knows_that_it_does_not_know_the_rest() {
     for restarts in [false, true] {
         let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
-        let [a, b] = [node(&server.url(), options("a", journals.path())).await, node(&server.url(), options("b", journals.path())).await];
+        let [a, b] = [
+            node(&server.url(), options("a", journals.path())).await,
+            node(&server.url(), options("b", journals.path())).await,
+        ];
         let family = open(&*a, subject(1)).await;
         let token = deny(&a).await;
-        wait_for("the other has followed", || async { b.denied(of_token(token)).await.is_ok_and(|denied| denied) }).await;
+        wait_for("the other has followed", || async { b.denied(of_token(token)).await.is_ok_and(|denied| denied) })
+            .await;
         if restarts {
             server.restart();
         } else {
@@ -217,7 +226,10 @@ async fn a_store_put_back_from_long_ago_waits_for_an_operator() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_gone_is_waited_for_by_name_until_it_is_waived() {
     let (journals, mut server) = (TempDir::new().unwrap(), Server::start(DURABLE));
-    let [a, b] = [node(&server.url(), options("a", journals.path())).await, node(&server.url(), options("b", journals.path())).await];
+    let [a, b] = [
+        node(&server.url(), options("a", journals.path())).await,
+        node(&server.url(), options("b", journals.path())).await,
+    ];
     let gone = b.life().nodes.into_iter().find(|node| node.this).unwrap();
     assert!(matches!(a.waive(&gone.id).await, Err(WordError::Refused(_))), "it is alive");
     drop(b);
@@ -239,7 +251,10 @@ async fn a_node_that_is_gone_is_waited_for_by_name_until_it_is_waived() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_has_left_is_not_waited_for() {
     let (journals, mut server) = (TempDir::new().unwrap(), Server::start(DURABLE));
-    let [a, b] = [node(&server.url(), options("a", journals.path())).await, node(&server.url(), options("b", journals.path())).await];
+    let [a, b] = [
+        node(&server.url(), options("a", journals.path())).await,
+        node(&server.url(), options("b", journals.path())).await,
+    ];
     let token = deny(&b).await;
     assert!(b.leave().await.unwrap());
     assert!(b.denied(of_token(token)).await.is_err(), "it serves no more");
@@ -254,7 +269,10 @@ async fn a_node_that_has_left_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_of_two_nodes_agree_and_stand_still_in_an_outage() {
     let (journals, server) = (TempDir::new().unwrap(), Server::start(DURABLE));
-    let [a, b] = [node(&server.url(), options("a", journals.path())).await, node(&server.url(), options("b", journals.path())).await];
+    let [a, b] = [
+        node(&server.url(), options("a", journals.path())).await,
+        node(&server.url(), options("b", journals.path())).await,
+    ];
     let apart = || a.moment().served.since(b.moment().served).max(b.moment().served.since(a.moment().served));
     assert!(apart() < millis(1000), "{:?}", apart());
     server.stop();
@@ -325,7 +343,12 @@ async fn what_was_acknowledged_by_a_deposed_master_is_acknowledged_by_its_heir()
     done.store(true, Ordering::SeqCst);
     let tokens: Vec<_> = denying.join_all().await.into_iter().flatten().collect();
     let log = |server: &Server| server.ask::<Vec<redis::Value>>(&["XRANGE", "rescind:{hub}:log", "-", "+"]).len();
-    println!("{} denied, {} in the deposed master's log, {} in the heir's", tokens.len(), log(&site.servers[old]), log(&site.servers[heir]));
+    println!(
+        "{} denied, {} in the deposed master's log, {} in the heir's",
+        tokens.len(),
+        log(&site.servers[old]),
+        log(&site.servers[heir])
+    );
     for store in [&a, &b] {
         for token in &tokens {
             assert!(store.denied(of_token(*token)).await.unwrap(), "acknowledged and forgotten");

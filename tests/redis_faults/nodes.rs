@@ -169,7 +169,8 @@ impl Nodes {
         let both = [node(0, first), node(1, second)];
         // The keys begin with one of them.
         let mut share = Command::new(env!("CARGO_BIN_EXE_rescind"));
-        let said = share.args(["keys", "share", "--config"]).arg(both[0].directory.join("rescind.toml")).output().unwrap();
+        let said =
+            share.args(["keys", "share", "--config"]).arg(both[0].directory.join("rescind.toml")).output().unwrap();
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
         Self { both, secret, _root: root }
     }
