@@ -99,6 +99,7 @@ impl Place for OnRedis {
             // Thousands at once, as the embedded store queues them.
             in_flight: 8192,
             lease: LEASE,
+            deadline: secs(30),
             ..redis::Options::new(RETENTION)
         };
         let store = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), Arc::new(Seeded::new(3)))
