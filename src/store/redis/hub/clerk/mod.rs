@@ -16,7 +16,7 @@ use self::{
     taking::{Drained, Handed, Taken, by_bucket, drained_to, field, take},
 };
 use super::{
-    Answer, Ask, Head, Order, Owed,
+    Ask, Head, Order, Owed,
     log::{be, pairs},
     pen::{Pen, Written, list, place_of},
 };
