@@ -162,6 +162,7 @@ impl<S: DenyStore> Feed<S> {
                 }
             }
         }
+        self.keyring.confirmed()?;
         Ok(self.sign_tail(ask.nonce, tail, waited, pause))
     }
 
@@ -191,6 +192,7 @@ impl<S: DenyStore> Feed<S> {
     /// As [`Feed::tail`].
     pub async fn page(&self, epoch: Epoch, number: u64) -> Result<Option<Answer>, StoreError> {
         let Some(page) = self.store.page(number).await?.filter(|page| page.epoch == epoch) else { return Ok(None) };
+        self.keyring.confirmed()?;
         let (issuer, number) = (self.issuer.clone(), page.entries.len());
         let page = feed::Page { issuer, epoch, from: page.from, to: page.to, entries: page.entries };
         Ok(Some(Answer { jws: self.sign(PAGE_TYPE, &page), entries: number, full: false }))

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::{
     clock::{Random, random_bytes},
-    keyring::{ActiveKey, Keyring, SignerError},
+    keyring::{ActiveKey, Keyring, SignerError, Unconfirmed},
     model::{
         Audience, ClientId, Kid, Scope, SessionId, Subject, SubjectRef, Timestamp, TokenId,
         claims::{ACCESS_TOKEN_TYPE, Claims, CustomClaims},
@@ -70,6 +70,9 @@ pub enum MintError {
     /// It would be longer than any verifier reads.
     #[error("the access token would be longer than {MAX_TOKEN} bytes")]
     TooLong,
+    /// The keys may have changed.
+    #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
     /// The key does not sign.
     #[error(transparent)]
     Signer(#[from] SignerError),
@@ -108,6 +111,7 @@ impl Issuer {
     /// # Errors
     /// [`MintError`].
     pub fn mint(&self, order: Order) -> Result<AccessToken, MintError> {
+        self.keyring.confirmed()?;
         let key = self.keyring.signer();
         let token = TokenId::new(order.at, &random_bytes(&*self.random));
         let claims = Claims {

@@ -3,10 +3,13 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use super::Failure;
-use crate::model::{
-    Timestamp,
-    ids::IdError,
-    time::{format_duration, parse_duration},
+use crate::{
+    model::{
+        Timestamp,
+        ids::IdError,
+        time::{format_duration, parse_duration},
+    },
+    store::redis,
 };
 
 /// Where the store is.
@@ -16,6 +19,8 @@ pub(super) enum StoreUrl {
     Memory,
     /// One file.
     Embedded(PathBuf),
+    /// Redis or Valkey, which many nodes share.
+    Redis(Box<redis::StoreUrl>),
 }
 
 impl FromStr for StoreUrl {
@@ -24,7 +29,13 @@ impl FromStr for StoreUrl {
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("embedded", path)) if !path.is_empty() => Ok(Self::Embedded(path.into())),
-            _ => Err(format!("`{text}` is not a store; write `memory:` or `embedded:` and the path of a file")),
+            Some((_, rest)) if rest.starts_with("//") => {
+                text.parse().map(|url| Self::Redis(Box::new(url))).map_err(|e: redis::StoreUrlError| e.to_string())
+            }
+            // Not repeated: there may be a password in it.
+            _ => Err("names no store; write `embedded:` and the path of a file, `redis://host:6379`, or, for \
+                      `rescind dev` alone, `memory:`"
+                .into()),
         }
     }
 }

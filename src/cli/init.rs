@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::{SystemClock, SystemRandom},
-    keyring::{Keyring, Passphrase},
+    keyring::{Keyring, Passphrase, SharedKey},
     service::{Permission, SecretHash},
 };
 
@@ -37,6 +37,10 @@ pub(super) struct Args {
     /// configuration is then readable for its group, too: the service runs as another user than the one who writes it.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// A Redis or Valkey that several nodes will share, in the forms of `store.url`, without its password. The keys are
+    /// then sealed under a new key, `shared.key`: later nodes get a copy of it and of the configuration.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// The name of the service, which is in every token; `http://` and the address by default.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
@@ -66,6 +70,10 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
             return Err(Failure::usage(format!("{} is there already; nothing was changed", path.display())));
         }
     }
+    let shared_key = args.store.as_ref().map(|_| state.join("shared.key"));
+    if let Some(path) = shared_key.iter().find(|path| path.symlink_metadata().is_ok()) {
+        return Err(Failure::usage(format!("{} is there already; nothing was changed", path.display())));
+    }
     let secret = secret::generate(&SystemRandom);
     let text = render(args, &secret)?;
     // Read as `serve` will read it, before anything is written.
@@ -80,9 +88,20 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         write_new(path, &format!("{credentials}\n"), 0o600)?;
     }
     let (clock, random) = (Arc::<SystemClock>::default(), Arc::new(SystemRandom));
-    Keyring::open(&keys, passphrase, config.key_settings(), clock, random).or_exit(Exit::Usage, "cannot make keys")?;
+    let settings = config.key_settings();
+    match &shared_key {
+        Some(path) => {
+            let told = |problem| failure(&[problem]);
+            SharedKey::make(path, &*random).or_exit(Exit::Usage, format!("cannot write {}", path.display()))?;
+            let key = config.shared_key().map_err(told)?.ok_or_else(|| Failure::usage("there is no shared key"))?;
+            Keyring::share(&keys, None, key, settings, &*clock, &*random).map(drop)
+        }
+        None => Keyring::open(&keys, passphrase, settings, clock, random).map(drop),
+    }
+    .or_exit(Exit::Usage, "cannot make keys")?;
     if args.state_dir.is_some() {
         owner::hand_over(&keys, state)?;
+        shared_key.iter().try_for_each(|path| owner::hand_over(path, state))?;
     }
     write_new(&file, &text, if args.state_dir.is_some() { 0o640 } else { 0o600 })?;
     if args.secret_file.is_none() {
@@ -128,9 +147,12 @@ fn render(args: &Args, secret: &str) -> Result<String, Failure> {
         ("issuer", quoted(&issuer)),
         ("listen", quoted(&args.listen.to_string())),
         ("operations_listen", quoted(&args.operations_listen.to_string())),
-        ("store.url", quoted(&format!("embedded:{}", place(args, "store")?))),
+        ("store.url", store(args)?),
         ("keys.dir", quoted(&place(args, "keys")?)),
     ];
+    if args.store.is_some() {
+        values.push(("keys.shared_key", quoted(&place(args, "shared.key")?)));
+    }
     if let Some(path) = &args.keys_passphrase_file {
         // The configuration lies elsewhere: what is relative to here is not relative to it.
         values.push(("keys.passphrase", quoted(&absolute(path)?)));
@@ -142,6 +164,13 @@ fn render(args: &Args, secret: &str) -> Result<String, Failure> {
         ("permissions", format!("[{permissions}\n]")),
     ];
     Ok(template::render(&values, &client))
+}
+
+fn store(args: &Args) -> Result<String, Failure> {
+    match &args.store {
+        Some(url) => Ok(quoted(url)),
+        None => Ok(quoted(&format!("embedded:{}", place(args, "store")?))),
+    }
 }
 
 fn quoted(text: &str) -> String {

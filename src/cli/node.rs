@@ -8,31 +8,47 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Exit, Failure, OrExit, args::StoreUrl, config::Evidence, notify::Notify, pair::Opening};
+use super::{
+    Exit, Failure, OrExit,
+    config::Evidence,
+    notify::Notify,
+    pair::{self, Opening},
+};
 use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
     http::{self, Limits, Listeners, edge::Settings as Edge},
-    keyring::{self, Passphrase},
+    keyring::{self, Passphrase, SharedKey},
     model::{denial::Retention, family::Lifetimes, session::SessionCap},
     service::{Client, Clients, Service, Settings},
-    store::embedded::Options,
+    store::{Backend, embedded::Options, redis},
 };
 
-/// Where the keys lie.
-pub(super) enum Keys {
+/// Where store and keys lie.
+pub(super) enum Place {
     /// In memory, gone with the process.
-    Memory,
-    /// In a directory, encrypted if there is a passphrase.
-    Dir(PathBuf, Option<Passphrase>),
+    Memory(Options),
+    /// In a file and a directory, the keys encrypted if there is a passphrase.
+    Disk { store: PathBuf, keys: PathBuf, passphrase: Option<Passphrase>, options: Box<Options> },
+    /// Shared with other nodes.
+    Redis(Box<RedisPlace>),
+}
+
+/// Where nodes share store and keys.
+pub(super) struct RedisPlace {
+    pub(super) url: redis::StoreUrl,
+    pub(super) options: redis::Options,
+    /// This node's copy of the keys.
+    pub(super) keys: PathBuf,
+    /// What they lie under.
+    pub(super) key: SharedKey,
 }
 
 /// All that a node is made of.
 pub(super) struct Blueprint {
     /// Its name. None: where it listens.
     pub(super) issuer: Option<String>,
-    pub(super) keys: Keys,
     pub(super) key_settings: keyring::Settings,
-    pub(super) store: StoreUrl,
+    pub(super) place: Place,
     pub(super) lives: Lifetimes,
     pub(super) custom_claims: Option<Vec<String>>,
     pub(super) clients: Vec<Client>,
@@ -103,14 +119,25 @@ pub(super) struct Node {
 
 impl Node {
     /// Opens keys and store. Blocks on the disk: at the start nothing else runs yet.
-    pub(super) fn open(blueprint: Blueprint, bound: Bound, options: Options) -> Result<Self, Failure> {
+    pub(super) async fn open(blueprint: Blueprint, bound: Bound) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let issuer = blueprint.issuer.clone().map_or_else(|| bound.public_url(), Ok)?;
-        let open = Opening { settings: blueprint.key_settings, options, clock: clock.clone(), random: random.clone() };
-        let (keyring, store) = match (blueprint.store, blueprint.keys) {
-            (StoreUrl::Embedded(store), Keys::Dir(dir, passphrase)) => open.both(&store, &dir, passphrase)?,
-            (store, keys) => (open.keys(keys)?, open.store(store)?),
+        let settings = blueprint.key_settings;
+        let opening = |options| Opening { settings, options, clock: clock.clone(), random: random.clone() };
+        let (keyring, store): (_, Backend) = match blueprint.place {
+            Place::Memory(options) => {
+                let (keyring, store) = opening(options).in_memory()?;
+                (keyring, store.into())
+            }
+            Place::Disk { store, keys, passphrase, options } => {
+                let (keyring, store) = opening(*options).both(&store, &keys, passphrase)?;
+                (keyring, store.into())
+            }
+            Place::Redis(place) => {
+                let (keyring, store) = pair::shared(*place, settings, clock.clone(), random.clone()).await?;
+                (keyring, Backend::Redis(store))
+            }
         };
         let keyring = Arc::new(keyring);
         let claims = blueprint.custom_claims.map(|names| names.into_iter().map(Into::into).collect());
@@ -120,7 +147,7 @@ impl Node {
             sessions: blueprint.sessions,
             custom_claims: claims,
         };
-        let service = Service::new(settings, Clients::new(blueprint.clients), keyring, Arc::new(store), clock, random)
+        let service = Service::new(settings, Clients::new(blueprint.clients), keyring, store, clock, random)
             .or_exit(Exit::Usage, "the settings make no service")?;
         let Evidence { alerts, webhook } = blueprint.evidence;
         let mut service = service.with_alerts(alerts);
@@ -137,7 +164,7 @@ impl Node {
     }
 
     /// Whether it can serve; else why not.
-    pub(super) async fn ready(&self) -> Result<(), String> {
+    pub(super) async fn ready(&self) -> Result<Vec<String>, String> {
         self.service.ready().await
     }
 
@@ -159,7 +186,7 @@ impl Node {
         notify: Notify,
     ) -> Result<(), Failure> {
         let Self { service, listeners, limits, edge, reload } = self;
-        let (asked, teller) = (service.clone(), notify.clone());
+        let (asked, leaving, teller) = (service.clone(), service.clone(), notify.clone());
         let alive = tokio::spawn(notify.watch(move || {
             let service = asked.clone();
             async move { drop(service.ready().await) }
@@ -170,6 +197,8 @@ impl Node {
         };
         let served = http::serve_with(listeners, service, limits, edge, reload.subscribe(), stop).await;
         alive.abort();
+        // Whoever is expected back is waited for by the others.
+        leaving.leave().await;
         served.or_exit(Exit::CannotTell, "the service ended")
     }
 }

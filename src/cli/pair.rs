@@ -1,15 +1,21 @@
 //! Keys and store, which belong together: each remembers the other.
 
-use std::{fs, io::ErrorKind, path::Path, sync::Arc};
+use std::{fs, io::ErrorKind, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
-use super::{Exit, Failure, OrExit, args::StoreUrl, node::Keys};
+use tokio::{runtime::Handle, task::spawn_blocking};
+
+use super::{Exit, Failure, OrExit, args::StoreUrl, config::Config, node::RedisPlace};
 use crate::{
     clock::{Clock, Random},
-    keyring::{self, Keyring, Passphrase},
-    store::embedded::{EmbeddedStore, Held, OpenError, Options, made_by},
+    keyring::{self, Keyring, KeyringError, Passphrase},
+    service::StoredKeys,
+    store::{
+        embedded::{EmbeddedStore, Held, OpenError, Options, made_by},
+        redis::RedisStore,
+    },
 };
 
-/// How keys and store are opened.
+/// How keys and an embedded store are opened.
 pub(super) struct Opening {
     pub(super) settings: keyring::Settings,
     pub(super) options: Options,
@@ -32,40 +38,57 @@ impl Opening {
         if there.is_none() && !self.options.other_keys && !held.is_new().map_err(|e| store_failure(e, dir))? {
             return Err(Failure::usage(missing(dir, path)));
         }
-        let keys = Keys::Dir(dir.into(), passphrase);
         // The store remembers whose keys it was made with, so new ones are there before it is. A crash in between leaves
         // keys beside an empty file, which is a first start like any other.
         if there.is_none() {
-            let keyring = self.keys(keys)?;
+            let keyring = self.keys(dir, passphrase)?;
             self.options.installation = Some(keyring.installation());
             return Ok((keyring, self.hold(held, dir)?));
         }
         self.options.installation = there;
         let store = self.hold(held, dir)?;
-        Ok((self.keys(keys)?, store))
+        Ok((self.keys(dir, passphrase)?, store))
     }
 
     fn hold(&self, held: Held, dir: &Path) -> Result<EmbeddedStore, Failure> {
         held.open(self.options.clone(), self.clock.clone(), &*self.random).map_err(|e| store_failure(e, dir))
     }
 
-    pub(super) fn keys(&self, keys: Keys) -> Result<Keyring, Failure> {
-        let (clock, random) = (self.clock.clone(), self.random.clone());
-        let keyring = match keys {
-            Keys::Memory => Keyring::ephemeral(self.settings, clock, random),
-            Keys::Dir(dir, passphrase) => Keyring::open(&dir, passphrase, self.settings, clock, random),
-        };
+    fn keys(&self, dir: &Path, passphrase: Option<Passphrase>) -> Result<Keyring, Failure> {
+        let keyring = Keyring::open(dir, passphrase, self.settings, self.clock.clone(), self.random.clone());
         keyring.or_exit(Exit::Usage, UNUSABLE)
     }
 
-    pub(super) fn store(&self, store: StoreUrl) -> Result<EmbeddedStore, Failure> {
-        let (options, clock) = (self.options.clone(), self.clock.clone());
-        let store = match store {
-            StoreUrl::Memory => EmbeddedStore::in_memory(options, clock, &*self.random),
-            StoreUrl::Embedded(path) => EmbeddedStore::open(&path, options, clock, &*self.random),
-        };
-        store.map_err(|e| Failure::new(exit_of(&e), e))
+    pub(super) fn in_memory(self) -> Result<(Keyring, EmbeddedStore), Failure> {
+        let store = EmbeddedStore::in_memory(self.options.clone(), self.clock.clone(), &*self.random);
+        let store = store.map_err(|e| Failure::new(exit_of(&e), e))?;
+        let keys = Keyring::ephemeral(self.settings, self.clock, self.random).or_exit(Exit::Usage, UNUSABLE)?;
+        Ok((keys, store))
     }
+}
+
+/// Keys and store that nodes share. Both are opened where nobody answers, too, if this node has been here before: it
+/// serves 503 until somebody does.
+pub(super) async fn shared(
+    place: RedisPlace,
+    settings: keyring::Settings,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<(Keyring, Arc<RedisStore>), Failure> {
+    let RedisPlace { url, options, keys, key } = place;
+    // The journal lies there, too, unless it is said otherwise.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys);
+    made.or_exit(Exit::Usage, format!("keys.dir: cannot make {}", keys.display()))?;
+    let store = RedisStore::at(&url, options, clock.clone(), random.clone()).await;
+    let store = Arc::new(store.or_exit(Exit::CannotTell, format!("store.url: {url}"))?);
+    let stored = Box::new(StoredKeys::new(store.clone(), Handle::current()));
+    // It asks the store and waits for it.
+    let opened = spawn_blocking(move || Keyring::open_shared(&keys, key, stored, settings, clock, random)).await;
+    let keyring = opened.or_exit(Exit::CannotTell, UNUSABLE)?.map_err(|e| {
+        let exit = if matches!(e, KeyringError::Unshared(_)) { Exit::CannotTell } else { Exit::Usage };
+        Failure::new(exit, anyhow::Error::new(e).context(UNUSABLE))
+    })?;
+    Ok((keyring, store))
 }
 
 const UNUSABLE: &str = "cannot use the keys";
@@ -73,7 +96,8 @@ const MEND_KEYS: &str = "name the directory of its own keys in keys.dir, or put 
      everyone logs in again, put the store away, or start once with --dangerous-other-keys";
 
 /// What is wrong with these keys beside this store, as far as it can be told without opening either.
-pub(super) fn mismatch(dir: &Path, store: &Path) -> Option<String> {
+pub(super) fn mismatch(config: &Config) -> Option<String> {
+    let (dir, StoreUrl::Embedded(store)) = (&config.keys.dir, &config.store.url.0) else { return None };
     match Keyring::installation_of(dir).ok()? {
         None => fs::metadata(store).is_ok_and(|about| about.len() > 0).then(|| missing(dir, store)),
         Some(keys) => {

@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     options.installation = Some(installation(&config)?);
     options.other_keys = args.dangerous_other_keys;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let store = &config.store.url.0;
+    let store = config.embedded()?;
     let order = Order { backup: &args.backup, store, replace: args.yes, dry_run: args.dry_run };
     let restored = restore(&order, &options, &clock, &SystemRandom).map_err(failure)?;
     if !args.dry_run {
@@ -90,7 +90,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// Restored by root, it is for the service to write on.
 fn give_to_the_service(config: &Config) -> Result<(), Failure> {
-    for made in [config.store.url.0.clone(), config.keys.dir.join("witness.json")] {
+    for made in [config.embedded()?.to_owned(), config.keys.dir.join("witness.json")] {
         if let (true, Some(home)) = (made.exists(), made.parent()) {
             // A name alone lies where we are.
             let home = if home.as_os_str().is_empty() { std::path::Path::new(".") } else { home };

@@ -5,10 +5,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Exit, Failure,
-    args::StoreUrl,
     config::{Chosen, Config, layers::failure},
     logs,
-    node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
+    node::{Blueprint, Bound, Node, Place, RedisPlace, stop_signal, store_options},
     notify::Notify,
     owner, prompt,
     reload::Reload,
@@ -16,7 +15,6 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     http::edge::Settings as Edge,
-    keyring::Passphrase,
     store::embedded::Acceptance,
 };
 
@@ -64,17 +62,10 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let _logs = logs::start("info", true)?;
     let loaded = args.chosen.load().map_err(|problems| failure(&problems))?;
     let config = &loaded.config;
-    let passphrase = match config.passphrase().map_err(|problem| failure(&[problem]))? {
-        None => prompt::for_keys(&config.keys.dir)?,
-        given => given,
-    };
+    let place = place(config, &args)?;
     // Caught from here on: unhandled, either would end the process at once.
     let (stop, hangup) = (stop_signal()?, signal(SignalKind::hangup())?);
     let bound = Bound::at(config.top.listen.0, config.top.operations_listen.as_ref().map(|at| at.0)).await?;
-    let mut options = config.store_options(store_options(&config.lives()));
-    options.acceptance = args.accept_store_loss.into();
-    options.other_keys = args.dangerous_other_keys;
-    options.accepted_by = Some(owner::whoever_runs_this().into());
     let edge = config.edge(SystemClock::default().now()).map_err(|problems| failure(&problems))?;
     if let Some(doubt) = config.doubts(&edge) {
         tracing::warn!("{doubt}");
@@ -82,7 +73,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let url = |url: String, tls: bool| if tls { url.replacen("http:", "https:", 1) } else { url };
     let listen = url(bound.public_url()?, edge.tls.is_some());
     let operations = bound.operations_url()?.map(|at| url(at, edge.operations_tls.is_some()));
-    let node = Node::open(blueprint(config, passphrase, edge)?, bound, options)?;
+    let node = Node::open(blueprint(config, place, edge)?, bound).await?;
     let standing = node.ready().await;
     if let Err(why) = &standing {
         tracing::error!(why, "serving 503 until an operator decides");
@@ -90,7 +81,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     tracing::info!(issuer = config.top.issuer, listen, operations, "serving");
     let notify = Notify::from_env();
     // Up, also where it says 503: to be started again would not help it, and its answers tell clients to come again.
-    notify.ready(&standing.map_or_else(|why| format!("503: {why}"), |()| format!("serving {}", config.top.issuer)));
+    notify.ready(&standing.map_or_else(|why| format!("503: {why}"), |_| format!("serving {}", config.top.issuer)));
     let reload = Reload::new(args.chosen, loaded, node.service(), node.certificates());
     let reloads = tokio::spawn(reload.at(hangup, notify.clone()));
     let served = node.run(stop, notify).await;
@@ -99,12 +90,36 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Yes)
 }
 
-fn blueprint(config: &Config, passphrase: Option<Passphrase>, edge: Edge) -> Result<Blueprint, Failure> {
+/// Where store and keys are, with what was said about them for this once.
+fn place(config: &Config, args: &Args) -> Result<Place, Failure> {
+    let told = |problem| failure(&[problem]);
+    if let (Some(url), Some(key)) = (config.redis().map_err(told)?, config.shared_key().map_err(told)?) {
+        if args.accept_store_loss.is_some() || args.dangerous_other_keys {
+            return Err(Failure::usage(
+                "--accept-store-loss and --dangerous-other-keys are about the store of one node; with Redis say `rescind \
+                 store restored` to any node, and name another prefix to begin with other keys",
+            ));
+        }
+        let (options, keys) = (config.redis_options(), config.keys.dir.clone());
+        return Ok(Place::Redis(Box::new(RedisPlace { url, options, keys, key })));
+    }
+    let store = config.embedded()?.to_owned();
+    let passphrase = match config.passphrase().map_err(told)? {
+        None => prompt::for_keys(&config.keys.dir)?,
+        given => given,
+    };
+    let mut options = Box::new(config.store_options(store_options(&config.lives())));
+    options.acceptance = args.accept_store_loss.into();
+    options.other_keys = args.dangerous_other_keys;
+    options.accepted_by = Some(owner::whoever_runs_this().into());
+    Ok(Place::Disk { store, keys: config.keys.dir.clone(), passphrase, options })
+}
+
+fn blueprint(config: &Config, place: Place, edge: Edge) -> Result<Blueprint, Failure> {
     Ok(Blueprint {
         issuer: Some(config.top.issuer.clone()),
-        keys: Keys::Dir(config.keys.dir.clone(), passphrase),
         key_settings: config.key_settings(),
-        store: StoreUrl::Embedded(config.store.url.0.clone()),
+        place,
         lives: config.lives(),
         custom_claims: config.top.custom_claims.clone(),
         clients: config.clients().map_err(|problem| failure(&[problem]))?,

@@ -107,7 +107,7 @@ fn print(store: &Value, json: bool) {
     if json {
         return say(store);
     }
-    let bytes = backup::in_words(store["bytes"].as_u64().unwrap_or_default());
+    let bytes = store["bytes"].as_u64().map_or("?".into(), backup::in_words);
     say(format_args!("standing     {}", store["standing"].as_str().unwrap_or("?")));
     say(format_args!("schema       {}", store["schema"]));
     say(format_args!("incarnation  {}", store["incarnation"]));
@@ -127,7 +127,7 @@ struct Printed {
 
 fn run_compact(args: &Compact) -> Result<Exit, Failure> {
     let config = Config::read(&args.config)?;
-    let done = compact(&config.store.url.0).map_err(|e| Failure::new(exit_of(&e), e))?;
+    let done = compact(config.embedded()?).map_err(|e| Failure::new(exit_of(&e), e))?;
     let Compacted { before, after } = done;
     if args.json {
         say(serde_json::to_string(&Printed { bytes_before: before, bytes_after: after })?);

@@ -134,6 +134,8 @@ impl<S: FamilyStore> Families<S> {
     /// # Errors
     /// [`OpenError`]. If we could not tell, the session may exist, but nobody holds a token of it.
     pub async fn open(&self, mut identity: Identity, audit: Draft) -> Result<Grant, OpenError> {
+        // Before the store is asked: what would not be handed out need not be opened or spent.
+        self.keyring.confirmed().map_err(StoreError::from)?;
         identity.nonce = random_bytes(&*self.random);
         let key = self.keyring.current_derivation();
         let subject = self.refer(&identity.subject);
@@ -173,6 +175,7 @@ impl<S: FamilyStore> Families<S> {
         scope: Option<&Scope>,
         mut audit: Draft,
     ) -> Result<Grant, RefreshError> {
+        self.keyring.confirmed().map_err(StoreError::from)?;
         let (parsed, key) = self.read(token)?;
         for _ in 0..STALE_TRIES {
             let Some(family) = self.store.find(parsed.family).await? else { return Err(self.unknown(&parsed)) };

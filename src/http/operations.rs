@@ -16,7 +16,7 @@ pub(super) async fn livez() -> &'static str {
 /// It can serve; else why not.
 pub(super) async fn readyz(State(app): State<App>) -> Response {
     match app.service.ready().await {
-        Ok(()) => "ok\n".into_response(),
+        Ok(notes) => notes.iter().fold("ok\n".to_owned(), |all, note| all + note + "\n").into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], format!("{why}\n")).into_response(),
     }
 }

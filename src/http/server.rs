@@ -69,8 +69,10 @@ pub async fn serve_with(
     service.metrics().extend(|registry| metrics.register(registry));
     let edge = Arc::new(Edge::new(settings, metrics));
     let app = App { service: service.clone(), limits, edge: edge.clone(), stopped: stopped.clone() };
+    service.follow_others().await;
     // A key that is denied, or due to be replaced, signs nothing first.
     service.housekeep().await;
+    let follower = tokio::spawn(follow_others(service.clone(), stopped.clone()));
     let housekeeper = tokio::spawn(housekeep(service.clone(), stopped.clone()));
     let keeper = tokio::spawn(keep_certificates(app.clone(), reload));
     let teller = service.clone();
@@ -88,6 +90,7 @@ pub async fn serve_with(
         let _ = operations.await;
     }
     let _ = housekeeper.await;
+    let _ = follower.await;
     // What the webhook has not been told yet it is told after the next start.
     for helper in [herald, keeper, teller] {
         helper.abort();
@@ -114,6 +117,18 @@ async fn housekeep(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = tick.tick() => service.housekeep().await,
+            _ = stopped.changed() => return,
+        }
+    }
+}
+
+/// By itself, so that nothing slow of the housekeeping makes the keys' confirmation run out.
+async fn follow_others(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => service.follow_others().await,
             _ = stopped.changed() => return,
         }
     }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     model::family::Standing,
     service::{Backup, Error},
-    store::embedded::{Report, Summary},
+    store::{Report, embedded::Summary},
 };
 
 /// How long whoever fetches a backup may take over one piece of it: the store keeps what it shows for as long.
@@ -96,8 +96,8 @@ pub(super) struct StoreBody {
     schema: u32,
     /// How often it has come back as another.
     incarnation: u32,
-    /// Bytes of its file.
-    bytes: u64,
+    /// Bytes of its file, or of the memory of its server; null: it does not tell.
+    bytes: Option<u64>,
     /// Rows of each of its tables.
     rows: BTreeMap<String, u64>,
     /// Requests that wait for its writer.
@@ -141,7 +141,7 @@ impl From<Report> for StoreBody {
     responses((status = 200, body = StoreBody), ApiErrors)
 )]
 pub(super) async fn store(State(app): State<App>, ApiCall(ctx): ApiCall) -> Result<Json<StoreBody>, ApiError> {
-    Ok(Json(app.service.store_report(&ctx)?.into()))
+    Ok(Json(app.service.store_report(&ctx).await?.into()))
 }
 
 /// What is said about a store that was restored.

@@ -6,6 +6,7 @@ use super::{
     ActiveKey, ChangeError, Keyring, KeyringError, Passphrase, Snapshot, Writer, exchange,
     ring::{Fresh, KeyState, Ring, STANDBYS},
     rule::{Step, StepError, TooEarly, Wait},
+    shared::Whole,
 };
 use crate::model::{Algorithm, Kid, Timestamp};
 
@@ -46,7 +47,7 @@ pub struct Moved {
 }
 
 impl Change {
-    fn between(before: &Ring, after: &Ring) -> Self {
+    pub(super) fn between(before: &Ring, after: &Ring) -> Self {
         let state = |ring: &Ring, kid| ring.find(kid).map(|k| k.state);
         let moved = after.keys().iter().filter(|k| state(before, &k.kid) != Some(k.state));
         let moved = moved.map(|k| Moved { kid: k.kid.clone(), from: state(before, &k.kid), to: k.state });
@@ -81,8 +82,7 @@ impl Keyring {
     /// [`ChangeError::Refused`] by the rule; with `force` never because it is too early: what breaks then says
     /// [`Wait::breaks`]. [`ChangeError::Failed`] if the disk refuses. Nothing has changed then.
     pub fn change(&self, order: &Order, force: bool) -> Result<Change, ChangeError> {
-        let mut writer = self.writer();
-        self.carry_out(&mut writer, order, force)
+        self.changing(|writer| self.carry_out(writer, order, force))
     }
     /// What [`Keyring::change`] would do now. Keys that it would make have names that no key will have.
     ///
@@ -117,10 +117,11 @@ impl Keyring {
     ) -> Result<Change, ChangeError> {
         let read = exchange::read(text, passphrase)?;
         let algorithm = read.algorithm.or(algorithm).unwrap_or(self.settings.algorithm);
-        let key = ActiveKey::new(&read.seed, algorithm);
-        let (mut writer, before) = (self.writer(), self.current.load_full());
-        let ring = before.ring.add((key.public_key(), key.algorithm()), self.clock.now())?;
-        Ok(self.commit(&mut writer, &before.ring, ring, vec![key])?)
+        self.changing(|writer| {
+            let (key, before) = (ActiveKey::new(&read.seed, algorithm), self.current.load_full());
+            let ring = before.ring.add((key.public_key(), key.algorithm()), self.clock.now())?;
+            Ok(self.commit(writer, &before.ring, ring, vec![key])?)
+        })
     }
     /// The private half of a published key, PKCS#8 under this passphrase, as PEM.
     ///
@@ -150,11 +151,17 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`].
     pub fn sweep_until(&self, expired_by: Timestamp) -> Result<Change, KeyringError> {
-        let (mut writer, before) = (self.writer(), self.current.load_full());
-        let ring = before.ring.sweep(expired_by, &self.settings.timing);
-        let change = self.commit(&mut writer, &before.ring, ring, Vec::new())?;
-        self.pay(&mut writer)?;
-        Ok(change)
+        let swept = |ring: &Ring| ring.sweep(expired_by, &self.settings.timing);
+        let now = self.current.load_full();
+        if swept(&now.ring) == now.ring && self.writer().owed.is_empty() {
+            return Ok(Change::between(&now.ring, &now.ring));
+        }
+        self.changing(|writer| {
+            let before = self.current.load_full();
+            let change = self.commit(writer, &before.ring, swept(&before.ring), Vec::new())?;
+            self.pay(writer)?;
+            Ok(change)
+        })
     }
     /// Rotates if that is due by the schedule, once however long it was missed. The key that then signs has been published
     /// by this very process for `publish_ahead`, whatever the wall clock says. Blocks on the disk if it is due.
@@ -162,19 +169,27 @@ impl Keyring {
     /// # Errors
     /// [`ChangeError::Failed`]: the old key signs on; it is tried again half a minute later.
     pub fn rotate_if_due(&self) -> Result<Option<Change>, ChangeError> {
-        let mut writer = self.writer();
-        let (ring, now) = (&self.current.load_full().ring, self.clock.boottime());
-        if !self.is_due(&writer, ring) || now < writer.try_again {
-            return Ok(None);
+        let now = self.clock.boottime();
+        let is_due = |writer: &Writer| self.is_due(writer, &self.current.load_full().ring);
+        {
+            let writer = self.writer();
+            if !is_due(&writer) || now < writer.try_again {
+                return Ok(None);
+            }
         }
         // Forced, because the wall clock has no say in it: what the rule waits for has been waited for by the other one.
-        match self.carry_out(&mut writer, &Order::Rotate, true) {
-            Ok(change) => Ok(Some(change)),
+        // Asked again, because another node may have done it.
+        let rotated = self.changing(|writer| match is_due(writer) {
+            true => self.carry_out(writer, &Order::Rotate, true).map(Some),
+            false => Ok(None),
+        });
+        match rotated {
             Err(ChangeError::Refused(_)) => Ok(None),
             Err(failed) => {
-                writer.try_again = now + PAUSE;
+                self.writer().try_again = now + PAUSE;
                 Err(failed)
             }
+            done => done,
         }
     }
     fn is_due(&self, writer: &Writer, ring: &Ring) -> bool {
@@ -253,9 +268,18 @@ impl Keyring {
         made: Vec<ActiveKey>,
     ) -> Result<Change, KeyringError> {
         let change = Change::between(before, &ring);
-        if change.is_empty() {
-            return Ok(change);
+        if !change.is_empty() {
+            self.commit_ring(writer, before, ring, made)?;
         }
+        Ok(change)
+    }
+    pub(super) fn commit_ring(
+        &self,
+        writer: &mut Writer,
+        before: &Ring,
+        ring: Ring,
+        made: Vec<ActiveKey>,
+    ) -> Result<(), KeyringError> {
         let committed = self.write(writer, &ring, &made);
         if committed.is_err() {
             // No manifest names them; what stays all the same is removed by the next start.
@@ -278,13 +302,15 @@ impl Keyring {
         if let Err(error) = self.pay(writer) {
             tracing::error!(%error, "a private key that is not needed any more could not be removed yet");
         }
-        Ok(change)
+        Ok(())
     }
-    fn write(&self, writer: &Writer, ring: &Ring, made: &[ActiveKey]) -> Result<(), KeyringError> {
+    fn write(&self, writer: &mut Writer, ring: &Ring, made: &[ActiveKey]) -> Result<(), KeyringError> {
         for key in made {
             writer.home.keep(key, &*self.random)?;
         }
-        writer.home.commit(ring)
+        let private = halves(ring, writer.private.iter().map(|key| &**key).chain(made));
+        let whole = Whole { ring, private: &private, secrets: &writer.stored };
+        writer.home.commit(&whole, &*self.random)
     }
     /// Removes the private halves that are not needed.
     fn pay(&self, writer: &mut Writer) -> Result<(), KeyringError> {
@@ -297,4 +323,10 @@ impl Keyring {
         }
         writer.home.sync()
     }
+}
+
+/// The private halves of a ring's published keys, in its order.
+pub(super) fn halves<'a>(ring: &Ring, among: impl Iterator<Item = &'a ActiveKey> + Clone) -> Vec<&'a ActiveKey> {
+    let published = ring.keys().iter().filter(|info| info.is_published());
+    published.filter_map(|info| among.clone().find(|key| *key.kid() == info.kid)).collect()
 }

@@ -2,7 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-use super::{exposure::SecretKind, rule::StepError, schedule::TimingError};
+use super::{exposure::SecretKind, rule::StepError, schedule::TimingError, shared::Unshared};
+use crate::model::Installation;
 
 /// Why the keyring cannot be opened or changed. Nothing has changed when one of these is returned, but for
 /// [`KeyringError::Io`] from the very last sync, after which either state is sound.
@@ -63,6 +64,75 @@ pub enum KeyringError {
     /// A schedule that cannot be kept.
     #[error(transparent)]
     Unsound(#[from] TimingError),
+    /// Neither this node nor the store has any keys, and nobody said that they are to be made.
+    #[error(
+        "{path} is not there, and the store has no keys either: the first node begins with what `rescind init --store` or \
+         `rescind keys share` has made. Where the store was emptied, start a node first that still has its copy",
+        path = path.display()
+    )]
+    NoKeys {
+        /// Where the copy would lie.
+        path: PathBuf,
+    },
+    /// Keys of one node alone lie where shared ones are to be.
+    #[error(
+        "the keys in {dir} belong to one node alone: share them with `rescind keys share`, or, to join nodes that share \
+         theirs, name an empty directory", dir = dir.display()
+    )]
+    NotShared {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Shared keys lie where those of one node alone are to be.
+    #[error(
+        "the keys in {dir} are shared through a Redis: name it in store.url, or put back the keys that belong to the \
+         embedded store", dir = dir.display()
+    )]
+    AreShared {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A bundle is under another key, or was altered.
+    #[error(
+        "{place} does not open with this shared key: all nodes have the same file at keys.shared_key_file; while it is \
+         replaced, the one before stands on its second line. If somebody altered what lies in the store, delete its key \
+         `keys`: a node gives it again"
+    )]
+    SharedKeyWrong {
+        /// Which bundle.
+        place: String,
+    },
+    /// What lies in the store is no bundle of keys.
+    #[error("the shared keys in the store: {0}; a node gives them again once the store's key `keys` is deleted")]
+    InStore(String),
+    /// What lies in the store belongs to another service.
+    #[error(
+        "the store holds the keys of installation {theirs}, and {path} those of {own}: name another store or another \
+         store.prefix; to join that installation, move the file away", path = path.display()
+    )]
+    InStoreOthers {
+        /// This node's copy.
+        path: PathBuf,
+        /// Whose it is.
+        own: Installation,
+        /// Whose the store's are.
+        theirs: Installation,
+    },
+    /// Two nodes changed the same version while the store had lost the one's change.
+    #[error(
+        "this node's keys and those in the store have parted after version {version}: what only this node has is lost \
+         once its copy, keyring.sealed, is moved away and it is started again"
+    )]
+    Parted {
+        /// Which both have, and not alike.
+        version: u64,
+    },
+    /// Other nodes were always faster.
+    #[error("other nodes keep changing the keys; try again")]
+    Moved,
+    /// The store that the keys are shared through did not answer.
+    #[error("the store that the keys are shared through: {0}")]
+    Unshared(#[from] Unshared),
 }
 
 impl KeyringError {

@@ -1,4 +1,4 @@
-//! Where the keys live: in a directory, or in memory alone.
+//! Where the keys live: in a directory, shared with other nodes, or in memory alone.
 //!
 //! The manifest is the commit point. A new key's file is on disk before the manifest names it; an old key's file goes
 //! after the manifest has ceased to need it. So whatever a crash leaves, the manifest names one active key and every
@@ -16,6 +16,7 @@ use super::{
     ring::{KeyInfo, Ring},
     secret::Passphrase,
     secrets::{self, Stored},
+    shared::{self, Shared, Whole},
     signing::ActiveKey,
 };
 use crate::{
@@ -33,6 +34,7 @@ const CLIENT_BOOK: &str = "clients.sealed";
 pub(super) enum Home {
     Memory,
     Disk(Disk),
+    Shared(Box<Shared>),
 }
 
 #[derive(Debug)]
@@ -59,15 +61,34 @@ impl Home {
         disk.write_key(key, random)?;
         disk.dir.sync()
     }
-    /// Makes `ring` the one that counts. After an error the one before still does.
-    pub(super) fn commit(&self, ring: &Ring) -> Result<(), KeyringError> {
-        let Self::Disk(disk) = self else { return Ok(()) };
-        disk.dir.replace(manifest::NAME, &manifest::encode(ring))
+    /// Makes this ring the one that counts. After an error the one before still does.
+    pub(super) fn commit(&mut self, whole: &Whole<'_>, random: &dyn Random) -> Result<(), KeyringError> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::Disk(disk) => disk.dir.replace(manifest::NAME, &manifest::encode(whole.ring)),
+            Self::Shared(shared) => shared.commit(whole, random),
+        }
     }
     /// Makes these the secrets that count. After an error those before still do.
-    pub(super) fn keep_secrets(&self, secrets: &Stored, random: &dyn Random) -> Result<(), KeyringError> {
-        let Self::Disk(disk) = self else { return Ok(()) };
-        disk.dir.replace(secrets::NAME, &secrets.encode(disk.passphrase.as_ref(), random))
+    pub(super) fn keep_secrets(&mut self, whole: &Whole<'_>, random: &dyn Random) -> Result<(), KeyringError> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::Disk(disk) => {
+                disk.dir.replace(secrets::NAME, &whole.secrets.encode(disk.passphrase.as_ref(), random))
+            }
+            Self::Shared(shared) => shared.commit(whole, random),
+        }
+    }
+    /// Whether another node's change came before the last one that was tried here.
+    pub(super) fn was_overtaken(&self) -> bool {
+        matches!(self, Self::Shared(shared) if shared.was_overtaken())
+    }
+    fn dir(&self) -> Option<&Dir> {
+        match self {
+            Self::Memory => None,
+            Self::Disk(disk) => Some(&disk.dir),
+            Self::Shared(shared) => Some(shared.dir()),
+        }
     }
     /// What was committed survives a crash once this returns.
     pub(super) fn sync(&self) -> Result<(), KeyringError> {
@@ -76,14 +97,14 @@ impl Home {
     }
     /// The sealed book of clients as this node knew it last.
     pub(super) fn client_book(&self) -> Result<Option<Vec<u8>>, KeyringError> {
-        let Self::Disk(disk) = self else { return Ok(None) };
-        Ok(disk.dir.read(CLIENT_BOOK)?.map(|bytes| bytes.to_vec()))
+        let Some(dir) = self.dir() else { return Ok(None) };
+        Ok(dir.read(CLIENT_BOOK)?.map(|bytes| bytes.to_vec()))
     }
     /// Keeps it, durably.
     pub(super) fn keep_client_book(&self, sealed: &[u8]) -> Result<(), KeyringError> {
-        let Self::Disk(disk) = self else { return Ok(()) };
-        disk.dir.replace(CLIENT_BOOK, sealed)?;
-        disk.dir.sync()
+        let Some(dir) = self.dir() else { return Ok(()) };
+        dir.replace(CLIENT_BOOK, sealed)?;
+        dir.sync()
     }
     /// Destroys a private key that the committed ring no longer needs.
     pub(super) fn forget(&self, kid: &Kid) -> Result<(), KeyringError> {
@@ -117,6 +138,17 @@ impl Disk {
         let Some(json) = disk.dir.read(manifest::NAME)? else { return disk.is_unused().map(|()| None) };
         disk.dir.check_owner_only()?;
         Ok(Some((disk, json)))
+    }
+    /// Whose keys of one node alone lie there, whatever lies beside them.
+    pub(super) fn files_of(path: &Path) -> Result<Option<Installation>, KeyringError> {
+        let Some(dir) = Dir::existing(path)? else { return Ok(None) };
+        let Some(json) = dir.read(secrets::NAME)? else { return Ok(None) };
+        Stored::installation(&dir.path_of(secrets::NAME), &json).map(Some)
+    }
+    /// Whether keys of one node alone lie there.
+    pub(super) fn holds_files(path: &Path) -> Result<bool, KeyringError> {
+        let Some(dir) = Dir::existing(path)? else { return Ok(false) };
+        Ok(dir.names()?.iter().any(|n| is_key_file(n) || [manifest::NAME, secrets::NAME].contains(&&**n)))
     }
     /// What lies here, or `None` if nothing does yet.
     pub(super) fn load(&self, now: Timestamp, random: &dyn Random) -> Result<Option<Loaded>, KeyringError> {
@@ -158,6 +190,9 @@ impl Disk {
     }
     fn is_unused(&self) -> Result<(), KeyringError> {
         let names = self.dir.names()?;
+        if names.iter().any(|n| n == shared::NAME) {
+            return Err(KeyringError::AreShared { dir: self.dir.path_of("") });
+        }
         let used = names.iter().any(|n| is_key_file(n) || n == secrets::NAME);
         if !used || names.iter().any(|n| n == FIRST_START) {
             return Ok(());
@@ -193,6 +228,13 @@ impl Disk {
             return Err(KeyringError::garbled(path, "holds another key than its name says"));
         }
         Ok((key, read.encrypted))
+    }
+    /// Gives up all files of keys: what they hold lies in a copy of shared ones beside them.
+    pub(super) fn give_up(&self) -> Result<(), KeyringError> {
+        for name in [manifest::NAME, secrets::NAME, FIRST_START] {
+            self.dir.remove(name)?;
+        }
+        self.remove_unnamed(|_| false)
     }
     fn write_key(&self, key: &ActiveKey, random: &dyn Random) -> Result<(), KeyringError> {
         let Some(seed) = key.seed() else { return Ok(()) };
@@ -252,5 +294,5 @@ fn is_key_file(name: &str) -> bool {
 }
 
 fn is_ours(name: &str) -> bool {
-    is_key_file(name) || [manifest::NAME, secrets::NAME, FIRST_START, CLIENT_BOOK].contains(&name)
+    is_key_file(name) || [manifest::NAME, secrets::NAME, shared::NAME, FIRST_START, CLIENT_BOOK].contains(&name)
 }

@@ -14,6 +14,7 @@ mod error;
 mod exchange;
 mod exposure;
 mod feed_key;
+mod follow;
 mod home;
 mod manifest;
 mod pem;
@@ -25,6 +26,7 @@ pub mod schedule;
 mod sealer;
 mod secret;
 mod secrets;
+mod shared;
 mod signing;
 
 use std::{
@@ -43,6 +45,7 @@ pub use self::{
     error::{ChangeError, KeyringError},
     exposure::{Exposure, SecretKind, UnknownKind},
     feed_key::FeedKey,
+    follow::{FRESH, Following, Unconfirmed},
     published::PublishedSet,
     renewal::{Renewal, SecretInfo},
     ring::{KeyInfo, KeyState},
@@ -50,6 +53,7 @@ pub use self::{
     schedule::{Planned, Timing, TimingError},
     sealer::{SealError, Sealer},
     secret::{EmptyPassphrase, Passphrase},
+    shared::{Kept, NAME as SHARED_COPY, NotASharedKey, SharedKey, SharedKeys, Unshared},
     signing::{ActiveKey, Signer, SignerError},
 };
 use self::{
@@ -57,6 +61,7 @@ use self::{
     home::{Disk, Home},
     ring::Ring,
     secrets::{Secrets, Stored},
+    shared::Whole,
 };
 use crate::{
     clock::{Clock, Random},
@@ -77,6 +82,8 @@ pub struct Keyring {
     current: ArcSwap<Snapshot>,
     secrets: ArcSwap<Secrets>,
     settings: Settings,
+    /// Of keys that nodes share.
+    pulse: Option<follow::Pulse>,
     /// Held by whoever changes the ring, over its disk I/O. Readers never take it.
     writer: Mutex<Writer>,
     clock: Arc<dyn Clock>,
@@ -100,6 +107,8 @@ struct Writer {
     elapsed: Elapsed,
     /// Keys whose private halves are not needed, and could not be removed yet.
     owed: Vec<Kid>,
+    /// Changes of this node's that were not known to have been made.
+    untold: Vec<Change>,
     /// When the schedule is tried again after the disk refused, by [`Clock::boottime`].
     try_again: Duration,
 }
@@ -124,7 +133,7 @@ impl Keyring {
             disk.begin(&first.ring, &first.private, &first.secrets, &*random)?;
             return Ok(first.into_keyring(Home::Disk(disk), settings, clock, random));
         };
-        let home = Home::Disk(disk);
+        let mut home = Home::Disk(disk);
         let mut private = loaded.private;
         // A directory of before two keys stood by gets the second one.
         let ring = loaded.ring.signing_for(settings.timing.token_life).completed(clock.now(), || {
@@ -137,7 +146,9 @@ impl Keyring {
             for key in private.iter().filter(|key| loaded.ring.find(key.kid()).is_none()) {
                 home.keep(key, &*random)?;
             }
-            home.commit(&ring)?;
+            let whole =
+                Whole { ring: &ring, private: &change::halves(&ring, private.iter()), secrets: &loaded.secrets };
+            home.commit(&whole, &*random)?;
             home.sync()?;
         }
         let elapsed = Elapsed::found(&ring, clock.boottime());
@@ -181,10 +192,10 @@ impl Keyring {
         let private: Vec<_> = private.into_iter().map(Arc::new).collect();
         let current = ArcSwap::from_pointee(Snapshot::new(ring, &private));
         let in_use = ArcSwap::from_pointee(secrets.secrets());
-        let (owed, try_again) = (Vec::new(), Duration::ZERO);
-        let writer = Mutex::new(Writer { home, private, stored: secrets, elapsed, owed, try_again });
+        let (owed, untold, try_again) = (Vec::new(), Vec::new(), Duration::ZERO);
+        let writer = Mutex::new(Writer { home, private, stored: secrets, elapsed, owed, untold, try_again });
         let opened = clock.now();
-        Self { current, secrets: in_use, settings, writer, clock, random, opened }
+        Self { current, secrets: in_use, settings, pulse: None, writer, clock, random, opened }
     }
 
     /// The name of these keys, which stays however they are rotated.
@@ -217,9 +228,12 @@ impl Keyring {
     pub fn state_of(&self, kid: &Kid) -> Option<KeyState> {
         self.current.load().ring.find(kid).map(|k| k.state)
     }
-    /// For how long the JWKS may be cached that is fetched now.
+    /// For how long the JWKS may be cached that is fetched now. Hardly at all if other nodes may have another one.
     #[must_use]
     pub fn jwks_max_age(&self) -> Duration {
+        if self.confirmed().is_err() {
+            return Duration::from_secs(1).min(self.settings.timing.jwks_max_age);
+        }
         self.current.load().ring.cacheable_for(&self.settings.timing, self.clock.now())
     }
     /// What will happen by itself, in the order of its time.

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     ChangeError, Keyring, KeyringError, SecretKind, Writer,
+    change::halves,
     secrets::{IN_FLIGHT, Named, Stored},
+    shared::Whole,
 };
 use crate::model::{Kid, Timestamp};
 
@@ -94,23 +96,25 @@ impl Keyring {
         oldest: Option<Timestamp>,
         what_for: Renewal,
     ) -> Result<SecretInfo, ChangeError> {
-        let (mut writer, now) = (self.writer(), self.clock.now());
-        let mut next = writer.stored.clone();
-        let list = next.of(kind);
+        let now = self.clock.now();
         let again = |named: &&Named| {
             named.made_for == Some(what_for) && named.created.is_some_and(|made| now.since(made) < AGAIN)
         };
-        if let Some(made) = list.last().filter(again) {
-            return Ok(SecretInfo::of(kind, made));
-        }
-        let kept = list.len() - unneeded(kind, list, oldest);
-        if kept >= what_for.most_kept() {
-            return Err(ChangeError::TooManyKept { kind, kept });
-        }
-        next.renew(kind, now, latest, what_for, &*self.random);
-        let made = next.of(kind).last().map(|named| SecretInfo::of(kind, named));
-        self.commit_secrets(&mut writer, next)?;
-        Ok(made.expect("one has just been made"))
+        self.changing(|writer| {
+            let mut next = writer.stored.clone();
+            let list = next.of(kind);
+            if let Some(made) = list.last().filter(again) {
+                return Ok(SecretInfo::of(kind, made));
+            }
+            let kept = list.len() - unneeded(kind, list, oldest);
+            if kept >= what_for.most_kept() {
+                return Err(ChangeError::TooManyKept { kind, kept });
+            }
+            next.renew(kind, now, latest, what_for, &*self.random);
+            let made = next.of(kind).last().map(|named| SecretInfo::of(kind, named));
+            self.commit_secrets(writer, next)?;
+            Ok(made.expect("one has just been made"))
+        })
     }
 
     /// Drops those that are older than `oldest`, the oldest session that there is. The feed keeps the one before, since
@@ -123,18 +127,19 @@ impl Keyring {
         kind: SecretKind,
         oldest: Option<Timestamp>,
     ) -> Result<Vec<SecretInfo>, KeyringError> {
-        let mut writer = self.writer();
-        writer.stored.settle(kind);
-        let mut next = writer.stored.clone();
-        let unneeded = unneeded(kind, next.of(kind), oldest);
-        if unneeded == 0 {
-            return Ok(Vec::new());
-        }
-        let gone = next.drop_oldest(kind, unneeded);
-        let last = gone.last().and_then(|named| named.superseded).filter(|_| kind != SecretKind::Feed);
-        next.forgotten_until = next.forgotten_until.max(last.map(|at| at.plus(IN_FLIGHT)));
-        self.commit_secrets(&mut writer, next)?;
-        Ok(gone.iter().map(|named| SecretInfo::of(kind, named)).collect())
+        self.changing(|writer| {
+            writer.stored.settle(kind);
+            let mut next = writer.stored.clone();
+            let unneeded = unneeded(kind, next.of(kind), oldest);
+            if unneeded == 0 {
+                return Ok(Vec::new());
+            }
+            let gone = next.drop_oldest(kind, unneeded);
+            let last = gone.last().and_then(|named| named.superseded).filter(|_| kind != SecretKind::Feed);
+            next.forgotten_until = next.forgotten_until.max(last.map(|at| at.plus(IN_FLIGHT)));
+            self.commit_secrets(writer, next)?;
+            Ok(gone.iter().map(|named| SecretInfo::of(kind, named)).collect())
+        })
     }
 
     /// All secrets of this kind but the one in use are in other hands. The feed's are dropped. With `ended`, the instant of
@@ -144,18 +149,19 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`]: they are as they were.
     pub fn give_up_secrets(&self, kind: SecretKind, ended: Option<Timestamp>) -> Result<Vec<SecretInfo>, KeyringError> {
-        let mut writer = self.writer();
-        let mut next = writer.stored.clone();
-        next.settle(kind);
-        let list = next.of_mut(kind);
-        let old = list.len() - 1;
-        list[..old].iter_mut().for_each(|named| named.given_up = true);
-        let goes = kind == SecretKind::Feed || ended.is_some();
-        let gone = next.drop_oldest(kind, if goes { old } else { 0 });
-        // What was being opened as the key went is stamped a moment later.
-        next.forgotten_until = next.forgotten_until.max(ended.map(|at| at.plus(IN_FLIGHT)));
-        self.commit_secrets(&mut writer, next)?;
-        Ok(gone.iter().map(|named| SecretInfo::of(kind, named)).collect())
+        self.changing(|writer| {
+            let mut next = writer.stored.clone();
+            next.settle(kind);
+            let list = next.of_mut(kind);
+            let old = list.len() - 1;
+            list[..old].iter_mut().for_each(|named| named.given_up = true);
+            let goes = kind == SecretKind::Feed || ended.is_some();
+            let gone = next.drop_oldest(kind, if goes { old } else { 0 });
+            // What was being opened as the key went is stamped a moment later.
+            next.forgotten_until = next.forgotten_until.max(ended.map(|at| at.plus(IN_FLIGHT)));
+            self.commit_secrets(writer, next)?;
+            Ok(gone.iter().map(|named| SecretInfo::of(kind, named)).collect())
+        })
     }
 
     /// Whatever was made until then under keys that are not here is over: refused for good. Blocks on the disk.
@@ -163,14 +169,18 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`]: nothing has changed.
     pub fn forget_unknown(&self, until: Timestamp) -> Result<(), KeyringError> {
-        let mut writer = self.writer();
-        let mut next = writer.stored.clone();
-        next.forgotten_until = next.forgotten_until.max(Some(until));
-        self.commit_secrets(&mut writer, next)
+        self.changing(|writer| {
+            let mut next = writer.stored.clone();
+            next.forgotten_until = next.forgotten_until.max(Some(until));
+            self.commit_secrets(writer, next)
+        })
     }
 
     fn commit_secrets(&self, writer: &mut Writer, next: Stored) -> Result<(), KeyringError> {
-        writer.home.keep_secrets(&next, &*self.random)?;
+        let now = self.current.load_full();
+        let private = halves(&now.ring, writer.private.iter().map(|key| &**key));
+        let whole = Whole { ring: &now.ring, private: &private, secrets: &next };
+        writer.home.keep_secrets(&whole, &*self.random)?;
         // Only then: nothing may be made under a key that a crash could take back. What lies there if the sync fails is sound
         // too, since it has every key that was ever in use and is needed.
         writer.home.sync()?;

@@ -31,6 +31,8 @@ pub struct Timing {
     pub retire_after: Option<Duration>,
     /// How long the private half of a retired key is kept.
     pub destroy_after: Duration,
+    /// How long other nodes may go on signing with a key after it has retired; nothing for a node by itself.
+    pub spread: Duration,
 }
 
 impl Default for Timing {
@@ -45,6 +47,7 @@ impl Default for Timing {
             rotate_every: None,
             retire_after: None,
             destroy_after: Duration::ZERO,
+            spread: Duration::ZERO,
         }
     }
 }
@@ -109,7 +112,7 @@ impl Timing {
     /// How long a key verifies after it signed last, if it signed tokens of this life.
     #[must_use]
     pub fn retiring_for(&self, token_life: Duration) -> Duration {
-        let least = token_life + self.leeway + self.jwks_max_age;
+        let least = token_life + self.leeway + self.jwks_max_age + self.spread;
         self.retire_after.map_or(least, |asked| asked.max(least))
     }
     /// Whether the times fit together.
@@ -122,7 +125,7 @@ impl Timing {
         if publish_ahead < 2 * cache {
             return Err(TimingError::PublishAhead { publish_ahead, cache });
         }
-        let least = self.token_life + self.leeway + self.jwks_max_age;
+        let least = self.token_life + self.leeway + self.jwks_max_age + self.spread;
         if let Some(retire_after) = self.retire_after.filter(|asked| *asked < least) {
             return Err(TimingError::RetireAfter { retire_after, least });
         }

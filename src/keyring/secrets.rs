@@ -244,6 +244,10 @@ impl Stored {
         }
         gone
     }
+    /// Whose they are.
+    pub(super) fn installation_name(&self) -> Installation {
+        Installation(self.subject_ref.id)
+    }
     pub(super) fn secrets(&self) -> Secrets {
         let sealing = self.sealing.iter().map(|n| (n.id, &*n.key, n.serves_until()));
         Secrets {
@@ -254,7 +258,7 @@ impl Stored {
                 .collect(),
             sealer: Arc::new(Sealer::new(sealing, self.destroyed.clone())),
             subject_refs: Arc::new(SubjectRefKey::new(&self.subject_ref.key)),
-            installation: Installation(self.subject_ref.id),
+            installation: self.installation_name(),
             feed: self.feed.iter().map(|n| Arc::new(n.feed_key())).collect(),
             audit: self.feed.iter().map(|n| Arc::new(n.audit_key())).collect(),
             forgotten_until: self.forgotten_until,

@@ -6,7 +6,7 @@ use crate::{
     denylist::DenyError,
     families::{OpenError, RefreshError},
     issuer::MintError,
-    keyring::{ChangeError, StepError},
+    keyring::{ChangeError, StepError, Unconfirmed},
     model::{Timestamp, family::Doubt},
     service::Permission,
     store::StoreError,
@@ -128,11 +128,18 @@ impl From<StoreError> for Error {
                 tracing::error!(error = %e, "the store did not answer");
                 Self::unavailable("store_unavailable", "the store cannot answer; your token still works afterwards", 2)
             }
+            StoreError::KeysUnconfirmed(unconfirmed) => unconfirmed.into(),
             StoreError::Damaged(_) => {
                 tracing::error!(error = %e, "a record in the store is damaged");
                 Self::unavailable("store_damaged", "a record cannot be read; an operator must look", 60)
             }
         }
+    }
+}
+
+impl From<Unconfirmed> for Error {
+    fn from(e: Unconfirmed) -> Self {
+        Self::unavailable("keys_unconfirmed", format!("{e}; your token still works afterwards"), 2)
     }
 }
 
@@ -233,6 +240,7 @@ impl From<MintError> for Error {
     fn from(e: MintError) -> Self {
         match e {
             MintError::TooLong => Self::request("claims", "the access token would be longer than 8 KiB"),
+            MintError::Unconfirmed(e) => e.into(),
             MintError::Signer(e) => {
                 tracing::error!(error = %e, "no signature");
                 Self::unavailable(

@@ -31,7 +31,10 @@ impl Service {
     /// `invalid_grant`, `invalid_scope`, 503.
     pub async fn refresh(&self, ctx: &Context, token: &str, scope: Option<&Scope>) -> Result<Tokens, Error> {
         let presenter = Presenter { client: ctx.caller.client.id.clone(), proven: ctx.caller.is_proven() };
-        let outcome = self.families.refresh(token, presenter, scope, ctx.draft()).await;
+        let mut outcome = self.families.refresh(token, presenter.clone(), scope, ctx.draft()).await;
+        if self.has_heard_of_key(&outcome).await {
+            outcome = self.families.refresh(token, presenter, scope, ctx.draft()).await;
+        }
         self.metrics.refresh(match &outcome {
             Ok(grant) => match grant.verdict {
                 Verdict::Retry => "retried",

@@ -323,7 +323,7 @@ impl Service {
     }
 
     /// What happened to the keys stands whether or not the log can be written; the program's own log tells of it then.
-    async fn tell_of_keys(&self, change: &Change, note: &str, draft: Draft) {
+    pub(super) async fn tell_of_keys(&self, change: &Change, note: &str, draft: Draft) {
         for moved in &change.moved {
             let kid = &moved.kid;
             let event = match (moved.from, moved.to) {

@@ -40,6 +40,7 @@ mod notary;
 mod operate;
 mod secret_keys;
 mod sessions;
+mod shared;
 mod store;
 mod subjects;
 mod verifiers;
@@ -64,6 +65,7 @@ pub use notary::read_statement;
 pub use operate::{Revocation, RevocationPage};
 pub use secret_keys::{SecretChange, SecretCompromise};
 pub use sessions::{Amendment, NewSession, SessionPage};
+pub use shared::StoredKeys;
 pub use store::Backup;
 pub use subjects::{Dossier, Erasure};
 pub use verifiers::{Applied, Report, VerifierPage, VerifierQuery, VerifierState, VerifierStates, VerifierView};
@@ -148,10 +150,11 @@ impl Service {
         settings: Settings,
         clients: Clients,
         keyring: Arc<Keyring>,
-        store: Arc<Backend>,
+        store: impl Into<Backend>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, crate::verifier::Misuse> {
+        let store = Arc::new(store.into());
         // The node reads its own tokens, whatever their audience.
         let checker = |leeway| {
             Verifier::builder(&*settings.issuer)
@@ -244,11 +247,11 @@ impl Service {
         if self.known_clients()?.is_enabled(client) { Ok(()) } else { Err(Error::Client) }
     }
 
-    /// Whether it can serve; else why not.
+    /// Whether it can serve, and what an operator may want to mend all the same; else why not.
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub async fn ready(&self) -> Result<(), String> {
+    pub async fn ready(&self) -> Result<Vec<String>, String> {
         if self.known_clients().is_err() {
             return Err(
                 "the book of clients does not open, so nobody knows which are disabled: put back secrets.json \
@@ -257,8 +260,12 @@ impl Service {
                     .into(),
             );
         }
+        if let Some(shared) = self.store.shared() {
+            let notes = shared.ready().await?;
+            return self.ready_keys().map(|()| notes);
+        }
         match self.store.standing() {
-            Standing::Whole => self.denylist.entries(u64::MAX, 1).await.map(drop).map_err(|e| e.to_string()),
+            Standing::Whole => self.denylist.entries(u64::MAX, 1).await.map(|_| Vec::new()).map_err(|e| e.to_string()),
             Standing::Wiped => Err("the store is empty, its witness remembers another: put the store back, or accept \
                                     the loss with `rescind store restored` or --accept-store-loss end-sessions"
                 .into()),
@@ -268,6 +275,19 @@ impl Service {
                                        --accept-store-loss end-sessions"
                     .into())
             }
+        }
+    }
+
+    fn ready_keys(&self) -> Result<(), String> {
+        let Some(keys) = self.keyring.following().filter(|_| self.keyring.confirmed().is_err()) else { return Ok(()) };
+        let trouble = keys.trouble.unwrap_or_else(|| "the store has not been asked yet".into());
+        Err(format!("the shared keys, of which this node has version {}, are not confirmed: {trouble}", keys.version))
+    }
+
+    /// This node stops for good: no other waits for it.
+    pub async fn leave(&self) {
+        if let Some(store) = self.store.shared() {
+            store.leave().await;
         }
     }
 
@@ -287,7 +307,7 @@ impl Service {
 
     /// Takes the measurements that stand for an instant.
     pub(crate) async fn measure(&self) {
-        self.metrics.store(self.store.queue_depth(), self.store.size().unwrap_or(0));
+        self.metrics.store(self.store.queue_depth(), self.store.size().await.unwrap_or(0));
         self.metrics.followers(self.feed.followers());
         self.metrics.backed_up(self.store.last_backup_at());
         self.measure_keys();

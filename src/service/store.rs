@@ -11,8 +11,8 @@ use crate::{
         family::Standing,
     },
     store::{
-        AuditStore, FamilyStore, StoreError,
-        embedded::{Acceptance, Head, Report, Snapshot},
+        AuditStore, FamilyStore, Report, StoreError,
+        embedded::{Acceptance, EmbeddedStore, Head, Snapshot},
     },
 };
 
@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Backup {
     snapshot: Snapshot,
-    service: Arc<Service>,
+    store: Arc<EmbeddedStore>,
     draft: Draft,
     _place: OwnedSemaphorePermit,
 }
@@ -44,12 +44,12 @@ impl Backup {
 
     /// Its last piece has been sent.
     pub async fn sent(self) {
-        let Self { snapshot, service, draft, .. } = self;
+        let Self { snapshot, store, draft, .. } = self;
         let Some(summary) = snapshot.summary().cloned() else { return };
         // What it shows may go now; the record is another transaction's.
         drop(snapshot);
         tracing::info!(rows = summary.rows, bytes = summary.bytes, sha256 = summary.sha256, "a backup was sent");
-        if let Err(error) = service.store.backed_up(summary, draft).await {
+        if let Err(error) = store.backed_up(summary, draft).await {
             tracing::error!(%error, "a backup was sent and is not in the audit log");
         }
     }
@@ -59,26 +59,36 @@ impl Service {
     /// A consistent copy of the store while it serves. That it was begun is in the audit log before its first byte.
     ///
     /// # Errors
-    /// The caller may not; 409 while another is being sent; 503.
-    pub async fn backup(self: &Arc<Self>, ctx: &Context) -> Result<Backup, Error> {
+    /// The caller may not; 409 while another is being sent, or where the store is not ours to copy; 503.
+    pub async fn backup(&self, ctx: &Context) -> Result<Backup, Error> {
         ctx.require(Permission::Backup)?;
+        let Some(store) = self.store.embedded() else {
+            return Err(Error::Conflict {
+                code: "backup_elsewhere",
+                hint:
+                    "the store is a Redis, which keeps copies of itself: use its own persistence, see docs/redis.md; \
+                       the keys' directory is a backup of its own"
+                        .into(),
+                earliest: None,
+            });
+        };
         let place = self.backups.clone().try_acquire_owned().map_err(|_| Error::Conflict {
             code: "backup_running",
             hint: "a backup is being sent; fetch yours when it has ended".into(),
             earliest: None,
         })?;
         self.store.record(Event::BackupStarted, Outcome::Done, None, ctx.draft()).await?;
-        let snapshot = self.store.snapshot()?;
-        Ok(Backup { snapshot, service: self.clone(), draft: ctx.draft(), _place: place })
+        let snapshot = store.snapshot()?;
+        Ok(Backup { snapshot, store: store.clone(), draft: ctx.draft(), _place: place })
     }
 
     /// What can be said of the store, whether or not it is whole.
     ///
     /// # Errors
     /// The caller may not; 503.
-    pub fn store_report(&self, ctx: &Context) -> Result<Report, Error> {
+    pub async fn store_report(&self, ctx: &Context) -> Result<Report, Error> {
         ctx.require(Permission::StoreRead)?;
-        Ok(self.store.report()?)
+        Ok(self.store.report().await?)
     }
 
     /// An operator's word that the store was restored. It is another store from here on.
@@ -104,6 +114,6 @@ impl Service {
         }
         let acceptance = if keep_sessions { Acceptance::DangerouslyKeepSessions } else { Acceptance::EndSessions };
         self.store.declare(acceptance, self.random.clone(), ctx.draft()).await?;
-        Ok(self.store.report()?)
+        Ok(self.store.report().await?)
     }
 }

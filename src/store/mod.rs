@@ -12,12 +12,14 @@ use crate::model::{
     session::SessionCap,
 };
 
+mod backend;
 mod clients;
 pub mod embedded;
 mod evidence;
 #[expect(dead_code, reason = "in the making")]
 pub mod redis;
 
+pub use backend::{Backend, Report};
 pub use evidence::{Erased, EvidenceStore, Notary, SignedHead};
 
 pub use clients::{ASSERTION_LIFE, ASSERTIONS, AssertionId, AssertionUse, BookChange, BookChanged, ClientStore};
@@ -35,6 +37,9 @@ pub enum StoreError {
     /// It is not the store that it was (G10). Nothing was written.
     #[error("the store came back older than what it had acknowledged; an operator must decide")]
     NotWhole,
+    /// The keys that nodes share may have changed since this node looked. What was to be signed is not.
+    #[error(transparent)]
+    KeysUnconfirmed(#[from] crate::keyring::Unconfirmed),
     /// A record that we wrote does not read back.
     #[error("a record is damaged: {0}")]
     Damaged(&'static str),
@@ -406,9 +411,6 @@ pub struct AuditPage {
     /// Where to go on; none at the end. A page may be short and still have a next one.
     pub next: Option<u64>,
 }
-
-/// The store that this build of the service runs on.
-pub type Backend = embedded::EmbeddedStore;
 
 /// All of them.
 pub trait Store: FamilyStore + DenyStore + AuditStore + ClientStore + EvidenceStore {}

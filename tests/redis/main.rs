@@ -8,6 +8,8 @@ mod common;
 mod servers;
 
 mod hub;
+mod keys;
 mod life;
 mod link;
+mod nodes;
 mod sessions;

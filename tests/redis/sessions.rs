@@ -268,7 +268,10 @@ async fn a_subject_with_hundreds_of_sessions_is_listed_capped_closed_and_swept_l
     for family in &families {
         assert!(b.denied(bearer(family, family.id.stamp())).await.unwrap());
     }
-    assert!(!b.denied(bearer(&kept, kept.id.stamp())).await.unwrap());
+    // One cut-off of the subject's tokens stands for many of those: what goes on fetches new ones.
+    let fresh = show(&*b, &kept, 0).await;
+    assert_eq!(fresh.verdict, Verdict::Rotate);
+    assert!(!a.denied(bearer(&kept, fresh.at)).await.unwrap());
     assert!(b.open(Opening { cap: cap(2), ..opening(subject(1)) }).await.unwrap().family().is_some());
     assert_eq!(b.open(Opening { cap: cap(2), ..opening(subject(1)) }).await.unwrap(), Opened::Full);
     site.clock.advance(LIVES.absolute + LEEWAY_AND_MARGIN);
@@ -288,7 +291,7 @@ async fn all_sessions_are_visited_once_and_the_oldest_is_known() {
     let mut ids = Vec::new();
     for n in 0..60 {
         let mut of = subject(n);
-        of.0[14..].copy_from_slice(&(u16::from(n) * 1111).to_be_bytes());
+        of.0[14..].copy_from_slice(&(u16::from(n).wrapping_mul(1111)).to_be_bytes());
         ids.push(open(&*node, of).await.id);
         ids.push(open(&*node, of).await.id);
         site.clock.advance(millis(1));
@@ -329,10 +332,11 @@ async fn a_service_in_another_language_asks_whether_one_id_is_denied() {
     let entry = node.deny(denial(Target::Token(token), Ends::Tokens)).await.unwrap().unwrap();
     assert_eq!(exists(&token.to_string()), ("1".to_owned(), entry.feed_until.millis().to_string()));
     // Nothing else may go by itself: a server short of memory would take it for leave to drop what is needed.
-    let keys = server.cli(&["KEYS", "*"]);
-    for key in keys.lines().filter(|key| !key.contains(":denied:") && !key.ends_with("{hub}:turn")) {
-        assert_eq!(server.cli(&["PTTL", key]), "-1", "{key}");
-    }
+    let script = "local some = {} for _, key in ipairs(redis.call('KEYS', '*')) do
+        if redis.call('PTTL', key) ~= -1 then some[#some + 1] = key end end return some";
+    let some = server.cli(&["EVAL", script, "0"]);
+    let some: Vec<_> = some.lines().filter(|key| !key.contains(":denied:") && !key.ends_with("{hub}:turn")).collect();
+    assert!(some.is_empty(), "{some:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,29 +380,25 @@ async fn a_rotation_whose_answer_was_lost_is_given_again_however_late() {
     let [a, b] = site.two().await;
     let family = open(&*a, subject(1)).await;
     assert_eq!(verdict(&*a, &family, 0).await, Verdict::Rotate);
-    // The server does what it is asked, and its answer is not waited for.
-    let asked = showing(&family, 1);
-    let mut exchange = Box::pin(a.present(asked));
-    let mut polls = 0;
-    let dropped = std::future::poll_fn(|context| {
-        polls += 1;
-        match exchange.as_mut().poll(context) {
-            std::task::Poll::Ready(_) => std::task::Poll::Ready(false),
-            // Left alone as soon as the change is on its way.
-            std::task::Poll::Pending if polls > 4 => std::task::Poll::Ready(true),
-            std::task::Poll::Pending => std::task::Poll::Pending,
+    // The caller goes away once the change is made and before it is told so.
+    let mut exchange = Box::pin(a.present(showing(&family, 1)));
+    loop {
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(exchange.as_mut().poll(context))).await;
+        assert!(polled.is_pending(), "it was answered before anybody could see that it was made");
+        if head(&*b, &family).await == 2 {
+            break;
         }
-    });
-    let dropped = tokio::time::timeout(secs(2), dropped).await.unwrap_or(true);
-    drop(exchange);
-    if dropped && head(&*b, &family).await == 2 {
-        a.sweep_of(subject(1)).await.unwrap();
-        let found = b.find(family.id).await.unwrap().unwrap();
-        assert_eq!(found.lineage.stamps[0].rotated, Served::NOT_YET, "the other node knows, too");
     }
+    drop(exchange);
+    a.sweep_of(subject(1)).await.unwrap();
+    let found = b.find(family.id).await.unwrap().unwrap();
+    assert_eq!(found.lineage.stamps[0].rotated, Served::NOT_YET, "the other node knows, too");
     site.clock.advance(LIVES.retry_window * 20);
     let again = show(&*b, &family, 1).await;
-    assert!(matches!(again.verdict, Verdict::Retry | Verdict::Rotate), "{:?}", again.verdict);
+    assert_eq!((again.verdict, again.family.unwrap().lineage.head.0), (Verdict::Retry, 2));
+    // From here on the window runs.
+    site.clock.advance(LIVES.retry_window);
+    assert_eq!(verdict(&*b, &family, 1).await, Verdict::Close(Closure::Reused));
 }
 
 // ---- clients
@@ -538,7 +538,7 @@ async fn a_session_takes_six_hundred_bytes_at_most() {
         before = if half == 0 { before } else { memory() };
         let mut under_way = JoinSet::new();
         for number in 0..sessions / 2 {
-            if under_way.len() >= 256 {
+            if under_way.len() >= 32 {
                 under_way.join_next().await.unwrap().unwrap();
             }
             let families = families.clone();

@@ -6,7 +6,7 @@ use reqwest::Url;
 
 use super::{
     super::{
-        args::{MAX_ACCESS, MAX_RETRY_WINDOW, between},
+        args::{MAX_ACCESS, MAX_RETRY_WINDOW, StoreUrl, between},
         client::check_transport,
     },
     ClientTable, Config,
@@ -16,6 +16,7 @@ use crate::{
     keyring::TimingError,
     model::{ClientId, Jwk},
     service::{MAX_PROOFS, Permission, client_keys},
+    store::redis,
 };
 
 /// No set of two keys is longer; of what is longer the rest is not read, and it is no JSON.
@@ -50,6 +51,7 @@ impl Config {
         let mut findings = Findings { tree, problems };
         findings.note(&["issuer"], check_issuer(&self.top.issuer));
         findings.note(&["listen"], self.check_listener());
+        self.check_store(&mut findings);
         self.check_times(&mut findings);
         self.check_limits(&mut findings);
         self.check_edge(&mut findings);
@@ -67,6 +69,33 @@ impl Config {
              listen on 127.0.0.1 behind a TLS proxy on this machine, or, if only a TLS proxy can reach that address, say \
              behind_tls_proxy = true"
         ))
+    }
+
+    /// What is said of one kind of store, and it is another.
+    fn check_store(&self, findings: &mut Findings<'_>) {
+        const REDIS: [&str; 5] =
+            ["store.password", "store.durability", "store.journal", "store.skew", "keys.shared_key"];
+        const EMBEDDED: [&str; 2] = ["store.cache", "store.quick_repair"];
+        let (idle, kind): (&[&str], _) = match &self.store.url.0 {
+            StoreUrl::Redis(url) => {
+                findings.note(&["store.url"], check_redis(url));
+                if self.keys.shared_key.is_none() {
+                    let what = "nodes that share a Redis share their keys, under a key that each of them holds and nobody \
+                                else: name its file in keys.shared_key_file, and `rescind keys share` makes it";
+                    findings.note(&["store.url"], Err(what.into()));
+                }
+                (&EMBEDDED, "an embedded store")
+            }
+            _ => (&REDIS, "a Redis"),
+        };
+        for setting in idle {
+            if findings.tree.leaves.get(*setting).is_some_and(|leaf| leaf.origin.is_said()) {
+                let what = format!("{setting} is for {kind}, and store.url names another kind of store; leave it out");
+                findings.note(&[setting], Err(what));
+            }
+        }
+        let skew = between("store.skew", self.store.skew.0, Duration::from_millis(10), Duration::from_secs(10));
+        findings.note(&["store.skew"], skew);
     }
 
     fn check_times(&self, findings: &mut Findings<'_>) {
@@ -191,6 +220,15 @@ impl ClientTable {
         // With no key it would be public, and anyone could use its permissions.
         if keys.is_empty() { Err(bad(&"holds no key")) } else { Ok(keys) }
     }
+}
+
+fn check_redis(url: &redis::StoreUrl) -> Result<(), String> {
+    if url.has_password() {
+        let what = "store.url has a password in it, where whoever sees the configuration or the arguments sees it; write it \
+                    into a file of its own and name that in store.password_file";
+        return Err(what.into());
+    }
+    Ok(())
 }
 
 /// RFC 8414 §2: an https URL without query and fragment; plain HTTP on this machine only.

@@ -1,14 +1,20 @@
 //! What the settings mean to the parts that are put together by them.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use super::{Config, layers::Problem};
+use super::{
+    super::{Failure, args::StoreUrl},
+    Config,
+    layers::Problem,
+    secret::Source,
+    values::Journal,
+};
 use crate::{
     http::Limits,
-    keyring::{Passphrase, Settings, Timing},
-    model::{family::Lifetimes, session::SessionCap},
+    keyring::{FRESH, Passphrase, Settings, SharedKey, Timing},
+    model::{denial::Retention, family::Lifetimes, session::SessionCap},
     service::Client,
-    store::embedded::Options,
+    store::{embedded::Options, redis},
 };
 
 impl Config {
@@ -20,7 +26,9 @@ impl Config {
     }
 
     pub(crate) fn key_settings(&self) -> Settings {
+        let shared = matches!(self.store.url.0, StoreUrl::Redis(_));
         let timing = Timing {
+            spread: if shared { FRESH } else { Duration::ZERO },
             publish_ahead: self.keys.publish_ahead.0,
             jwks_max_age: self.keys.jwks_max_age.0,
             client_cache: self.keys.client_cache.0,
@@ -59,6 +67,63 @@ impl Config {
             // Those who wait hold connections: the other half is for those who do not.
             followers: table.followers.unwrap_or(table.connections / 2),
         }
+    }
+
+    /// Where the embedded store lies.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub(crate) fn embedded(&self) -> Result<&Path, Failure> {
+        match &self.store.url.0 {
+            StoreUrl::Embedded(path) => Ok(path),
+            StoreUrl::Redis(url) => Err(Failure::usage(format!(
+                "store.url is {url}: this is for an embedded store; Redis is looked after by its own means, see docs/redis.md"
+            ))),
+            StoreUrl::Memory => Err(Failure::usage("store.url is `memory:`, in which nothing lasts")),
+        }
+    }
+
+    /// The Redis with its password, if that is the store.
+    pub(crate) fn redis(&self) -> Result<Option<redis::StoreUrl>, Problem> {
+        let StoreUrl::Redis(url) = &self.store.url.0 else { return Ok(None) };
+        let url = redis::StoreUrl::clone(url);
+        let Some(source) = &self.store.password else { return Ok(Some(url)) };
+        // Read also where it will be read again, so that a mistake is told of now.
+        let secret = source.read().map_err(|problem| problem.about("store.password"))?;
+        Ok(Some(match source {
+            Source::Environment(_) => url.with_password(secret.expose()),
+            Source::File(path) | Source::Credential(path) => url.with_password_file(path),
+        }))
+    }
+
+    /// How a Redis is opened.
+    pub(crate) fn redis_options(&self) -> redis::Options {
+        let lives = self.lives();
+        let journal = match self.store.journal.as_ref().map(|w| &w.0) {
+            None => Some(self.keys.dir.join("journal")),
+            Some(Journal::In(dir)) => Some(dir.clone()),
+            Some(Journal::Off) => None,
+        };
+        redis::Options {
+            skew: self.store.skew.0,
+            replicas: self.store.durability.0.0,
+            journal,
+            audit_cap: self.audit.max_records,
+            audit_age: self.audit.keep.as_ref().map(|w| w.0),
+            ..redis::Options::new(Retention { access: lives.access, session: lives.absolute })
+        }
+    }
+
+    /// What nodes hold alike, if there is such a thing.
+    pub(crate) fn shared_key(&self) -> Result<Option<SharedKey>, Problem> {
+        let Some(source) = &self.keys.shared_key else { return Ok(None) };
+        let secret = source.read().map_err(|problem| {
+            problem
+                .about("keys.shared_key")
+                .also("`rescind keys share` makes one; nodes that come later get a copy of it")
+        })?;
+        let key = SharedKey::read(secret.expose());
+        key.map(Some).map_err(|e| Problem::of(format!("keys.shared_key: {source}: {e}")))
     }
 
     /// The store's options; what is not set stays as it is in `options`.

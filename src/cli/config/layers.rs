@@ -148,6 +148,7 @@ pub(crate) fn anchor(key: &Key, value: &mut Value, base: &Path) {
     let beside = |path: &str| base.join(path).to_string_lossy().into_owned();
     match key.traits.kind {
         Kind::Path if !text.is_empty() => *text = beside(text),
+        Kind::PathOrOff if !text.is_empty() && text != "off" => *text = beside(text),
         Kind::Store => {
             if let Some(path) = text.strip_prefix("embedded:").filter(|p| !p.is_empty()) {
                 *text = format!("embedded:{}", beside(path));
@@ -188,6 +189,10 @@ impl Problem {
             _ => (Exit::Usage, ""),
         };
         Self { exit, ..Self::of(format!("cannot read {}: {error}{mend}", path.display())) }
+    }
+    /// The same, with how to mend it said after it.
+    pub(crate) fn also(self, mend: &str) -> Self {
+        Self { what: format!("{}; {mend}", self.what), ..self }
     }
     /// The same, with what it is about said before it.
     pub(crate) fn about(self, what: impl fmt::Display) -> Self {

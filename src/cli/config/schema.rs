@@ -94,6 +94,8 @@ pub(crate) enum Kind {
     Plain,
     /// A path: in a file it is relative to that file.
     Path,
+    /// The same, unless it is `off`.
+    PathOrOff,
     /// A store with a path in it.
     Store,
     /// Never written, but fetched from a file, the environment or a credential; see [`super::secret`].
@@ -117,6 +119,9 @@ pub(crate) const fn secret(means: &'static str, example: &'static str) -> Traits
 impl Traits {
     pub(crate) const fn path(self) -> Self {
         Self { kind: Kind::Path, ..self }
+    }
+    pub(crate) const fn path_or_off(self) -> Self {
+        Self { kind: Kind::PathOrOff, ..self }
     }
     pub(crate) const fn store(self) -> Self {
         Self { kind: Kind::Store, ..self }

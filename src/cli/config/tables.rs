@@ -4,10 +4,11 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
+    super::args::StoreUrl,
     preset::Preset,
     schema::{default, required, secret, settings, unset},
     secret::Source,
-    values::{OnDisabled, Size, Written},
+    values::{Durability, Journal, OnDisabled, Size, Written},
 };
 use crate::{
     model::{Algorithm, Audience, ClientId, Scope, session::OnFull},
@@ -39,12 +40,25 @@ settings! {
 settings! {
     /// What must survive: sessions, the denylist, the audit log.
     pub(crate) struct StoreTable {
-        /// One file, one process.
-        pub(crate) url: Written<PathBuf> = required("\"embedded:store\"").store();
-        /// Memory for its pages.
+        /// `embedded:` and the path of a file, for one process; or a Redis or Valkey that many nodes share:
+        /// `redis://host:6379/0`, `redis+sentinel://h1,h2,h3/name`, `redis+cluster://h1,h2,h3`, `rediss` instead of `redis`
+        /// over TLS. docs/redis.md says what may follow after `?`: prefix, ca, cert, key and more.
+        pub(crate) url: Written<StoreUrl> = required("\"embedded:store\"").store();
+        /// Memory for the pages of an embedded store.
         pub(crate) cache: Written<Size> = default("\"128MiB\"");
-        /// Reopen after a crash in constant time, at the price of dearer commits.
+        /// Reopen an embedded store after a crash in constant time, at the price of dearer commits.
         pub(crate) quick_repair: bool = default("true");
+        /// The password of Redis. From a file it is read anew at each connection.
+        pub(crate) password: Option<Source> = secret("none is sent", "\"redis.password\"");
+        /// How many replicas of Redis must have a change before it is acknowledged. With none, what a failover loses is made
+        /// good from the nodes' journals.
+        pub(crate) durability: Written<Durability> = default("\"replicas:0\"");
+        /// The file in which this node remembers what of the denylist it has seen, and pushes it again when Redis comes back
+        /// as another; or `off`: in memory, so that a node that restarts while Redis fails over has nothing to push.
+        pub(crate) journal: Option<Written<Journal>> = unset("`journal` in `keys.dir`", "\"journal\"").path_or_off();
+        /// By how much the clocks of this node and of Redis may differ; beyond it the node answers 503. What is cut off is
+        /// cut off as much later where Redis is a cluster.
+        pub(crate) skew: Written<Duration> = default("\"1s\"");
     }
 }
 
@@ -55,6 +69,10 @@ settings! {
         pub(crate) dir: PathBuf = required("\"keys\"").path();
         /// Keys are encrypted if there is a passphrase.
         pub(crate) passphrase: Option<Source> = secret("keys are not encrypted", "\"passphrase\"");
+        /// What nodes that share a Redis hold alike, and nobody else: the keys lie in the store under it, and in each node's
+        /// `dir`. `rescind init --store` and `rescind keys share` make one: 32 bytes in base64. While it is replaced, the
+        /// one before stands on a second line.
+        pub(crate) shared_key: Option<Source> = secret("no keys are shared", "\"shared.key\"");
         /// The `alg` of new keys. EdDSA is what verifiers know; Ed25519 is its successor (RFC 9864).
         pub(crate) algorithm: Written<Algorithm> = default("\"EdDSA\"");
         /// How long a key is published before it may sign: at least twice the longer of `jwks_max_age` and `client_cache`.

@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn paths_are_relative_to_the_file() {
         let config = config(&text());
-        assert_eq!(config.store.url.0, Path::new("/etc/rescind/store"));
+        assert_eq!(config.embedded().unwrap(), Path::new("/etc/rescind/store"));
         assert_eq!(config.keys.dir, Path::new("/etc/rescind/keys"));
         let witness = config.store_options(store_options(&config.lives())).witness;
         assert_eq!(witness.as_deref(), Some(Path::new("/etc/rescind/keys/witness.json")));

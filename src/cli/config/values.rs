@@ -67,12 +67,46 @@ impl Reads for SecretHash {
     }
 }
 /// What a server may run on: a store that outlives it.
-impl Reads for PathBuf {
+impl Reads for StoreUrl {
     const EXAMPLE: &str = "embedded:store";
     fn read(text: &str) -> Result<Self, String> {
         match text.parse()? {
-            StoreUrl::Embedded(path) => Ok(path),
-            StoreUrl::Memory => Err("`memory:` would forget every session with the process; `rescind dev` may".into()),
+            Self::Memory => Err("`memory:` would forget every session with the process; `rescind dev` may".into()),
+            store => Ok(store),
+        }
+    }
+}
+
+/// How many replicas have a change before it is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Durability(pub(crate) u16);
+
+impl Reads for Durability {
+    const EXAMPLE: &str = "replicas:1";
+    fn read(text: &str) -> Result<Self, String> {
+        let number = text.strip_prefix("replicas:").and_then(|number| number.parse().ok());
+        number.filter(|n| *n <= 16).map(Self).ok_or_else(|| {
+            format!("`{text}` is not a durability; write replicas: and how many of them must have each change, 0 to 16")
+        })
+    }
+}
+
+/// Where this node remembers what it has acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Journal {
+    /// In memory alone.
+    Off,
+    /// On the disk, in this file.
+    In(PathBuf),
+}
+
+impl Reads for Journal {
+    const EXAMPLE: &str = "journal";
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("is empty; write the path of a file, or off".into()),
+            "off" => Ok(Self::Off),
+            path => Ok(Self::In(path.into())),
         }
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{super::say, CheckArgs, Chosen, Exit, Failure, failure, tell};
 use crate::{
     cli::{
+        args::StoreUrl,
         config::{Config, layers::Problem},
         exit::said,
         pair::{mismatch, no_place},
@@ -51,16 +52,19 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
 fn look(config: &Config, file: &Path) -> Found {
     let mut found = Found::default();
     check_file(file, &mut found);
-    match config.passphrase() {
-        Ok(passphrase) => check_keys(config, passphrase, &mut found),
-        Err(problem) => found.problems.push(problem),
+    match (&config.store.url.0, config.passphrase()) {
+        (StoreUrl::Redis(_), Ok(_)) => check_shared(config, &mut found),
+        (_, Ok(passphrase)) => check_keys(config, passphrase, &mut found),
+        (_, Err(problem)) => found.problems.push(problem),
     }
     found.problems.extend(config.evidence().err());
     match config.edge(SystemClock::default().now()) {
         Ok(edge) => found.warnings.extend(config.doubts(&edge)),
         Err(problems) => found.problems.extend(problems),
     }
-    check_store(&config.store.url.0, &mut found);
+    if let StoreUrl::Embedded(path) = &config.store.url.0 {
+        check_store(path, &mut found);
+    }
     found
 }
 
@@ -81,7 +85,7 @@ fn check_file(file: &Path, found: &mut Found) {
 
 fn check_keys(config: &Config, passphrase: Option<Passphrase>, found: &mut Found) {
     let dir = &config.keys.dir;
-    let mismatch = mismatch(dir, &config.store.url.0);
+    let mismatch = mismatch(config);
     let encrypted = passphrase.is_some();
     match Keyring::inspect(dir, passphrase) {
         Ok(true) if !encrypted => found.warnings.push(format!(
@@ -97,6 +101,26 @@ fn check_keys(config: &Config, passphrase: Option<Passphrase>, found: &mut Found
         Err(error) => found.problems.push(Problem::of(format!("cannot use the keys: {}", said(&error)))),
     }
     found.problems.extend(mismatch.map(Problem::of));
+}
+
+/// What nodes share, as far as it lies here. Whether Redis answers is the doctor's question.
+fn check_shared(config: &Config, found: &mut Found) {
+    found.problems.extend(config.redis().err());
+    match config.shared_key() {
+        Ok(Some(key)) => match Keyring::inspect_shared(&config.keys.dir, key) {
+            Ok(true) => {}
+            Ok(false) => {
+                let dir = config.keys.dir.display();
+                found
+                    .warnings
+                    .push(format!("there is no copy of the shared keys in {dir} yet; the store has to have them"));
+                check_place(&config.keys.dir, found);
+            }
+            Err(error) => found.problems.push(Problem::of(format!("cannot use the keys: {}", said(&error)))),
+        },
+        Ok(None) => {}
+        Err(problem) => found.problems.push(problem),
+    }
 }
 
 fn check_store(path: &PathBuf, found: &mut Found) {

@@ -8,10 +8,9 @@ use tokio::sync::oneshot;
 
 use super::{
     Exit, Failure,
-    args::StoreUrl,
     config::Evidence,
     dev, logs,
-    node::{Blueprint, Bound, Keys, Node, store_options},
+    node::{Blueprint, Bound, Node, Place, store_options},
     notify::Notify,
     say, secret, tell,
 };
@@ -77,7 +76,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let bound = Bound::at(([127, 0, 0, 1], 0).into(), None).await?;
     let url = bound.public_url()?;
     let (end, stopped) = oneshot::channel::<()>();
-    let node = Node::open(blueprint(place.path(), &login_secret), bound, store_options(&LIVES))?;
+    let node = Node::open(blueprint(place.path(), &login_secret), bound).await?;
     let stop = async move {
         let _ = stopped.await; // a dropped sender means the story is over as well
     };
@@ -109,9 +108,13 @@ fn blueprint(place: &std::path::Path, login_secret: &str) -> Blueprint {
     };
     Blueprint {
         issuer: None,
-        keys: Keys::Dir(place.join("keys"), None),
         key_settings: keyring::Settings { timing, ..keyring::Settings::default() },
-        store: StoreUrl::Embedded(place.join("store")),
+        place: Place::Disk {
+            store: place.join("store"),
+            keys: place.join("keys"),
+            passphrase: None,
+            options: Box::new(store_options(&LIVES)),
+        },
         lives: LIVES,
         custom_claims: None,
         clients: vec![dev::everything(LOGIN, Some(login_secret)), dev::everything(PHONE, None)],

@@ -9,6 +9,7 @@ use std::{
 use super::{
     super::{
         Exit,
+        args::StoreUrl,
         config::{Config, secret::Source},
         pair::mismatch,
     },
@@ -33,9 +34,17 @@ pub(super) fn files(config: &Path) -> Vec<Check> {
     let first_start = "the first start of `rescind serve` makes it";
     checks.push(guarded("config file", config, 0o022, "name the right one with --config"));
     checks.push(keys(&read.keys.dir, first_start));
-    checks.push(guarded("store", &read.store.url.0, 0o077, first_start));
+    if let StoreUrl::Embedded(path) = &read.store.url.0 {
+        checks.push(guarded("store", path, 0o077, first_start));
+    }
     if let Some(Source::File(file)) = &read.keys.passphrase {
         checks.push(guarded("passphrase", file, 0o077, "put it back there, or mend keys.passphrase_file"));
+    }
+    if let Some(Source::File(file)) = &read.keys.shared_key {
+        checks.push(guarded("shared key", file, 0o077, "put it back there, or mend keys.shared_key_file"));
+    }
+    if let Some(Source::File(file)) = &read.store.password {
+        checks.push(guarded("redis password", file, 0o077, "put it back there, or mend store.password_file"));
     }
     checks
 }
@@ -44,7 +53,7 @@ pub(super) fn files(config: &Path) -> Vec<Check> {
 fn wrong(config: &Config) -> Option<String> {
     let edge = config.edge(SystemClock::default().now()).err().into_iter().flatten();
     let edge = edge.filter(|problem| problem.exit != Exit::NotPermitted).map(|problem| problem.to_string());
-    mismatch(&config.keys.dir, &config.store.url.0).into_iter().chain(edge).next()
+    mismatch(config).into_iter().chain(edge).next()
 }
 
 /// The directory, and each file in it.

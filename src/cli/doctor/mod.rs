@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Exit, Failure, output::plain, remote, say};
 
 mod machine;
+mod redis;
 mod service;
 
 /// Check a service, the way to it, and this machine: one line for each, with a remedy where one is needed.
@@ -95,6 +96,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     }
     if let Some(config) = &args.config {
         checks.extend(machine::files(config));
+        checks.extend(redis::examine(config).await);
     }
     checks.extend([machine::entropy(), machine::time()]);
     Ok(answer(&checks, args.json))

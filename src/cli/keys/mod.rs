@@ -16,6 +16,7 @@ mod order;
 mod page;
 mod schedule;
 mod secret;
+mod share;
 mod tell;
 
 /// Look at the signing keys, move them on by the schedule's rules, and give up one that has leaked.
@@ -33,6 +34,7 @@ pub(super) enum Command {
     Destroy(order::DestroyArgs),
     Import(import::Args),
     Export(export::Args),
+    Share(share::Args),
     Secrets(secret::SecretsArgs),
     ForgetUnknown(secret::ForgetArgs),
 }
@@ -51,6 +53,7 @@ pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Destroy(args) => order::destroy(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Export(args) => export::run(args).await,
+        Command::Share(args) => share::run(&args),
         Command::Secrets(args) => secret::list(args).await,
         Command::ForgetUnknown(args) => secret::forget(args).await,
     }

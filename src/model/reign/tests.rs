@@ -100,7 +100,7 @@ fn a_number_that_was_given_before_is_not_given_again() {
 
 #[test]
 fn what_is_older_than_the_heads_that_are_remembered_is_in_doubt() {
-    let at = |served| Memory { served: Served(1_000_000 + served), ..memory() };
+    let at = |served: u64| Memory { served: Served(1_000_000 + served), ..memory() };
     let taken = |memory| changed(ask(Some(&memory), Some(Reign(2)), Some(&life()), &both())).life.doubt;
     assert_eq!(taken(at(600_000)), None);
     assert_eq!(taken(at(600_001)), Some(Doubt::Older));

@@ -28,13 +28,15 @@ pub(crate) struct State {
     book: Option<Arc<Overrides>>,
     /// The book as the store has it, whatever this node goes by.
     pub(crate) stored: Option<Vec<u8>>,
+    /// It could not be read: perhaps it can with newer keys.
+    unread: bool,
     effective: Arc<Clients>,
 }
 
 impl State {
     fn new(configured: Arc<Clients>, book: Option<Arc<Overrides>>, stored: Option<Vec<u8>>) -> Self {
         let effective = Arc::new(book.as_ref().map_or_else(Clients::default, |book| configured.with(book)));
-        Self { configured, book, stored, effective }
+        Self { configured, book, stored, unread: false, effective }
     }
 
     /// Everyone, as they stand. `None`: nobody can tell.
@@ -68,6 +70,12 @@ impl ClientBook {
         self.state.rcu(|old| State::new(configured.clone(), old.book.clone(), old.stored.clone()));
     }
 
+    /// Whether the store has another book than the one that was taken up, or read, last.
+    pub(super) fn is_behind(&self, stored: Option<&Vec<u8>>) -> bool {
+        let state = self.state.load();
+        state.unread || state.stored.as_ref() != stored
+    }
+
     /// After a change that met another one, or of which nobody knows whether it was written: takes up what the store
     /// has, unless what this node knows is newer. Blocks on the disk.
     pub(super) fn read_again(&self, store: &impl ClientStore, keyring: &Keyring) {
@@ -76,7 +84,8 @@ impl ClientBook {
         self.state.rcu(|old| {
             let known = version(old.book.as_deref());
             let newer = found.clone().filter(|found| found.version > known);
-            State::new(old.configured.clone(), newer.or_else(|| old.book.clone()), stored.clone())
+            let state = State::new(old.configured.clone(), newer.or_else(|| old.book.clone()), stored.clone());
+            State { unread: found.is_none(), ..state }
         });
     }
 

@@ -351,6 +351,16 @@ impl Service {
         }
     }
 
+    /// Takes up what other nodes have changed about clients.
+    pub(in crate::service) async fn hear_of_clients(self: &Arc<Self>) {
+        match self.store.client_book() {
+            // One that does not open yet may do so with the next version of the keys.
+            Ok(stored) if self.clients.is_behind(stored.as_ref()) => self.read_book_again().await,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the store's book of clients cannot be read; tried again"),
+        }
+    }
+
     async fn read_book_again(self: &Arc<Self>) {
         let service = self.clone();
         let read = tokio::task::spawn_blocking(move || service.clients.read_again(&*service.store, &service.keyring));

@@ -20,7 +20,7 @@ use crate::{
         audit::{Draft, Event, Outcome},
         family::Standing,
     },
-    store::StoreError,
+    store::{Report, StoreError},
 };
 
 /// Where [`META`] holds what the last backup amounted to.
@@ -32,25 +32,6 @@ pub(super) struct Declaration {
     random: Arc<dyn Random>,
     audit: Draft,
     answer: oneshot::Sender<Result<(), StoreError>>,
-}
-
-/// What can be said of the store, whether or not it is whole.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Whether it is the one it was.
-    pub standing: Standing,
-    /// Its layout.
-    pub schema: u32,
-    /// How often it has come back as another.
-    pub incarnation: u32,
-    /// The bytes of its file.
-    pub bytes: u64,
-    /// Rows of each table.
-    pub rows: BTreeMap<String, u64>,
-    /// Requests that wait.
-    pub queue: usize,
-    /// The last backup that was sent to its end.
-    pub last_backup: Option<Summary>,
 }
 
 impl EmbeddedStore {
@@ -84,7 +65,7 @@ impl EmbeddedStore {
             standing: self.shared.standing(),
             schema: SCHEMA,
             incarnation: self.shared.character().incarnation,
-            bytes: self.size().map_err(|e| StoreError::Failed(e.to_string()))?,
+            bytes: Some(self.size().map_err(|e| StoreError::Failed(e.to_string()))?),
             rows,
             queue: self.queue_depth(),
             last_backup: last_backup(&transaction)?,

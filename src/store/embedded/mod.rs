@@ -77,7 +77,6 @@ pub(in crate::store) use writer::{SweepClock, UNANSWERED_CAP};
 pub use backing::{Backing, FileBacking, MemoryBacking, OnSyncFailure};
 pub use backup::{Head, Snapshot, Summary};
 pub use compact::{Compacted, compact};
-pub use declare::Report;
 pub use import::{BackupError, check};
 pub use options::{Acceptance, OpenError, Options};
 pub use peek::made_by;

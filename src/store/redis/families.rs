@@ -81,7 +81,8 @@ impl Core {
         bucket: Bucket,
         p: &Presentation,
     ) -> Result<Option<(Made<Presented>, Unsure<'_>)>, StoreError> {
-        let ((found, family), hub) = tokio::try_join!(self.family_and_cuts(began, p.id), self.hub_cuts(&p.client))?;
+        let ((found, family), hub) =
+            tokio::try_join!(self.family_and_cuts(began, p.id), self.hub_cuts(began, &p.client))?;
         let step = Step::new(self, bucket, &found);
         let at = step.moment.now;
         let done =

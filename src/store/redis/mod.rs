@@ -5,7 +5,10 @@
 //! together lies in one slot (a *bucket*): a session, its subject's index and cut-offs, and what the step owes to the
 //! *hub*, where the log of the feed and the audit log have their one order. `docs/redis.md` has every key.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use self::{
     hub::{Clerk, Hub, look_for_debts},
@@ -22,9 +25,11 @@ mod clients;
 mod closing;
 mod commit;
 mod denials;
+mod face;
 mod families;
 mod hub;
 mod index;
+mod keys;
 mod layout;
 mod life;
 #[doc(hidden)]
@@ -36,6 +41,7 @@ mod opening;
 mod options;
 mod record;
 mod rooms;
+mod secret;
 mod step;
 mod subjects;
 mod sweep;
@@ -48,6 +54,9 @@ pub use url::{StoreUrl, StoreUrlError};
 
 /// How long the servers are waited for at the start.
 const READY_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How often a node that starts looks whether it serves.
+const LOOKS_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// The store that many nodes share.
 pub struct RedisStore {
@@ -75,8 +84,15 @@ struct Core {
 }
 
 /// What is done once this node serves.
-async fn arrive(core: Arc<Core>) -> Result<(), StoreError> {
-    core.life.serves().await;
+async fn arrive(core: Weak<Core>) -> Result<(), StoreError> {
+    let core = loop {
+        let Some(core) = core.upgrade() else { return Ok(()) };
+        if core.begin().is_ok() {
+            break core;
+        }
+        drop(core);
+        tokio::time::sleep(LOOKS_EVERY).await;
+    };
     core.come_abreast().await?;
     core.say_lives().await?;
     core.read_book().await?;
@@ -110,7 +126,7 @@ impl RedisStore {
         let core = Arc::new(Core { link, layout, options, clock, random, life, hub, mirror, node });
         tokio::spawn(Clerk::new(&core, asked).run());
         tokio::spawn(life::keep(Arc::downgrade(&core)));
-        let arrival = tokio::spawn(arrive(core.clone()));
+        let arrival = tokio::spawn(arrive(Arc::downgrade(&core)));
         // One that must wait for others, or for an operator, says so while it serves nothing.
         if let Ok(done) = tokio::time::timeout(READY_WITHIN, arrival).await {
             done.map_err(|e| failed(e.to_string()))??;

@@ -39,7 +39,7 @@ impl Core {
         let subject = opening.subject;
         let began = self.begin()?;
         let look = self.look_at_sessions(self.look_at_cuts(self.look(bucket), subject), subject);
-        let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(&opening.client))?;
+        let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(began, &opening.client))?;
         let (cuts, mut sessions) = (found.cuts(subject)?, found.sessions(subject)?);
         let mut step = Step::new(self, bucket, &found);
         if let Some(cap) = opening.cap {

@@ -206,11 +206,11 @@ mod tests {
     }
 
     fn record() -> impl Strategy<Value = Record> {
-        let stamp = (served(), served()).prop_map(|(rotated, given)| Stamp { rotated, given });
+        let stamp = || (served(), served()).prop_map(|(rotated, given)| Stamp { rotated, given });
         let closed = prop::option::of((0..CAUSES.len(), instant()));
         let lineage = (
             any::<u32>(),
-            [stamp.clone(), stamp.clone(), stamp.clone(), stamp],
+            [stamp(), stamp(), stamp(), stamp()],
             closed,
             (instant(), instant(), instant(), instant()),
             any::<u32>(),

@@ -91,7 +91,7 @@ impl Core {
                 let before = match known.get(&record.client) {
                     Some(before) => *before,
                     None => {
-                        let before = self.hub_cut_before(&record.client, Ends::Sessions).await?;
+                        let before = self.hub_cuts(step.began, &record.client).await?.sessions;
                         known.insert(record.client.clone(), before);
                         before
                     }

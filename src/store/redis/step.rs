@@ -23,7 +23,7 @@ use crate::{
     },
     store::{
         StoreError,
-        embedded::{Happened, MANY_SINGLES},
+        embedded::{Happened, Hold, MANY_SINGLES, decode, index_key},
     },
 };
 
@@ -159,9 +159,21 @@ impl Core {
         Ok((found, family))
     }
 
-    pub(super) async fn hub_cuts(&self, client: &ClientId) -> Result<HubCuts, StoreError> {
-        let [sessions, tokens] = self.hub_cuts_before(client, [Ends::Sessions, Ends::Tokens]).await?;
-        Ok(HubCuts { sessions, tokens })
+    /// What the hub cuts off. A hub that is not of this store tells nothing.
+    pub(super) async fn hub_cuts(&self, began: Began, client: &ClientId) -> Result<HubCuts, StoreError> {
+        let denied = self.layout.hub("denied");
+        let kinds = [Ends::Sessions, Ends::Tokens];
+        let targets = [Target::Client(client.clone()), Target::All];
+        let fields = kinds.iter().flat_map(|ends| targets.iter().map(|target| index_key(target, *ends)));
+        let look = fields.fold(self.look_in_hub(), |look, field| look.hget(denied.clone(), &field));
+        let mut found = self.seen(began, look).await?;
+        let mut latest = || {
+            let rows = [found.value()?, found.value()?];
+            rows.into_iter().flatten().try_fold(Timestamp::default(), |latest, row| {
+                Ok::<_, StoreError>(latest.max(decode::<Hold>(&row, "denial")?.before))
+            })
+        };
+        Ok(HubCuts { sessions: latest()?, tokens: latest()? })
     }
 
     /// Lets whoever was quicker be done: a moment that is another for each node.

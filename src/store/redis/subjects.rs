@@ -144,7 +144,7 @@ impl Core {
 
     async fn enter_single(&self, denial: Denial, of: Option<SubjectRef>) -> Result<Option<Entry>, StoreError> {
         let (bucket, key) = self.place_of(&denial.target)?;
-        let turn = self.node.turn(bucket).await?;
+        // It depends on nothing that could move, so it needs no turn.
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
             let began = self.begin()?;
@@ -158,7 +158,6 @@ impl Core {
             step.enter(new);
             step.note(denial.audit.clone(), revoked(&denial.target, denial.reason.as_deref()));
             let Some(debts) = step.make().await? else { continue };
-            drop(turn);
             of.into_iter().for_each(|subject| self.node.add_single(subject));
             let entries = self.settle(bucket, debts).await?;
             self.life.current(&began)?;
@@ -226,7 +225,7 @@ impl Core {
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
             let (began, look) = (self.begin()?, self.look_at_cuts(self.look(bucket), subject));
-            let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(client))?;
+            let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(began, client))?;
             let cuts = found.cuts(subject)?;
             let mut step = Step::new(self, bucket, &found);
             let at = step.fresh_stamp(&cuts, hub);

@@ -613,9 +613,13 @@ mod tests {
                             Some(Password::Said(ref password)) if password.len() > 7 => password.to_string(),
                             _ => continue,
                         };
-                        prop_assert!(!format!("{url} {url:?} {:?}", url.login).contains(&hidden));
+                        let shown = format!("{url} {url:?} {:?}", url.login);
+                        prop_assert!(!shown.contains(&hidden));
                     }
-                    Err(error) => prop_assert!(!format!("{error} {error:?}").contains(&secret)),
+                    Err(error) => {
+                        let shown = format!("{error} {error:?}");
+                        prop_assert!(!shown.contains(&secret));
+                    }
                 }
             }
         }

@@ -55,10 +55,10 @@ impl Core {
     async fn cut_off(&self, subject: SubjectRef, client: &ClientId, opened: Timestamp) -> Result<bool, StoreError> {
         let (began, bucket) = (self.begin()?, Bucket::of_subject(subject));
         let look = self.look_at_cuts(self.look(bucket), subject);
-        let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cut_before(client, Ends::Sessions))?;
+        let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(began, client))?;
         let ours = found.cuts(subject)?.before(Ends::Sessions);
         self.life.current(&began)?;
-        Ok(opened < ours.max(hub))
+        Ok(opened < ours.max(hub.sessions))
     }
 
     /// The ids of a bucket's families, in their order.

@@ -166,7 +166,8 @@ static OPENED: AtomicU64 = AtomicU64::new(1);
 
 pub fn opening(of: SubjectRef) -> Opening {
     let mut random = [0; 10];
-    random[2..].copy_from_slice(&OPENED.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    // Not the last bytes: where a store has many parts, they say in which one the session lies.
+    random[..8].copy_from_slice(&OPENED.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     Opening {
         random,
         key: 1,

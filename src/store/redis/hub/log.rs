@@ -167,8 +167,11 @@ fn seals_of(hash: &Value) -> Result<Vec<(u64, Digest)>, StoreError> {
         .collect()
 }
 
+/// A field of a hash, and its value.
+pub(super) type Pair = (Vec<u8>, Vec<u8>);
+
 /// The fields of a hash, in whichever form the protocol gives them.
-pub(in crate::store::redis) fn pairs(hash: &Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+pub(in crate::store::redis) fn pairs(hash: &Value) -> Result<Vec<Pair>, StoreError> {
     match hash {
         Value::Array(items) => {
             items.chunks_exact(2).map(|pair| Ok((bytes(&pair[0])?.to_vec(), bytes(&pair[1])?.to_vec()))).collect()

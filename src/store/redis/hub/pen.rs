@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Answer, Head, NewEntry, NewRecord, Order, Owed, log, orders::Sweep};
+use super::{Answer, Head, NewEntry, NewRecord, Order, Owed, clerk::Sweep, log};
 use crate::{
     model::{
         Timestamp,

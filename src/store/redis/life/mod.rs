@@ -23,7 +23,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::{
     clock::{Clock, SystemClock},
@@ -110,8 +110,6 @@ pub(super) struct Life {
     clock: Arc<dyn Clock>,
     pub(super) heads: Heads,
     memories: Mutex<Memories>,
-    /// Told of each renewal, and of what stands against one.
-    told: watch::Sender<u64>,
     /// Wakes the keeper.
     wake: Notify,
     /// This node is leaving.
@@ -132,7 +130,6 @@ impl Life {
             clock,
             heads: Heads::new(heads),
             memories: Mutex::new(memories),
-            told: watch::Sender::new(0),
             wake: Notify::new(),
             stopped: AtomicBool::new(false),
         }
@@ -189,12 +186,6 @@ impl Life {
         if covered { Ok(()) } else { Err(state.refusal()) }
     }
 
-    /// Waits until this node serves. For as long as it takes.
-    pub(super) async fn serves(&self) {
-        let mut told = self.told.subscribe();
-        while self.begin(Timestamp::default()).is_err() && told.changed().await.is_ok() {}
-    }
-
     /// Time served counts while leases are held: it stands still in an outage.
     fn moment_of(&self, state: &Now, now: Timestamp) -> Moment {
         let (served, at) = state.served;
@@ -228,7 +219,6 @@ impl Life {
 
     fn tell(&self, now: Now) {
         self.now.store(Arc::new(now));
-        self.told.send_modify(|n| *n = n.wrapping_add(1));
     }
 }
 

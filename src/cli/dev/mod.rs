@@ -19,7 +19,7 @@ use super::{
     args::{StoreUrl, access_life, retry_window},
     config::Evidence,
     logs,
-    node::{Blueprint, Bound, Keys, Node, stop_signal, store_options},
+    node::{Blueprint, Bound, Node, Place, stop_signal, store_options},
     notify::Notify,
     say, secret,
 };
@@ -35,6 +35,8 @@ use crate::{
     service::{Client, Permission, SecretHash},
 };
 
+mod state;
+
 /// The audience of everything that `dev` mints.
 pub(super) const AUDIENCE: &str = "api";
 const CLIENT: &str = "dev";
@@ -45,7 +47,9 @@ const PUBLIC_CLIENT: &str = "dev-public";
 /// Listens on loopback only, allows every scope, and prints a client id and its secret that may do everything.
 /// Without --store everything is gone when it stops; with --store embedded:PATH the keys lie in PATH.keys/, the client
 /// and its secret in PATH.client.json, and both are the same after a restart. The issuer is the address, so name one
-/// with --listen if access tokens are to be good after a restart as well. Signing keys move on in seconds: --rotate-every 30s
+/// with --listen if access tokens are to be good after a restart as well. With --store redis://HOST:PORT any number of
+/// these nodes share what they know, each begun alike in another terminal; keys, client and secret lie in --state. Give
+/// all of them one --issuer, so that each takes the others' tokens. Signing keys move on in seconds: --rotate-every 30s
 /// for a schedule, and `rescind keys` for all else.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -55,9 +59,17 @@ pub(super) struct Args {
     /// Where to serve /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     operations_listen: SocketAddr,
-    /// `memory:`, or `embedded:` and the path of a file.
+    /// `memory:`, `embedded:` and the path of a file, or a Redis: `redis://127.0.0.1:6379/0` and the other forms of
+    /// `store.url`. A password is in a file: `redis://HOST:PORT?password_file=PATH`.
     #[arg(long, value_name = "STORE", default_value = "memory:")]
-    store: StoreUrl,
+    store: String,
+    /// The name of the service, where that is not the address.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// Where nodes on this machine that share a Redis find their keys and their client; by default a directory for each
+    /// Redis in $XDG_STATE_HOME/rescind or ~/.local/state/rescind.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// How long the answer to a refresh may be fetched again.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = retry_window)]
     retry_window: Duration,
@@ -103,19 +115,20 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         check_loopback(at)?;
     }
     check_timing(&args)?;
+    let store: StoreUrl = args.store.parse().map_err(|e| Failure::usage(format!("--store {e}")))?;
     let stop = stop_signal()?;
     let bound = Bound::at(args.listen, Some(args.operations_listen)).await?;
-    let (issuer, operations) = (bound.public_url()?, bound.operations_url()?.unwrap_or_default());
-    let beside = match &args.store {
-        StoreUrl::Memory => None,
-        StoreUrl::Embedded(path) => Some(path.as_path()),
+    let (url, operations) = (bound.public_url()?, bound.operations_url()?.unwrap_or_default());
+    let Beside { secret, place, _slot } = match store {
+        StoreUrl::Memory => Beside::nothing(&args),
+        StoreUrl::Embedded(path) => Beside::file(&args, path)?,
+        StoreUrl::Redis(url) => state::of_redis(&args, *url)?,
     };
-    let secret = beside.map_or_else(|| Ok(secret::generate(&SystemRandom)), kept_secret)?;
-    let node = open(&args, beside, &secret, bound)?;
+    let node = open(&args, place, &secret, bound).await?;
     let announcement = Announcement {
-        token_endpoint: format!("{issuer}/oauth2/token"),
-        jwks_uri: format!("{issuer}/.well-known/jwks.json"),
-        issuer: &issuer,
+        token_endpoint: format!("{url}/oauth2/token"),
+        jwks_uri: format!("{url}/.well-known/jwks.json"),
+        issuer: args.issuer.as_deref().unwrap_or(&url),
         operations: &operations,
         client_id: CLIENT,
         client_secret: &secret,
@@ -142,36 +155,59 @@ fn check_timing(args: &Args) -> Result<(), Failure> {
     )))
 }
 
-fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Result<Node, Failure> {
-    let lives = Lifetimes {
-        access: args.access_life,
-        idle: args.idle_life,
-        absolute: args.absolute_life,
-        retry_window: args.retry_window,
-    };
-    let timing = Timing {
-        publish_ahead: args.publish_ahead,
-        jwks_max_age: args.jwks_max_age,
-        client_cache: args.jwks_max_age,
-        rotate_every: args.rotate_every,
-        token_life: lives.access,
-        ..Timing::default()
-    };
-    let mut options = store_options(&lives);
-    let keys = match beside {
-        None => Keys::Memory,
-        Some(store) => {
-            let dir = suffixed(store, ".keys");
-            options.witness = Some(dir.join("witness.json"));
-            Keys::Dir(dir, None)
+/// What is kept for `dev`, and where.
+struct Beside {
+    secret: Zeroizing<String>,
+    place: Place,
+    /// Held for as long as the node runs: no other takes its place.
+    _slot: Option<fs::File>,
+}
+
+impl Beside {
+    fn nothing(args: &Args) -> Self {
+        let place = Place::Memory(store_options(&args.lives()));
+        Self { secret: secret::generate(&SystemRandom), place, _slot: None }
+    }
+
+    fn file(args: &Args, store: PathBuf) -> Result<Self, Failure> {
+        let (mut options, keys) = (Box::new(store_options(&args.lives())), suffixed(&store, ".keys"));
+        options.witness = Some(keys.join("witness.json"));
+        let secret = kept_secret(&store)?;
+        Ok(Self { secret, place: Place::Disk { store, keys, passphrase: None, options }, _slot: None })
+    }
+}
+
+impl Args {
+    fn lives(&self) -> Lifetimes {
+        Lifetimes {
+            access: self.access_life,
+            idle: self.idle_life,
+            absolute: self.absolute_life,
+            retry_window: self.retry_window,
         }
-    };
+    }
+
+    fn key_settings(&self, spread: Duration) -> keyring::Settings {
+        let timing = Timing {
+            publish_ahead: self.publish_ahead,
+            jwks_max_age: self.jwks_max_age,
+            client_cache: self.jwks_max_age,
+            rotate_every: self.rotate_every,
+            token_life: self.access_life,
+            spread,
+            ..Timing::default()
+        };
+        keyring::Settings { timing, ..keyring::Settings::default() }
+    }
+}
+
+async fn open(args: &Args, place: Place, secret: &str, bound: Bound) -> Result<Node, Failure> {
+    let spread = if matches!(place, Place::Redis(_)) { keyring::FRESH } else { Duration::ZERO };
     let blueprint = Blueprint {
-        issuer: None,
-        keys,
-        key_settings: keyring::Settings { timing, ..keyring::Settings::default() },
-        store: args.store.clone(),
-        lives,
+        issuer: args.issuer.clone(),
+        key_settings: args.key_settings(spread),
+        place,
+        lives: args.lives(),
         custom_claims: None,
         clients: vec![everything(CLIENT, Some(secret)), everything(PUBLIC_CLIENT, None)],
         limits: Limits::default(),
@@ -179,7 +215,7 @@ fn open(args: &Args, beside: Option<&Path>, secret: &str, bound: Bound) -> Resul
         sessions: None,
         evidence: Evidence::default(),
     };
-    Node::open(blueprint, bound, options)
+    Node::open(blueprint, bound).await
 }
 
 /// A client for audience `api`. With a secret it may do everything; without one it can only refresh.

@@ -1,0 +1,101 @@
+//! What the service asks of the store beside the traits of stores.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Options, RedisStore, StoreUrl, link::Severity};
+use crate::{
+    clock::{Clock, Random},
+    model::audit::Draft,
+    store::{FamilyStore, Report, StoreError, embedded::Acceptance},
+};
+
+impl RedisStore {
+    /// Opens the store that this URL names, and makes it if there is none.
+    ///
+    /// # Errors
+    /// It cannot be reached, or is not one that may be used.
+    pub async fn at(
+        url: &StoreUrl,
+        mut options: Options,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, StoreError> {
+        if let Some(prefix) = url.prefix() {
+            options.prefix = prefix.into();
+        }
+        Self::open(url, options, clock, random).await
+    }
+
+    /// Why it cannot serve; else what an operator may want to mend, warnings of the link's check among it.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub async fn ready(&self) -> Result<Vec<String>, String> {
+        let findings = self.core.link.findings();
+        if let Some(refused) = findings.iter().find(|finding| finding.severity == Severity::Refuse) {
+            return Err(refused.to_string());
+        }
+        let began = self.core.begin().map_err(|e| e.to_string())?;
+        self.core.life.current(&began).map_err(|e| e.to_string())?;
+        Ok(findings.iter().map(|finding| format!("warning: {finding}")).collect())
+    }
+
+    /// This node stops: nobody waits for it.
+    pub async fn leave(&self) {}
+
+    /// How many requests of this node wait.
+    #[must_use]
+    pub fn queue_depth(&self) -> usize {
+        0
+    }
+
+    /// This store, as opposed to any other.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        0
+    }
+
+    /// Which life of the denylist's log this is.
+    #[must_use]
+    pub fn epoch(&self) -> u128 {
+        self.core.mirror.place().ok().flatten().map_or(0, |place| u128::from_be_bytes(place.epoch.0))
+    }
+
+    /// The memory that the servers use. None: they do not tell.
+    pub async fn used_memory(&self) -> Option<u64> {
+        let mut info = ::redis::cmd("INFO");
+        info.arg("memory");
+        // Of the server that has the hub; those of a cluster are much alike.
+        let answer = self.core.link.command(&self.core.layout.hub("head"), info).await.ok()?;
+        let text = match &answer {
+            ::redis::Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?,
+            ::redis::Value::VerbatimString { text, .. } => text,
+            _ => return None,
+        };
+        text.lines().find_map(|line| line.strip_prefix("used_memory:"))?.trim().parse().ok()
+    }
+
+    /// What can be said of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn report(&self) -> Result<Report, StoreError> {
+        Ok(Report {
+            standing: self.standing(),
+            schema: 1,
+            incarnation: self.core.life.moment(self.core.clock.now()).incarnation,
+            bytes: self.used_memory().await,
+            rows: BTreeMap::new(),
+            queue: self.queue_depth(),
+            last_backup: None,
+        })
+    }
+
+    /// Declares that what the store holds is what there is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn declare(&self, _: Acceptance, _: Arc<dyn Random>, _: Draft) -> Result<(), StoreError> {
+        Err(StoreError::Busy)
+    }
+}
