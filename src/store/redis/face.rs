@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Options, RedisStore, StoreUrl, link::Severity};
 use crate::{
     clock::{Clock, Random},
-    model::audit::Draft,
-    store::{FamilyStore, Report, StoreError, embedded::Acceptance},
+    store::{FamilyStore, Report, StoreError},
 };
 
 impl RedisStore {
@@ -35,13 +34,11 @@ impl RedisStore {
         if let Some(refused) = findings.iter().find(|finding| finding.severity == Severity::Refuse) {
             return Err(refused.to_string());
         }
-        let began = self.core.begin().map_err(|e| e.to_string())?;
-        self.core.life.current(&began).map_err(|e| e.to_string())?;
+        if let Err(error) = self.core.begin() {
+            return Err(self.core.life.why().unwrap_or_else(|| error.to_string()));
+        }
         Ok(findings.iter().map(|finding| format!("warning: {finding}")).collect())
     }
-
-    /// This node stops: nobody waits for it.
-    pub async fn leave(&self) {}
 
     /// How many requests of this node wait.
     #[must_use]
@@ -52,7 +49,7 @@ impl RedisStore {
     /// This store, as opposed to any other.
     #[must_use]
     pub fn id(&self) -> u128 {
-        0
+        self.core.life.id()
     }
 
     /// Which life of the denylist's log this is.
@@ -89,13 +86,5 @@ impl RedisStore {
             queue: self.queue_depth(),
             last_backup: None,
         })
-    }
-
-    /// Declares that what the store holds is what there is.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn declare(&self, _: Acceptance, _: Arc<dyn Random>, _: Draft) -> Result<(), StoreError> {
-        Err(StoreError::Busy)
     }
 }

@@ -140,6 +140,9 @@ impl Life {
     /// # Errors
     /// This node may not speak for the store now.
     pub(super) fn begin(&self, now: Timestamp) -> Result<Began, StoreError> {
+        if self.is_stopped() {
+            return Err(StoreError::Failed("this node is stopping".into()));
+        }
         let state = self.now.load();
         let held = state.life.as_ref().zip(state.lease);
         let Some((life, lease)) = held.filter(|(_, lease)| lease.covers(lease.term, (self.way)(), self.machine.boottime()))
@@ -180,7 +183,7 @@ impl Life {
     /// Nobody can tell.
     pub(super) fn current(&self, began: &Began) -> Result<(), StoreError> {
         let state = self.now.load();
-        let covered = began.term.zip(state.lease).is_some_and(|(term, lease)| {
+        let covered = !self.is_stopped() && began.term.zip(state.lease).is_some_and(|(term, lease)| {
             lease.covers(term, (self.way)(), self.machine.boottime())
         });
         if covered { Ok(()) } else { Err(state.refusal()) }
@@ -202,6 +205,16 @@ impl Life {
 
     fn memories(&self) -> std::sync::MutexGuard<'_, Memories> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This store, as opposed to any other.
+    pub(super) fn id(&self) -> u128 {
+        self.now.load().life.as_ref().map_or(0, |life| life.store)
+    }
+
+    /// Whether this is the life.
+    fn is(&self, seal: Seal) -> bool {
+        self.now.load().life.as_ref().is_some_and(|life| life.seal == seal)
     }
 
     fn is_stopped(&self) -> bool {
