@@ -31,8 +31,9 @@ use rescind::model::{
 };
 use stateright::{Checker, Model, Property};
 
-const TICK: Duration = Duration::from_millis(8);
-/// Two ticks.
+/// A lease lasts for one tick of these, or for two of the shorter ones.
+const TICK: Duration = Duration::from_millis(16);
+const SHORT_TICK: Duration = Duration::from_millis(8);
 const LEASE: Duration = Duration::from_millis(16);
 /// Heads are remembered for so much time served, counted in ticks.
 const HEADS: u64 = 1;
@@ -107,6 +108,7 @@ struct World {
     guards: Guards,
     /// Other nodes come between any two things that a node does, not only between two rounds of them.
     fine: bool,
+    tick: Duration,
     /// A node acts upon what it was told a while ago.
     stale: bool,
     /// Nodes that take part from the start, and nodes that come later.
@@ -138,6 +140,7 @@ const CALM: World = World {
     seen: None,
     guards: ALL_GUARDS,
     fine: false,
+    tick: TICK,
     stale: false,
     nodes: 2,
     late: 0,
@@ -322,16 +325,16 @@ const NOW: Duration = Duration::from_secs(1);
 /// What is older is equally old.
 const OLD: u8 = 3;
 
-fn ago(ticks: u8) -> Duration {
-    NOW - TICK * u32::from(ticks)
-}
-
 fn bits(log: &[u8]) -> u8 {
     let bits = log.iter().fold(0, |all, bit| all | bit);
     if bits & ALL == 0 { bits } else { u8::MAX }
 }
 
 impl World {
+    fn ago(&self, ticks: u8) -> Duration {
+        NOW - self.tick * u32::from(ticks)
+    }
+
     fn see(&self, sight: Sight) {
         if let Some(seen) = &self.seen {
             seen.fetch_or(1 << sight as u32, Ordering::Relaxed);
@@ -481,7 +484,8 @@ impl World {
         {
             node.first_saw = Some((life.seal, 0));
         }
-        let first_saw = node.first_saw.map(|(seal, tick)| (seal, if guards.wait { ago(tick) } else { Duration::ZERO }));
+        let first_saw =
+            node.first_saw.map(|(seal, tick)| (seal, if guards.wait { self.ago(tick) } else { Duration::ZERO }));
         let me = Me {
             node: node.id,
             name: "",
@@ -584,7 +588,7 @@ impl World {
         }
         let followed = node.mirror.len() as u64;
         let life = data.life.as_ref().expect("it is what is served");
-        node.lease = Some(Lease::granted(life, node.way, ago(round.age)));
+        node.lease = Some(Lease::granted(life, node.way, self.ago(round.age)));
         if let Some(row) = row_of(s, n) {
             row.followed = followed;
         }
@@ -701,7 +705,7 @@ impl World {
                 world.waive(&mut s, n);
             }
             world.word(&mut s, Ends::Sessions);
-            s.tick();
+            s.tick(self.tick);
         }
         false
     }
@@ -734,7 +738,7 @@ impl State {
         usize::from(self.told >= 2)
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, tick: Duration) {
         for server in &mut self.servers {
             server.data.raised = 2.min(server.data.raised + 1);
         }
@@ -743,14 +747,14 @@ impl State {
                 *ticks = OLD.min(*ticks + 1);
             }
             if let Some(lease) = &mut node.lease {
-                lease.until -= TICK;
+                lease.until -= tick;
             }
             if let Some(round) = &mut node.round {
                 round.age += 1;
             }
             node.lease = node.lease.filter(|lease| lease.until > NOW);
             // What it was told is no good for a lease any more: it asks anew.
-            node.round = node.round.filter(|round| TICK * u32::from(round.age) < LEASE);
+            node.round = node.round.filter(|round| tick * u32::from(round.age) < LEASE);
         }
     }
 
@@ -832,7 +836,7 @@ impl Model for World {
         let world = Self { seen: None, guards: ALL_GUARDS, ..self.clone() };
         // A new store: it is whole after a while, and has served for none.
         for _ in 0..6 {
-            s.tick();
+            s.tick(self.tick);
             for n in 0..self.nodes {
                 for _ in 0..8 {
                     world.duty(&mut s, n);
@@ -919,7 +923,7 @@ impl Model for World {
         let mut next = last.clone();
         let s = &mut next;
         match action {
-            Action::Tick => s.tick(),
+            Action::Tick => s.tick(self.tick),
             Action::Ask(n) => s.nodes[n].round = Some(Round { age: 0, named: s.named() }),
             Action::Duty(n) => self.duty(s, n)?,
             Action::Turn(n) => turn(&mut s.nodes[n], self.guards.way),
@@ -976,7 +980,12 @@ impl Model for World {
 /// Explores a world to its end: all promises are kept, all that makes it interesting happens.
 fn explore(name: &str, world: World, at_least: usize, sights: &[Sight]) {
     let seen = Arc::new(AtomicU32::new(0));
-    let world = World { seen: Some(seen.clone()), stale: world.failover && long(), ..world };
+    let world = World {
+        seen: Some(seen.clone()),
+        stale: world.failover && long(),
+        tick: if long() { SHORT_TICK } else { TICK },
+        ..world
+    };
     let mut builder = world.checker().threads(2);
     if let Some(cap) = std::env::var("REIGN_CAP").ok().and_then(|c| c.parse().ok()) {
         builder = builder.target_state_count(cap);

@@ -188,7 +188,7 @@ async fn an_emptied_store_refuses_what_was_revoked_and_knows_that_it_does_not_kn
         }
         let new = open(&*b, subject(2)).await;
         rotated(&a, &new, 0).await;
-        b.declare_loss(Acceptance::EndSessions).await.unwrap();
+        b.declare(Acceptance::EndSessions, Arc::new(SystemRandom), Draft::default()).await.unwrap();
         for store in [&a, &b] {
             serves(store).await;
             assert_eq!(verdict(store, &family, 0).await, Verdict::Refused(Refusal::Unknown));
@@ -215,7 +215,7 @@ async fn a_store_put_back_from_long_ago_waits_for_an_operator() {
     says(&store, "store restored").await;
     assert!(matches!(store.denied(of_token(token)).await, Err(StoreError::NotWhole)));
     assert_eq!(verdict(&store, &family, 0).await, Verdict::Unavailable(Doubt::StoreNotWhole));
-    store.declare_loss(Acceptance::EndSessions).await.unwrap();
+    store.declare(Acceptance::EndSessions, Arc::new(SystemRandom), Draft::default()).await.unwrap();
     serves(&store).await;
     assert_eq!(verdict(&store, &family, 0).await, Verdict::Refused(Refusal::CutOff), "what was spent then is dead");
     assert!(store.denied(of_token(token)).await.unwrap(), "what was revoked since is revoked");
@@ -256,14 +256,14 @@ async fn a_node_that_has_left_is_not_waited_for() {
         node(&server.url(), options("b", journals.path())).await,
     ];
     let token = deny(&b).await;
-    assert!(b.leave().await.unwrap());
+    assert!(b.leave().await);
     assert!(b.denied(of_token(token)).await.is_err(), "it serves no more");
     drop(b);
     server.restart();
     wait_for("it has come back", || async { a.life().incarnation == 1 }).await;
     serves(&a).await;
     assert!(a.denied(of_token(token)).await.unwrap());
-    assert!(!a.leave().await.unwrap(), "nobody could take over what it knows");
+    assert!(!a.leave().await, "nobody could take over what it knows");
 }
 
 #[tokio::test(flavor = "multi_thread")]

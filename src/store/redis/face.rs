@@ -1,13 +1,9 @@
 //! What the service asks of the store beside the traits of stores.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use super::{RedisStore, WordError, link::Severity};
-use crate::{
-    clock::Random,
-    model::audit::{Draft, Event, Outcome},
-    store::{AuditStore, FamilyStore, Report, StoreError, embedded::Acceptance},
-};
+use super::{RedisStore, link::Severity};
+use crate::store::{FamilyStore, Report, StoreError};
 
 impl RedisStore {
     /// Why it cannot serve; else what an operator may want to mend, warnings of the link's check among it.
@@ -33,7 +29,7 @@ impl RedisStore {
     /// This store, as opposed to any other.
     #[must_use]
     pub fn id(&self) -> u128 {
-        0
+        self.core.life.id()
     }
 
     /// Which life of the denylist's log this is.
@@ -70,18 +66,5 @@ impl RedisStore {
             queue: self.queue_depth(),
             last_backup: None,
         })
-    }
-
-    /// Declares that what the store holds is what there is.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn declare(&self, acceptance: Acceptance, _: Arc<dyn Random>, audit: Draft) -> Result<(), StoreError> {
-        self.declare_loss(acceptance).await.map_err(|error| match error {
-            WordError::Store(error) => error,
-            other => StoreError::Failed(other.to_string()),
-        })?;
-        let cause = Some(format!("{acceptance:?}").into());
-        self.record(Event::StoreAccepted, Outcome::Done, cause, audit).await
     }
 }

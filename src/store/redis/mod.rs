@@ -5,7 +5,11 @@
 //! together lies in one slot (a *bucket*): a session, its subject's index and cut-offs, and what the step owes to the
 //! *hub*, where the log of the feed and the audit log have their one order. `docs/redis.md` has every key.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use self::{
     hub::{Clerk, Hub, look_for_debts},
@@ -52,6 +56,9 @@ pub use url::{StoreUrl, StoreUrlError};
 /// How long a start waits for the servers to answer.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
+/// How often a node that starts looks whether it serves.
+const LOOKS_EVERY: Duration = Duration::from_millis(10);
+
 /// The store that many nodes share.
 pub struct RedisStore {
     core: Arc<Core>,
@@ -78,8 +85,15 @@ struct Core {
 }
 
 /// What is done once this node serves.
-async fn arrive(core: Arc<Core>) -> Result<(), StoreError> {
-    core.life.serves().await;
+async fn arrive(core: Weak<Core>) -> Result<(), StoreError> {
+    let core = loop {
+        let Some(core) = core.upgrade() else { return Ok(()) };
+        if core.begin().is_ok() {
+            break core;
+        }
+        drop(core);
+        tokio::time::sleep(LOOKS_EVERY).await;
+    };
     core.come_abreast().await?;
     core.say_lives().await?;
     core.read_book().await?;
@@ -117,7 +131,7 @@ impl RedisStore {
         let core = Arc::new(Core { link, layout, options, clock, random, life, hub, mirror, node });
         tokio::spawn(Clerk::new(&core, asked).run());
         tokio::spawn(life::keep(Arc::downgrade(&core)));
-        let arrival = tokio::spawn(arrive(core.clone()));
+        let arrival = tokio::spawn(arrive(Arc::downgrade(&core)));
         // One that must wait for others, or for an operator, says so while it serves nothing.
         if let Ok(done) = tokio::time::timeout(READY_WITHIN, arrival).await {
             done.map_err(|e| StoreError::Failed(e.to_string()))??;

@@ -68,7 +68,7 @@ impl Random for Seeded {
 }
 
 /// How long a node of a shared store may speak for it: short, because a new store waits for as long.
-pub const LEASE: Duration = millis(200);
+pub const LEASE: Duration = secs(1);
 
 pub const RETENTION: Retention = Retention { access: secs(300), session: secs(7200) };
 

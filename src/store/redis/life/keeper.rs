@@ -82,7 +82,7 @@ impl Keeper {
                 self.first_saw = Some((life.seal, at));
             }
             // What was told of the servers is too old for a lease: it is asked anew.
-            if at.saturating_sub(asked) > core.options.lease && core.life.pushed().is_some() {
+            if at.saturating_sub(asked) > core.options.lease {
                 return Err(StoreError::Failed("the store answers too slowly for a lease".into()));
             }
             let memory = core.life.memories().memory().cloned();

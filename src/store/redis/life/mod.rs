@@ -23,7 +23,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::{
     clock::{Clock, SystemClock},
@@ -110,8 +110,6 @@ pub(super) struct Life {
     clock: Arc<dyn Clock>,
     pub(super) heads: Heads,
     memories: Mutex<Memories>,
-    /// Told of each renewal, and of what stands against one.
-    told: watch::Sender<u64>,
     /// Wakes the keeper.
     wake: Notify,
     /// This node is leaving.
@@ -132,7 +130,6 @@ impl Life {
             clock,
             heads: Heads::new(heads),
             memories: Mutex::new(memories),
-            told: watch::Sender::new(0),
             wake: Notify::new(),
             stopped: AtomicBool::new(false),
         }
@@ -143,6 +140,9 @@ impl Life {
     /// # Errors
     /// This node may not speak for the store now.
     pub(super) fn begin(&self, now: Timestamp) -> Result<Began, StoreError> {
+        if self.is_stopped() {
+            return Err(StoreError::Failed("this node is stopping".into()));
+        }
         let state = self.now.load();
         let held = state.life.as_ref().zip(state.lease);
         let Some((life, lease)) =
@@ -184,17 +184,12 @@ impl Life {
     /// Nobody can tell.
     pub(super) fn current(&self, began: &Began) -> Result<(), StoreError> {
         let state = self.now.load();
-        let covered = began
-            .term
-            .zip(state.lease)
-            .is_some_and(|(term, lease)| lease.covers(term, (self.way)(), self.machine.boottime()));
+        let covered = !self.is_stopped()
+            && began
+                .term
+                .zip(state.lease)
+                .is_some_and(|(term, lease)| lease.covers(term, (self.way)(), self.machine.boottime()));
         if covered { Ok(()) } else { Err(state.refusal()) }
-    }
-
-    /// Waits until this node serves. For as long as it takes.
-    pub(super) async fn serves(&self) {
-        let mut told = self.told.subscribe();
-        while self.begin(Timestamp::default()).is_err() && told.changed().await.is_ok() {}
     }
 
     /// Time served counts while leases are held: it stands still in an outage.
@@ -215,6 +210,16 @@ impl Life {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// This store, as opposed to any other.
+    pub(super) fn id(&self) -> u128 {
+        self.now.load().life.as_ref().map_or(0, |life| life.store)
+    }
+
+    /// Whether this is the life.
+    fn is(&self, seal: Seal) -> bool {
+        self.now.load().life.as_ref().is_some_and(|life| life.seal == seal)
+    }
+
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
@@ -230,7 +235,6 @@ impl Life {
 
     fn tell(&self, now: Now) {
         self.now.store(Arc::new(now));
-        self.told.send_modify(|n| *n = n.wrapping_add(1));
     }
 }
 

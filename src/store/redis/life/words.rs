@@ -1,6 +1,9 @@
 //! An operator's words, and a node's own when it leaves.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
     super::{
@@ -14,17 +17,21 @@ use super::{
     report::LifeReport,
 };
 use crate::{
+    clock::Random,
     model::{
+        audit::{Draft, Event, Outcome as AuditOutcome},
         denial::Ends,
         reign::{self, Change, NodeId, Refused},
     },
-    store::{StoreError, embedded::Acceptance},
+    store::{AuditStore, StoreError, embedded::Acceptance},
 };
 
 /// A node that takes part and is to be waived must have been silent for so long.
 const SILENT: Duration = Duration::from_secs(60);
 /// How often it is looked whether somebody has followed.
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
+/// How long a declaration takes at most, if nobody is gone.
+const DECLARED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why an operator's word is not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -57,39 +64,57 @@ impl RedisStore {
         self.core.say(|told| reign::waive(NodeId(id), &told.seen(), SILENT)).await
     }
 
-    /// Declares that what the store holds is what there is, whatever its nodes remember. With [`Acceptance::Wait`] nothing
-    /// is declared.
+    /// Declares that what the store holds is what there is, whatever its nodes remember: it is another life from here on, no
+    /// record is healed, and what lay ahead of it closes. With [`Acceptance::Wait`] nothing is declared.
     ///
     /// # Errors
-    /// [`WordError`].
-    pub async fn declare_loss(&self, acceptance: Acceptance) -> Result<(), WordError> {
-        let ends = match acceptance {
+    /// [`StoreError`]. The word may stand all the same: `rescind store status` shows it.
+    pub async fn declare(&self, acceptance: Acceptance, _: Arc<dyn Random>, audit: Draft) -> Result<(), StoreError> {
+        let (ends, cause) = match acceptance {
             Acceptance::Wait => return Ok(()),
-            Acceptance::EndSessions => Ends::Sessions,
-            Acceptance::DangerouslyKeepSessions => Ends::Tokens,
+            Acceptance::EndSessions => (Ends::Sessions, "sessions ended"),
+            Acceptance::DangerouslyKeepSessions => (Ends::Tokens, "sessions kept"),
         };
         let (core, seal) = (&self.core, seal(&*self.core.random));
         let memory = core.life.memories().memory().cloned();
-        core.say(|told| reign::declare(ends, seal, memory.as_ref(), &told.seen())).await
+        let said = core.say(|told| reign::declare(ends, seal, memory.as_ref(), &told.seen())).await;
+        said.map_err(|error| match error {
+            WordError::Store(error) => error,
+            other => StoreError::Failed(other.to_string()),
+        })?;
+        // The cut-off is written before anybody serves again.
+        for _ in 0..DECLARED_WITHIN.as_millis() / LOOKS_EVERY.as_millis() {
+            if core.begin().is_ok_and(|began| began.moment().restored > 0 && core.life.is(seal)) {
+                return self.record(Event::StoreAccepted, AuditOutcome::Done, Some(cause.into()), audit).await;
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+        }
+        Err(StoreError::Failed("the word stands; it is waited for other nodes until it takes effect".into()))
     }
 
-    /// Stops serving, and leaves what this node knows to the others: when nobody else can take it over, it stays
-    /// registered, and is waited for if the store should come back as another. Gives whether it could leave.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn leave(&self) -> Result<bool, StoreError> {
-        let core = &self.core;
-        core.life.stop();
-        let node = core.life.memories().node();
+    /// Stops serving, and leaves what this node knows to the others. Where nobody can take it over, it stays registered, and
+    /// is waited for if the store should come back as another. Whether it could leave.
+    pub async fn leave(&self) -> bool {
+        let left = self.core.leave().await;
+        if let Err(error) = &left {
+            tracing::warn!(%error, "this node stops without having left what it knows to another");
+        }
+        left.unwrap_or(false)
+    }
+}
+
+impl Core {
+    async fn leave(&self) -> Result<bool, StoreError> {
+        self.life.stop();
+        let node = self.life.memories().node();
         // As long as others take to follow.
-        for _ in 0..core.options.lease.as_millis() / LOOKS_EVERY.as_millis() {
-            let head = Look::default().get(core.layout.hub("head")).ask(&core.link).await?;
+        for _ in 0..self.options.lease.as_millis() / LOOKS_EVERY.as_millis() {
+            let head = Look::default().get(self.layout.hub("head")).ask(&self.link).await?;
             let Some(head) = head.parts.first().map_or(Ok(None), maybe)? else { return Ok(false) };
             let position = Head::read(head)?.place().mark.position;
-            let told = Told::read(&Told::look(&core.layout).ask(&core.link).await?)?;
+            let told = Told::read(&Told::look(&self.layout).ask(&self.link).await?)?;
             if let Some(change) = reign::leave(node, position, &told.seen())
-                && matches!(told.change(&core.layout, &change).make(&core.link).await?, Outcome::Done(_))
+                && matches!(told.change(&self.layout, &change).make(&self.link).await?, Outcome::Done(_))
             {
                 return Ok(true);
             }
@@ -97,9 +122,7 @@ impl RedisStore {
         }
         Ok(false)
     }
-}
 
-impl Core {
     async fn say(&self, word: impl Fn(&Told) -> Result<Change, Refused>) -> Result<(), WordError> {
         for _ in 0..TRIES {
             let told = Told::read(&Told::look(&self.layout).ask(&self.link.urgent()).await?)?;
