@@ -287,10 +287,8 @@ impl Service {
     /// This node stops for good: no other waits for it.
     pub async fn leave(&self) {
         if let Some(store) = self.store.shared() {
-            match store.leave().await {
-                Ok(true) => {}
-                Ok(false) => tracing::warn!("nobody took over what this node knows; the others may wait for it"),
-                Err(error) => tracing::warn!(%error, "this node could not leave; the others may wait for it"),
+            if !store.leave().await {
+                tracing::warn!("nobody took over what this node knows; the others may wait for it");
             }
         }
     }

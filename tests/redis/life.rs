@@ -43,9 +43,8 @@ fn options(name: &str, journals: &Path) -> Options {
 }
 
 async fn node(url: &str, options: Options) -> Arc<RedisStore> {
-    let opened =
-        RedisStore::open(&url.parse().unwrap(), options, Arc::new(SystemClock::default()), Arc::new(SystemRandom));
-    Arc::new(opened.await.unwrap())
+    let (url, clock, random) = (url.parse().unwrap(), Arc::new(SystemClock::default()), Arc::new(SystemRandom));
+    Arc::new(RedisStore::open(&url, options, clock, random).await.unwrap())
 }
 
 fn fresh_token() -> TokenId {
@@ -95,7 +94,7 @@ async fn a_server_that_comes_back_with_all_it_had_goes_on_as_another_life() {
     wait_for("it has come back", || async { store.life().incarnation == 1 }).await;
     serves(&store).await;
     assert!(store.denied(of_token(token)).await.unwrap());
-    assert_eq!(verdict(&store, &family, 0).await, Verdict::Retry, "an outage costs no client its window");
+    assert_eq!(verdict(&*store, &family, 0).await, Verdict::Retry, "an outage costs no client its window");
     rotated(&store, &family, 1).await;
 }
 
@@ -133,9 +132,9 @@ async fn a_server_that_lost_its_last_seconds_gets_them_back() {
     wait_for("it has come back", || async { store.life().incarnation == 1 }).await;
     serves(&store).await;
     assert!(store.denied(of_token(token)).await.unwrap());
-    assert_eq!(verdict(&store, &closed, 0).await, Verdict::Refused(Refusal::Closed));
+    assert_eq!(verdict(&*store, &closed, 0).await, Verdict::Refused(Refusal::Closed));
     assert_eq!(
-        verdict(&store, &moved, 1).await,
+        verdict(&*store, &moved, 1).await,
         Verdict::Unavailable(Doubt::LateDuplicate),
         "what is spent stays spent"
     );
@@ -159,7 +158,7 @@ async fn what_a_crashed_node_had_revoked_is_pushed_when_it_comes_back() {
     let store = node(&server.url(), options("a", journals.path())).await;
     assert_eq!(incarnation(&store).await, 1);
     assert!(store.denied(of_token(token)).await.unwrap());
-    assert_eq!(verdict(&store, &family, 0).await, Verdict::Refused(Refusal::Closed));
+    assert_eq!(verdict(&*store, &family, 0).await, Verdict::Refused(Refusal::Closed));
     let long_ago = rescind::model::Timestamp::from_seconds(1_795_374_805);
     assert!(store.cut_off(subject(2), app(), long_ago).await.unwrap());
 }
@@ -184,15 +183,15 @@ async fn an_emptied_store_refuses_what_was_revoked_and_knows_that_it_does_not_kn
         for store in [&a, &b] {
             wait_for("it is taken for what it is", || async { store.standing() == Standing::Wiped }).await;
             assert!(store.denied(of_token(token)).await.unwrap());
-            assert_eq!(verdict(store, &family, 0).await, Verdict::Unavailable(Doubt::WipeUndecided));
+            assert_eq!(verdict(&**store, &family, 0).await, Verdict::Unavailable(Doubt::WipeUndecided));
         }
         let new = open(&*b, subject(2)).await;
         rotated(&a, &new, 0).await;
         b.declare(Acceptance::EndSessions, Arc::new(SystemRandom), Draft::default()).await.unwrap();
         for store in [&a, &b] {
             serves(store).await;
-            assert_eq!(verdict(store, &family, 0).await, Verdict::Refused(Refusal::Unknown));
-            assert_eq!(verdict(store, &new, 1).await, Verdict::Refused(Refusal::CutOff), "an operator has ended it");
+            assert_eq!(verdict(&**store, &family, 0).await, Verdict::Refused(Refusal::Unknown));
+            assert_eq!(verdict(&**store, &new, 1).await, Verdict::Refused(Refusal::CutOff), "an operator has ended it");
             assert!(store.denied(of_token(token)).await.unwrap());
         }
         let later = open(&*a, subject(2)).await;
@@ -214,10 +213,10 @@ async fn a_store_put_back_from_long_ago_waits_for_an_operator() {
     server.restart();
     says(&store, "store restored").await;
     assert!(matches!(store.denied(of_token(token)).await, Err(StoreError::NotWhole)));
-    assert_eq!(verdict(&store, &family, 0).await, Verdict::Unavailable(Doubt::StoreNotWhole));
+    assert_eq!(verdict(&*store, &family, 0).await, Verdict::Unavailable(Doubt::StoreNotWhole));
     store.declare(Acceptance::EndSessions, Arc::new(SystemRandom), Draft::default()).await.unwrap();
     serves(&store).await;
-    assert_eq!(verdict(&store, &family, 0).await, Verdict::Refused(Refusal::CutOff), "what was spent then is dead");
+    assert_eq!(verdict(&*store, &family, 0).await, Verdict::Refused(Refusal::CutOff), "what was spent then is dead");
     assert!(store.denied(of_token(token)).await.unwrap(), "what was revoked since is revoked");
 }
 
