@@ -1,5 +1,5 @@
 //! Whose word counts in a store that many nodes share and that may come back as another: who may acknowledge, who may
-//! say "this is complete, now", and what must be done first. `docs/redis-life.md` says why it is safe.
+//! say "this is complete, now", and what must be done first. `docs/redis.md` says why it is safe.
 //!
 //! A *reign* is the servers that hold the store, as those who vouch for them name them. A *life* is the store under one
 //! reign: whoever finds that the reign has changed begins a new one, and until every node has pushed what it knows into

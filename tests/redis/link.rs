@@ -554,7 +554,7 @@ async fn a_clock_that_is_wrong_is_refused_by_how_much_and_the_stores_time_counts
 async fn the_rights_that_are_written_down_suffice_and_none_can_be_missing() {
     let server = Server::start(&[]);
     let line = acl_line("rescind", "rescind:", false);
-    assert!(include_str!("../../docs/redis-link.md").contains(&line), "the documentation has another line: {line}");
+    assert!(include_str!("../../docs/redis.md").contains(&line), "the documentation has another line: {line}");
     let line = line.replace("PASSWORD", "secret");
     server.ask::<()>(&line.split(' ').collect::<Vec<_>>());
     let url = format!("redis://rescind:secret@{}", server.address());

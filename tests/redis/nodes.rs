@@ -33,8 +33,15 @@ struct Node {
     secret: String,
 }
 
+/// The program, for a trial of what is in the making.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
+    command.env("UNFINISHED_REDIS", "1");
+    command
+}
+
 fn rescind(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_rescind")).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let output = program().args(arguments).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -95,7 +102,7 @@ impl Node {
     fn start(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
         let at = |base: &str| base.trim_start_matches("http://").to_owned();
-        let child = Command::new(env!("CARGO_BIN_EXE_rescind"))
+        let child = program()
             .args(["serve", "--config", self.dir.join("rescind.toml").to_str().unwrap()])
             .args(["--listen", &at(&self.base), "--operations-listen", &at(&self.operations)])
             .stdin(Stdio::null())
@@ -333,7 +340,7 @@ async fn a_node_that_may_not_is_told_why() {
         }
         spoil(&dir);
         let listen = format!("127.0.0.1:{}", spare_port());
-        let mut serve = Command::new(env!("CARGO_BIN_EXE_rescind"));
+        let mut serve = program();
         serve.args(["serve", "--config", dir.join("rescind.toml").to_str().unwrap(), "--listen", &listen]);
         let output = serve.args(["--operations-listen", "127.0.0.1:0"]).stdin(Stdio::null()).output().unwrap();
         assert_eq!(output.status.code(), Some(2));

@@ -118,7 +118,7 @@ fn an_empty_store_is_made_anew_only_by_who_has_known_none() {
 
 #[test]
 fn another_store_is_contested_and_once_it_is_accepted_is_not() {
-    let other = Memory { store: 8, ..memory() };
+    let other = Memory { store: 8, seal: Seal(88), ..memory() };
     let change = changed(ask(Some(&other), Some(Reign(1)), Some(&life()), &both()));
     assert_eq!((change.life.doubt, change.life.store, &change.life.also[..]), (Some(Doubt::Contested), 7, &[8][..]));
     let accepted = Life { also: vec![8], ..life() };

@@ -114,7 +114,7 @@ impl Core {
         let member = member_of(id);
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = self.begin()?;
+            let began = self.begin().await?;
             let sight = self.look_at_assertion(began, member).await?;
             let use_ = match () {
                 () if sight.is_forgotten(until)? => AssertionUse::Unknown,
@@ -143,7 +143,7 @@ impl Core {
     /// and for that it is remembered how far this has gone.
     pub(super) async fn expire_assertions(&self) -> Result<(), StoreError> {
         loop {
-            let (began, by) = (self.begin()?, self.node.expired_by(&*self.clock));
+            let (began, by) = (self.begin().await?, self.node.expired_by(&*self.clock));
             let look = self.look_in_hub().due(self.assertions(), by.millis(), FORGETS);
             let rows = self.seen(began, look).await?.list()?;
             let Some(last) = rows.chunks_exact(2).next_back() else { return Ok(()) };
@@ -166,7 +166,7 @@ impl Core {
     /// From here on nobody can say of an assertion from before that instant whether it has been used: the store has lost
     /// what it knew.
     pub(super) async fn forget_assertions_by(&self, by: Timestamp) -> Result<(), StoreError> {
-        let (began, meta) = (self.begin()?, self.layout.hub("meta"));
+        let (began, meta) = (self.begin().await?, self.layout.hub("meta"));
         let commit = Commit::new(began.moment().now).life(meta.clone(), began.mark());
         match commit.raise(meta, FORGOTTEN_BY, by.millis()).make(&self.link).await? {
             Outcome::Done(_) => Ok(()),
@@ -188,13 +188,13 @@ impl Core {
     /// Reads the book, for those who cannot wait for it.
     pub(super) async fn read_book(&self) -> Result<(), StoreError> {
         let look = self.look_in_hub().get(self.layout.hub("book"));
-        let mut found = self.seen(self.begin()?, look).await?;
+        let mut found = self.seen(self.begin().await?, look).await?;
         *lock(&self.node.clients.book) = found.value()?;
         Ok(())
     }
 
     async fn amend_book(&self, change: BookChange) -> Result<BookChanged, StoreError> {
-        let began = self.begin()?;
+        let began = self.begin().await?;
         let answer = self.hub.order(Order::Book(Box::new(change))).await?;
         // Also if it was refused: somebody else's is there, and whoever asks reads again.
         self.read_book().await?;
@@ -237,7 +237,7 @@ impl ClientStore for RedisStore {
     }
 
     fn assertion_used(&self, id: AssertionId) -> Result<bool, StoreError> {
-        self.core.begin()?;
+        self.core.begin_now()?;
         Ok(self.core.node.clients.knows(member_of(id)))
     }
 

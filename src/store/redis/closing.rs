@@ -32,7 +32,7 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = self.begin()?;
+            let began = self.begin().await?;
             let (found, family) = self.family_and_cuts(began, id).await?;
             let mut step = Step::new(self, bucket, &found);
             let Some((mut record, _)) = family else { return Ok(Amended::Ended) };
@@ -65,7 +65,7 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = self.begin()?;
+            let began = self.begin().await?;
             let (found, family) = self.family_and_cuts(began, id).await?;
             let mut step = Step::new(self, bucket, &found);
             let (was_open, place) = match family {
@@ -115,7 +115,7 @@ impl Core {
     ) -> Result<Option<Made<(ClosedOthers, Vec<usize>)>>, StoreError> {
         let subject = others.subject;
         let look = self.look_at_sessions(self.look_at_cuts(self.look(bucket), subject), subject);
-        let began = self.begin()?;
+        let began = self.begin().await?;
         let mut found = self.seen(began, look).await?;
         let (cuts, mut sessions) = (found.cuts(subject)?, found.sessions(subject)?);
         let until = match others.until {

@@ -49,7 +49,7 @@ impl DenyStore for RedisStore {
 
     async fn tail(&self, after: Option<(Epoch, Mark)>, limit: u64) -> Result<LogTail, StoreError> {
         // The mirror is brought on by another connection, which may be behind while this node holds its lease.
-        let began = self.core.begin()?;
+        let began = self.core.begin().await?;
         self.core.come_abreast_together().await?;
         let tail = self.core.mirror.tail(after, limit).await?;
         self.core.life.current(&began)?;
@@ -57,7 +57,7 @@ impl DenyStore for RedisStore {
     }
 
     async fn page(&self, page: u64) -> Result<Option<LogPage>, StoreError> {
-        let began = self.core.readable()?;
+        let began = self.core.readable().await?;
         let page = self.core.mirror.page(page).await?;
         self.core.life.current(&began)?;
         Ok(page)
@@ -79,14 +79,14 @@ impl DenyStore for RedisStore {
 impl Core {
     /// The mirror holds what the log held when this was asked.
     async fn abreast(&self) -> Result<Began, StoreError> {
-        let began = self.begin()?;
+        let began = self.begin().await?;
         self.come_abreast().await?;
         Ok(began)
     }
 
     /// There is a log to be read.
-    fn readable(&self) -> Result<Began, StoreError> {
-        let began = self.begin()?;
+    async fn readable(&self) -> Result<Began, StoreError> {
+        let began = self.begin().await?;
         self.mirror.place()?.map(|_| began).ok_or(StoreError::Busy)
     }
 
@@ -95,7 +95,7 @@ impl Core {
             Target::Subject(subject) => self.cut_subject(subject, denial).await,
             Target::Token(_) | Target::Session(_) => self.deny_unless_denied(denial, of).await,
             Target::Client(_) | Target::Key(_) | Target::All => {
-                let began = self.begin()?;
+                let began = self.begin().await?;
                 let entry = match self.hub.order(Order::Deny(denial)).await? {
                     Answer::Entries(mut entries) => entries.pop(),
                     _ => None,
@@ -112,7 +112,7 @@ impl Core {
         denial: Denial,
         of: Option<(SubjectRef, u32)>,
     ) -> Result<Option<Entry>, StoreError> {
-        let began = self.begin()?;
+        let began = self.begin().await?;
         // Tokens were minted until then, wherever it was.
         self.node.stamp(self.come_abreast().await?.head.stamped());
         let at = self.clock.now();

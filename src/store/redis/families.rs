@@ -28,7 +28,7 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = match self.begin() {
+            let began = match self.begin().await {
                 Ok(began) => began,
                 Err(error) => return self.in_doubt(&p).ok_or(error),
             };

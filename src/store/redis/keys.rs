@@ -12,7 +12,7 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn shared_keys(&self) -> Result<(Option<Vec<u8>>, bool), StoreError> {
-        let began = self.core.begin();
+        let began = self.core.begin().await;
         let seen = Look::default().get(self.core.layout.hub("keys")).ask(&self.core.link).await?;
         let sealed = maybe(seen.parts.first().ok_or(super::commit::UNREADABLE)?)?.map(<[u8]>::to_vec);
         let current = began.is_ok_and(|began| self.core.life.current(&began).is_ok());
@@ -30,7 +30,7 @@ impl RedisStore {
         sealed: &[u8],
         again: bool,
     ) -> Result<bool, StoreError> {
-        let began = if again { None } else { Some(self.core.begin()?) };
+        let began = if again { None } else { Some(self.core.begin().await?) };
         let key = self.core.layout.hub("keys");
         let commit = Commit::new(self.core.clock.now()).value_is(key.clone(), seen).set(key, sealed);
         let done = match commit.make(&self.core.link).await? {

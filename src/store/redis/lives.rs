@@ -62,7 +62,7 @@ impl Core {
         let (key, retention) = (self.layout.hub("lives"), self.options.retention);
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = self.begin()?;
+            let began = self.begin().await?;
             let row = self.seen(began, self.look_in_hub().get(key.clone())).await?.value()?;
             let known: Option<Lives> =
                 row.as_deref().map(|row| postcard::from_bytes(row)).transpose().map_err(damaged)?;

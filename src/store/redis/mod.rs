@@ -88,7 +88,7 @@ struct Core {
 async fn arrive(core: Weak<Core>) -> Result<(), StoreError> {
     let core = loop {
         let Some(core) = core.upgrade() else { return Ok(()) };
-        if core.begin().is_ok() {
+        if core.begin_now().is_ok() {
             break core;
         }
         drop(core);

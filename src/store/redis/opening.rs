@@ -37,7 +37,7 @@ impl Core {
 
     async fn try_open(&self, bucket: Bucket, opening: &Opening) -> Result<Option<Made<Opened>>, StoreError> {
         let subject = opening.subject;
-        let began = self.begin()?;
+        let began = self.begin().await?;
         let look = self.look_at_sessions(self.look_at_cuts(self.look(bucket), subject), subject);
         let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(began, &opening.client))?;
         let (cuts, mut sessions) = (found.cuts(subject)?, found.sessions(subject)?);

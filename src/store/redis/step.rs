@@ -29,6 +29,8 @@ use crate::{
 
 /// How often a step begins anew because another node was quicker.
 pub(super) const TRIES: u32 = 16;
+/// How often a step that must wait looks whether it may begin.
+const LOOKS_EVERY: Duration = Duration::from_millis(5);
 
 /// What a bucket was seen to hold.
 pub(super) struct Found {
@@ -98,11 +100,28 @@ impl Core {
         look.hget(key.clone(), &field(Ends::Sessions)).hget(key, &field(Ends::Tokens))
     }
 
-    /// A step begins, or a look.
+    /// A step begins, or a look. What passes by itself (another node is taken note of, a lease is renewed late) is waited
+    /// for, as long as an answer of the servers would be.
     ///
     /// # Errors
     /// This node may not speak for the store now.
-    pub(super) fn begin(&self) -> Result<Began, StoreError> {
+    pub(super) async fn begin(&self) -> Result<Began, StoreError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.begin_now() {
+                Err(StoreError::Failed(_)) if waited < self.options.deadline => {}
+                answer => return answer,
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+            waited += LOOKS_EVERY;
+        }
+    }
+
+    /// The same for who cannot wait.
+    ///
+    /// # Errors
+    /// This node may not speak for the store now.
+    pub(super) fn begin_now(&self) -> Result<Began, StoreError> {
         self.life.begin(self.clock.now())
     }
 

@@ -98,7 +98,7 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = self.begin()?;
+            let began = self.begin().await?;
             let mut found = self.seen(began, self.look_at_cuts(self.look(bucket), subject)).await?;
             let cuts = found.cuts(subject)?;
             let mut step = Step::new(self, bucket, &found);
@@ -147,7 +147,7 @@ impl Core {
         // It depends on nothing that could move, so it needs no turn.
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = self.begin()?;
+            let began = self.begin().await?;
             let found = self.seen(began, self.look(bucket)).await?;
             let mut step = Step::new(self, bucket, &found);
             let new = step.entry_of(&denial);
@@ -171,7 +171,7 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = self.begin()?;
+            let began = self.begin().await?;
             let mut found = self.seen(began, self.look_at_cuts(self.look(bucket), subject)).await?;
             let cuts = found.cuts(subject)?;
             let mut step = Step::new(self, bucket, &found);
@@ -199,7 +199,7 @@ impl Core {
     /// For those who ask Redis itself: they know nothing of cut-offs.
     async fn say_denied(&self, denial: &Denial) -> Result<bool, StoreError> {
         let (bucket, key) = self.place_of(&denial.target)?;
-        let began = self.begin()?;
+        let began = self.begin().await?;
         let found = self.seen(began, self.look(bucket)).await?;
         let mut step = Step::new(self, bucket, &found);
         let new = step.entry_of(denial);
@@ -224,7 +224,7 @@ impl Core {
         let turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let (began, look) = (self.begin()?, self.look_at_cuts(self.look(bucket), subject));
+            let (began, look) = (self.begin().await?, self.look_at_cuts(self.look(bucket), subject));
             let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(began, client))?;
             let cuts = found.cuts(subject)?;
             let mut step = Step::new(self, bucket, &found);

@@ -44,7 +44,7 @@ impl Core {
     async fn sweep_bucket(self: &Arc<Self>, bucket: Bucket) -> Result<(), StoreError> {
         let mut cursor = b"0".to_vec();
         loop {
-            let (began, by) = (self.begin()?, self.node.expired_by(&*self.clock));
+            let (began, by) = (self.begin().await?, self.node.expired_by(&*self.clock));
             let seconds = u32::try_from(by.seconds()).unwrap_or(u32::MAX);
             let look = self.look(bucket).records_due(self.layout.families(bucket), &cursor, seconds);
             let mut found = self.seen(began, look).await?.list()?.into_iter();
@@ -66,7 +66,7 @@ impl Core {
 
     async fn expire_family(&self, bucket: Bucket, id: SessionId, by: Timestamp) -> Result<(), StoreError> {
         let _turn = self.node.turn(bucket).await?;
-        let (found, family) = self.family_and_cuts(self.begin()?, id).await?;
+        let (found, family) = self.family_and_cuts(self.begin().await?, id).await?;
         let Some((record, _)) = family.filter(|(record, _)| family_due(&record.family) <= by) else { return Ok(()) };
         let subject = record.family.subject;
         let mut step = Step::new(self, bucket, &found);
@@ -92,7 +92,7 @@ impl Core {
     }
 
     async fn expire_cuts(&self, bucket: Bucket) -> Result<(), StoreError> {
-        let (began, by, key) = (self.begin()?, self.node.expired_by(&*self.clock), self.layout.cuts(bucket));
+        let (began, by, key) = (self.begin().await?, self.node.expired_by(&*self.clock), self.layout.cuts(bucket));
         let mut found = self.seen(began, self.look(bucket).hall(key.clone())).await?;
         let rows = found.list()?;
         let mut step = Step::new(self, bucket, &found);
@@ -124,7 +124,7 @@ impl Core {
     ) -> Result<(), StoreError> {
         let bucket = Bucket::of_session(id);
         let _turn = self.node.turn(bucket).await?;
-        let (found, family) = self.family_and_cuts(self.begin()?, id).await?;
+        let (found, family) = self.family_and_cuts(self.begin().await?, id).await?;
         let Some((mut record, _)) = family else { return Ok(self.node.settled(id)) };
         match record.family.lineage.head.cmp(&head) {
             // Its successor has been used since.
@@ -148,7 +148,7 @@ impl Core {
         let _turn = self.node.turn(bucket).await?;
         for attempt in 0..super::step::TRIES {
             self.give_way(attempt).await;
-            let began = self.begin()?;
+            let began = self.begin().await?;
             let mut found = self.seen(began, self.look_at_sessions(self.look(bucket), subject)).await?;
             let sessions = found.sessions(subject)?;
             let ids = self.listed(began, &sessions, false, None, most).await?;

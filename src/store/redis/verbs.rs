@@ -25,7 +25,7 @@ impl Core {
     /// Whether this node may speak for the store now. What it does not know may be unknown for being lost: see
     /// [`FamilyStore::standing`].
     pub(super) fn whole(&self) -> Result<(), StoreError> {
-        self.begin().map(drop)
+        self.begin_now().map(drop)
     }
 
     async fn of_subject(
@@ -35,7 +35,7 @@ impl Core {
         limit: usize,
     ) -> Result<Vec<Family>, StoreError> {
         let bucket = Bucket::of_subject(subject);
-        let began = self.begin()?;
+        let began = self.begin().await?;
         let sessions = self.seen(began, self.look_at_sessions(self.look(bucket), subject)).await?.sessions(subject)?;
         let ids = self.listed(began, &sessions, false, after, limit).await?;
         let records = self.records(began, bucket, &ids).await?;
@@ -44,7 +44,7 @@ impl Core {
     }
 
     async fn count_of_subject(&self, subject: SubjectRef, cap: usize) -> Result<usize, StoreError> {
-        let (began, bucket) = (self.begin()?, Bucket::of_subject(subject));
+        let (began, bucket) = (self.begin().await?, Bucket::of_subject(subject));
         let look = self.look_at_sessions(self.look(bucket), subject);
         let sessions = self.seen(began, look).await?.sessions(subject)?;
         let ids = self.listed(began, &sessions, false, None, cap).await?;
@@ -53,7 +53,7 @@ impl Core {
     }
 
     async fn cut_off(&self, subject: SubjectRef, client: &ClientId, opened: Timestamp) -> Result<bool, StoreError> {
-        let (began, bucket) = (self.begin()?, Bucket::of_subject(subject));
+        let (began, bucket) = (self.begin().await?, Bucket::of_subject(subject));
         let look = self.look_at_cuts(self.look(bucket), subject);
         let (mut found, hub) = tokio::try_join!(self.seen(began, look), self.hub_cuts(began, client))?;
         let ours = found.cuts(subject)?.before(Ends::Sessions);
@@ -71,7 +71,7 @@ impl Core {
 
     /// Bucket by bucket, and in each in the order of their opening.
     async fn all(self: &Arc<Self>, after: Option<SessionId>, limit: usize) -> Result<Vec<Family>, StoreError> {
-        let began = self.begin()?;
+        let began = self.begin().await?;
         let first = after.map_or(Bucket(0), Bucket::of_session);
         let rest: Vec<_> = Bucket::all().filter(|bucket| *bucket >= first).collect();
         let mut families = Vec::new();
@@ -108,7 +108,7 @@ impl Core {
 
     async fn oldest(self: &Arc<Self>) -> Result<Option<Timestamp>, StoreError> {
         let buckets: Vec<_> = Bucket::all().collect();
-        let (began, mut oldest): (_, Option<SessionId>) = (self.begin()?, None);
+        let (began, mut oldest): (_, Option<SessionId>) = (self.begin().await?, None);
         for buckets in buckets.chunks(TOGETHER) {
             let firsts = self.ids_of(began, buckets).await?.into_iter().filter_map(|(_, ids)| ids.first().copied());
             oldest = firsts.chain(oldest).min();
@@ -146,7 +146,7 @@ impl FamilyStore for RedisStore {
     }
 
     async fn find(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
-        let began = self.core.begin()?;
+        let began = self.core.begin().await?;
         let record =
             self.core.records(began, Bucket::of_session(id), &[id]).await?.pop().and_then(|(_, record)| record);
         self.core.life.current(&began)?;

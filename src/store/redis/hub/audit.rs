@@ -50,7 +50,7 @@ impl AuditStore for RedisStore {
     }
 
     async fn audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
-        let began = self.core.begin()?;
+        let began = self.core.begin().await?;
         let page = self.core.audit(&query).await?;
         self.core.life.current(&began)?;
         Ok(page)
@@ -60,7 +60,7 @@ impl AuditStore for RedisStore {
 impl Core {
     /// Writes a record of its own.
     pub(in crate::store::redis) async fn record(&self, draft: Draft, what: Happened) -> Result<(), StoreError> {
-        let began = self.begin()?;
+        let began = self.begin().await?;
         let record = NewRecord::of(began.moment().now, draft, what);
         self.hub.order(Order::Record(Box::new(record))).await?;
         self.life.current(&began)

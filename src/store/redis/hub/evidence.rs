@@ -23,7 +23,7 @@ use crate::{
 
 impl EvidenceStore for RedisStore {
     async fn audit_head(&self) -> Result<SignedHead, StoreError> {
-        let began = self.core.begin()?;
+        let began = self.core.begin().await?;
         let head = self.core.signed_head().await?;
         self.core.life.current(&began)?;
         Ok(head)
@@ -41,7 +41,7 @@ impl EvidenceStore for RedisStore {
     }
 
     async fn entries_about(&self, targets: Vec<Target>) -> Result<Vec<Entry>, StoreError> {
-        let began = self.core.begin()?;
+        let began = self.core.begin().await?;
         self.core.come_abreast().await?;
         let entries = self.core.mirror.entries_about(targets).await?;
         let entries = self.core.with_reasons(entries).await?;
@@ -56,14 +56,14 @@ impl EvidenceStore for RedisStore {
         after: u64,
         audit: Draft,
     ) -> Result<Erased, StoreError> {
-        let began = self.core.begin()?;
+        let began = self.core.begin().await?;
         let erased = self.core.erase(&subject, reference, after, audit).await?;
         self.core.life.current(&began)?;
         Ok(erased)
     }
 
     async fn cursor(&self, name: &'static str) -> Result<Option<u64>, StoreError> {
-        let began = self.core.begin()?;
+        let began = self.core.begin().await?;
         let look = Look::default().hget(self.core.layout.hub("cursors"), name.as_bytes());
         let seen = look.ask(&self.core.link).await?;
         let cursor = seen.parts.first().map_or(Ok(None), maybe)?.map(super::log::be).transpose()?;
@@ -72,7 +72,7 @@ impl EvidenceStore for RedisStore {
     }
 
     async fn move_cursor(&self, name: &'static str, to: u64) -> Result<(), StoreError> {
-        let began = self.core.begin()?;
+        let began = self.core.begin().await?;
         self.core.hub.order(Order::Cursor { name, to }).await?;
         self.core.life.current(&began)
     }

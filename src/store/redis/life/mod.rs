@@ -1,5 +1,5 @@
 //! Whether the store is the one it was, and whether this node may speak for it. The rule is [`crate::model::reign`];
-//! `docs/redis-life.md` says why it is safe.
+//! `docs/redis.md` says why it is safe.
 //!
 //! A step begins with [`Life::begin`], is decided and written under the [`Began`] that it gives, and asks
 //! [`Life::current`] after all of it is durable, here and in the store, and before anyone is told:

@@ -28,7 +28,7 @@ pub struct LifeReport {
 /// A node that takes part.
 #[derive(Clone, Debug)]
 pub struct NodeReport {
-    /// Its id, for `rescind store waive`.
+    /// Its id, by which an operator waives it.
     pub id: String,
     /// Its name.
     pub name: String,
@@ -83,7 +83,7 @@ impl Now {
             Why::Waits(Wait::Vouched) => "what this node knows is being pushed into the store".into(),
             Why::Waits(Wait::Leases(_)) => "leases of before the store came back are run out in a moment".into(),
             Why::Waits(Wait::Nodes(nodes)) => format!(
-                "the store came back as another, and {} must push what only they know, or be waived: rescind store waive NODE",
+                "the store came back as another, and {} must push what only they know, or be waived by an operator",
                 self.named(nodes)
             ),
             Why::Waits(Wait::Known(nodes)) => format!("{} must take note that this node takes part", self.named(nodes)),

@@ -44,7 +44,7 @@ pub enum WordError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// That is no node's id.
-    #[error("`{0}` is no node's id: 32 hexadecimal digits, as `rescind store status` shows them")]
+    #[error("`{0}` is no node's id: 32 hexadecimal digits, as the report of a node shows them")]
     NoId(String),
 }
 
@@ -84,7 +84,7 @@ impl RedisStore {
         })?;
         // The cut-off is written before anybody serves again.
         for _ in 0..DECLARED_WITHIN.as_millis() / LOOKS_EVERY.as_millis() {
-            if core.begin().is_ok_and(|began| began.moment().restored > 0 && core.life.is(seal)) {
+            if core.begin_now().is_ok_and(|began| began.moment().restored > 0 && core.life.is(seal)) {
                 return self.record(Event::StoreAccepted, AuditOutcome::Done, Some(cause.into()), audit).await;
             }
             tokio::time::sleep(LOOKS_EVERY).await;
