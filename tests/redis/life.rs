@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rescind::{
@@ -26,7 +26,7 @@ use rescind::{
 use tempfile::TempDir;
 
 use crate::{
-    common::{LEASE, RETENTION, app, denial, kid, millis, open, secs, showing, subject, verdict},
+    common::{LEASE, RETENTION, app, denial, kid, millis, open, secs, showing, subject},
     servers::{Server, sentinel::Watched, wait, wait_for},
 };
 
@@ -43,8 +43,8 @@ fn options(name: &str, journals: &Path) -> Options {
 }
 
 async fn node(url: &str, options: Options) -> Arc<RedisStore> {
-    let opened = RedisStore::open(&url.parse().unwrap(), options, Arc::new(SystemClock::default()), Arc::new(SystemRandom));
-    Arc::new(opened.await.unwrap())
+    let (url, clock) = (url.parse().unwrap(), Arc::new(SystemClock::default()));
+    Arc::new(RedisStore::open(&url, options, clock, Arc::new(SystemRandom)).await.unwrap())
 }
 
 fn fresh_token() -> TokenId {
@@ -74,6 +74,10 @@ async fn says(store: &RedisStore, what: &str) -> LifeReport {
 async fn incarnation(store: &RedisStore) -> u32 {
     serves(store).await;
     store.life().incarnation
+}
+
+async fn verdict(store: &RedisStore, family: &Family, generation: u32) -> Verdict {
+    store.present(showing(family, generation)).await.unwrap().verdict
 }
 
 async fn rotated(store: &RedisStore, family: &Family, generation: u32) {
@@ -349,5 +353,3 @@ async fn a_node_whose_lease_ran_out_says_nothing() {
     serves(&store).await;
     rotated(&store, &family, 0).await;
 }
-
-const _: Duration = LEASE;
