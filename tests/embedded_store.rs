@@ -5,7 +5,13 @@
 #[path = "common/store/mod.rs"]
 mod common;
 
-use std::{fs, future::Future, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    fs,
+    future::Future,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use rescind::{
     clock::{Clock, ManualClock},
@@ -600,8 +606,9 @@ async fn what_grants_access_is_refused_before_what_takes_it_back() {
     let family = open(bed.store(), subject(1)).await;
     // The writer is held up in the middle of a step, as by a disk.
     let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
     let seal = Box::new(move |_, _| {
-        let _ = held.recv();
+        let _ = held.lock().unwrap().recv();
         b"sealed".to_vec()
     });
     let mut first = Box::pin(bed.store().open(Opening { seal, ..common::opening(subject(2)) }));

@@ -30,8 +30,8 @@ use rescind::{
 
 use self::{
     common::{
-        LEASE, LIVES, RETENTION, START, Seeded, app, bearer, client, denial, head, kid, millis, open, opening, secs, session,
-        show, showing, subject, verdict,
+        LEASE, LIVES, RETENTION, START, Seeded, app, bearer, client, denial, head, kid, millis, open, opening, secs,
+        session, show, showing, subject, verdict,
     },
     servers::Server,
 };
@@ -99,6 +99,7 @@ impl Place for OnRedis {
             // Thousands at once, as the embedded store queues them.
             in_flight: 8192,
             lease: LEASE,
+            deadline: secs(30),
             ..redis::Options::new(RETENTION)
         };
         let store = RedisStore::open(&server.url().parse().unwrap(), options, clock.clone(), Arc::new(Seeded::new(3)))
@@ -663,6 +664,9 @@ async fn deny_many<S: Store>(store: &Arc<S>, many: u64, expires: Timestamp, seed
     for n in 0..many {
         let mut random = [seed; 10];
         random[..8].copy_from_slice(&n.to_be_bytes());
+        // The last digits say where it lies: not all in one place, as random ones would not.
+        random[8] ^= (n >> 8) as u8;
+        random[9] ^= n as u8;
         let target = Target::Token(TokenId::new(START, &random));
         let (store, denial) = (store.clone(), Denial { expires: Some(expires), ..denial(target, Ends::Tokens) });
         tasks.spawn(async move { store.deny(denial).await.unwrap().unwrap() });

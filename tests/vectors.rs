@@ -93,7 +93,7 @@ fn a_good_token_says_what_was_put_in() {
     assert_eq!(verified.token.stamp(), Timestamp::from_seconds(NOW));
     assert_eq!(verified.session.map(|sid| sid.stamp()), Some(Timestamp::from_seconds(NOW - 60)));
     assert!(verified.scope.has("orders:read"));
-    assert_eq!(verified.amr, ["pwd".into(), "otp".into()]);
+    assert_eq!(verified.amr, ["pwd", "otp"].map(Box::<str>::from));
     assert_eq!(verified.custom["role"]["floors"][1], 2);
     // What the issuer would write for these claims reads back as the same claims.
     let again = f.mint_raw(&f.header().json(), serde_json::to_vec(&*verified).unwrap());

@@ -147,6 +147,7 @@ fn conclude(options: &Options, all: &[Series], disk: &[(&str, Syncs)]) -> io::Re
         options.clients, options.sessions, options.rounds, options.seconds
     );
     report::print(all, disk);
+    println!("of axum with one signature: {:.2}, median of rounds", all[0].ratio(&all[1]));
     println!("{}", report::json_line(all, disk));
     let errors: u64 = all.iter().map(Series::errors).sum();
     if errors > 0 {

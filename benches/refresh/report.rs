@@ -38,6 +38,14 @@ impl Series {
         median(self.rounds.iter().map(of).collect())
     }
 
+    /// By how much it is faster than another, as the median over rounds that were run by turns.
+    #[allow(dead_code, reason = "not every bench compares")]
+    pub(crate) fn ratio(&self, other: &Self) -> f64 {
+        median(
+            self.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| ours.per_second / theirs.per_second).collect(),
+        )
+    }
+
     fn range(&self, of: fn(&Round) -> f64) -> (f64, f64) {
         let values = || self.rounds.iter().map(of);
         (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max))

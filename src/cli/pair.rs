@@ -79,7 +79,7 @@ pub(super) async fn shared(
     // The journal lies there, too, unless it is said otherwise.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys);
     made.or_exit(Exit::Usage, format!("keys.dir: cannot make {}", keys.display()))?;
-    let store = RedisStore::at(&url, options, clock.clone(), random.clone()).await;
+    let store = RedisStore::open(&url, options, clock.clone(), random.clone()).await;
     let store = Arc::new(store.or_exit(Exit::CannotTell, format!("store.url: {url}"))?);
     let stored = Box::new(StoredKeys::new(store.clone(), Handle::current()));
     // It asks the store and waits for it.

@@ -179,8 +179,8 @@ delegate!(FamilyStore {
     async fn find(id: SessionId) -> Result<Option<Family>, StoreError>;
     async fn of_subject(subject: SubjectRef, after: Option<SessionId>, limit: usize) -> Result<Vec<Family>, StoreError>;
     async fn all(after: Option<SessionId>, limit: usize) -> Result<Vec<Family>, StoreError>;
-    async fn count_of_subject(subject: SubjectRef, cap: usize) -> Result<usize, StoreError>;
     async fn oldest() -> Result<Option<Timestamp>, StoreError>;
+    async fn count_of_subject(subject: SubjectRef, cap: usize) -> Result<usize, StoreError>;
     async fn cut_off(subject: SubjectRef, client: ClientId, opened: Timestamp) -> Result<bool, StoreError>;
     fn standing() -> Standing;
     fn moment() -> Moment;

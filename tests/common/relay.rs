@@ -76,7 +76,19 @@ struct State {
     cached: HashMap<String, Vec<u8>>,
     asked: HashMap<Kind, usize>,
     heads: HashMap<Kind, Vec<String>>,
-    backend: Option<SocketAddr>,
+    /// Those who come without a name of their own are sent to each in turn.
+    backends: Vec<SocketAddr>,
+    turn: usize,
+    named: HashMap<String, SocketAddr>,
+}
+
+impl State {
+    fn backend(&mut self, head: &str) -> Option<SocketAddr> {
+        let name = head.lines().find_map(|line| line.to_lowercase().strip_prefix("verifier-name: ").map(str::to_owned));
+        self.turn += 1;
+        let next = self.backends.get(self.turn % self.backends.len().max(1)).copied();
+        name.and_then(|name| self.named.get(&name).copied()).or(next)
+    }
 }
 
 pub struct Relay {
@@ -106,10 +118,18 @@ impl Relay {
     }
     /// Where requests go from now on.
     pub fn to(&self, base: &str) {
-        self.state.lock().unwrap().backend = Some(base.strip_prefix("http://").unwrap().parse().unwrap());
+        self.state.lock().unwrap().backends = vec![address(base)];
+    }
+    /// Requests go to each of these in turn, as behind a balancer.
+    pub fn to_each(&self, bases: &[String]) {
+        self.state.lock().unwrap().backends = bases.iter().map(|base| address(base)).collect();
+    }
+    /// The questions of the verifier that reports under this name always go there.
+    pub fn named_to(&self, name: &str, base: &str) {
+        self.state.lock().unwrap().named.insert(name.into(), address(base));
     }
     pub fn nowhere(&self) {
-        self.state.lock().unwrap().backend = None;
+        self.state.lock().unwrap().backends.clear();
     }
     pub fn set(&self, kind: Kind, fate: Fate) {
         self.state.lock().unwrap().fates.insert(kind, fate);
@@ -151,7 +171,7 @@ async fn carry(mut client: TcpStream, state: Arc<Mutex<State>>, carried: Arc<Ato
             let mut state = state.lock().unwrap();
             *state.asked.entry(kind).or_default() += 1;
             state.heads.entry(kind).or_default().push(text.clone());
-            (state.fates.get(&kind).cloned().unwrap_or(Fate::Pass), state.backend)
+            (state.fates.get(&kind).cloned().unwrap_or(Fate::Pass), state.backend(&text))
         };
         let answer = match fate.clone() {
             Fate::Reset => return Ok(()),
@@ -203,6 +223,10 @@ async fn carry(mut client: TcpStream, state: Arc<Mutex<State>>, carried: Arc<Ato
             }
         }
     }
+}
+
+fn address(base: &str) -> SocketAddr {
+    base.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
 pub fn has_credentials(head: &str) -> bool {

@@ -24,7 +24,10 @@ use rescind::model::{
     Timestamp,
     denial::Ends,
     family::{Served, Standing},
-    reign::{Change, Doubt, Duty, Lease, Life, Me, Memory, NodeId, Reign, Row, Seal, Seen, Term, Wait, Why, declare, duty, leave, waive},
+    reign::{
+        Change, Doubt, Duty, Lease, Life, Me, Memory, NodeId, Reign, Row, Seal, Seen, Term, Wait, Why, declare, duty,
+        leave, waive,
+    },
 };
 use stateright::{Checker, Model, Property};
 
@@ -322,7 +325,6 @@ const NOW: Duration = Duration::from_secs(1);
 /// What is older is equally old.
 const OLD: u8 = 3;
 
-
 fn bits(log: &[u8]) -> u8 {
     let bits = log.iter().fold(0, |all, bit| all | bit);
     if bits & ALL == 0 { bits } else { u8::MAX }
@@ -469,7 +471,9 @@ impl World {
         }
         let node = &mut s.nodes[n];
         let mut memory = node.memory.clone();
-        if !guards.nodes && let Some(memory) = &mut memory {
+        if !guards.nodes
+            && let Some(memory) = &mut memory
+        {
             memory.nodes = rows.iter().map(|(id, row)| (*id, row.name.clone())).collect();
         }
         if !guards.wiped && data.life.is_none() {
@@ -480,7 +484,8 @@ impl World {
         {
             node.first_saw = Some((life.seal, 0));
         }
-        let first_saw = node.first_saw.map(|(seal, tick)| (seal, if guards.wait { self.ago(tick) } else { Duration::ZERO }));
+        let first_saw =
+            node.first_saw.map(|(seal, tick)| (seal, if guards.wait { self.ago(tick) } else { Duration::ZERO }));
         let me = Me {
             node: node.id,
             name: "",
@@ -615,9 +620,11 @@ impl World {
         let data = &s.servers[server].data;
         let seen = seen(data);
         // Whoever is in the way: this node, or what it was before it lost its journal.
-        let id = data.rows.iter().map(|(id, _)| *id).filter(|id| {
-            *id == s.nodes[n].id || s.nodes.iter().all(|node| node.id != *id)
-        });
+        let id = data
+            .rows
+            .iter()
+            .map(|(id, _)| *id)
+            .filter(|id| *id == s.nodes[n].id || s.nodes.iter().all(|node| node.id != *id));
         let behind = data.life.as_ref()?.seal;
         let id = id.filter(|id| data.rows.iter().any(|(other, row)| other == id && row.pushed != behind)).max()?;
         let change = waive(id, &seen, Duration::ZERO).ok()?;
@@ -973,7 +980,12 @@ impl Model for World {
 /// Explores a world to its end: all promises are kept, all that makes it interesting happens.
 fn explore(name: &str, world: World, at_least: usize, sights: &[Sight]) {
     let seen = Arc::new(AtomicU32::new(0));
-    let world = World { seen: Some(seen.clone()), stale: world.failover && long(), tick: if long() { SHORT_TICK } else { TICK }, ..world };
+    let world = World {
+        seen: Some(seen.clone()),
+        stale: world.failover && long(),
+        tick: if long() { SHORT_TICK } else { TICK },
+        ..world
+    };
     let mut builder = world.checker().threads(2);
     if let Some(cap) = std::env::var("REIGN_CAP").ok().and_then(|c| c.parse().ok()) {
         builder = builder.target_state_count(cap);

@@ -122,6 +122,21 @@ async fn what_one_node_acknowledged_another_denies_at_once() {
     assert!(a.denied(bearer).await.unwrap());
 }
 
+/// What a node signs as complete is complete, also where it has not heard of the news yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_has_all_that_any_node_has_acknowledged() {
+    let site = Site::new();
+    let (a, b) = (site.node().await, site.node().await);
+    for n in 0..100 {
+        let entry = deny(&*a, Target::Token(token(1, n))).await;
+        // Several at once share a look, and none an earlier one.
+        let tails = tokio::join!(b.tail(None, PAGE), b.tail(None, PAGE), b.tail(None, PAGE));
+        for tail in [tails.0, tails.1, tails.2] {
+            assert_eq!(tail.unwrap().head, entry.position);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_under_load_give_one_order_and_one_chain() {
     let site = Site::new();

@@ -43,8 +43,8 @@ fn options(name: &str, journals: &Path) -> Options {
 }
 
 async fn node(url: &str, options: Options) -> Arc<RedisStore> {
-    let (url, clock) = (url.parse().unwrap(), Arc::new(SystemClock::default()));
-    Arc::new(RedisStore::open(&url, options, clock, Arc::new(SystemRandom)).await.unwrap())
+    let (url, clock, random) = (url.parse().unwrap(), Arc::new(SystemClock::default()), Arc::new(SystemRandom));
+    Arc::new(RedisStore::open(&url, options, clock, random).await.unwrap())
 }
 
 fn fresh_token() -> TokenId {
@@ -98,7 +98,7 @@ async fn a_server_that_comes_back_with_all_it_had_goes_on_as_another_life() {
     wait_for("it has come back", || async { store.life().incarnation == 1 }).await;
     serves(&store).await;
     assert!(store.denied(of_token(token)).await.unwrap());
-    assert_eq!(verdict(&store, &family, 0).await, Verdict::Retry, "an outage costs no client its window");
+    assert_eq!(verdict(&*store, &family, 0).await, Verdict::Retry, "an outage costs no client its window");
     rotated(&store, &family, 1).await;
 }
 
@@ -136,8 +136,12 @@ async fn a_server_that_lost_its_last_seconds_gets_them_back() {
     wait_for("it has come back", || async { store.life().incarnation == 1 }).await;
     serves(&store).await;
     assert!(store.denied(of_token(token)).await.unwrap());
-    assert_eq!(verdict(&store, &closed, 0).await, Verdict::Refused(Refusal::Closed));
-    assert_eq!(verdict(&store, &moved, 1).await, Verdict::Unavailable(Doubt::LateDuplicate), "what is spent stays spent");
+    assert_eq!(verdict(&*store, &closed, 0).await, Verdict::Refused(Refusal::Closed));
+    assert_eq!(
+        verdict(&*store, &moved, 1).await,
+        Verdict::Unavailable(Doubt::LateDuplicate),
+        "what is spent stays spent"
+    );
     rotated(&store, &moved, 3).await;
     rotated(&store, &opened, 0).await;
     let key = |id: SessionId| format!("rescind:{{{}}}:denied:{id}", &id.to_string()[33..]);
@@ -158,7 +162,7 @@ async fn what_a_crashed_node_had_revoked_is_pushed_when_it_comes_back() {
     let store = node(&server.url(), options("a", journals.path())).await;
     assert_eq!(incarnation(&store).await, 1);
     assert!(store.denied(of_token(token)).await.unwrap());
-    assert_eq!(verdict(&store, &family, 0).await, Verdict::Refused(Refusal::Closed));
+    assert_eq!(verdict(&*store, &family, 0).await, Verdict::Refused(Refusal::Closed));
     let long_ago = rescind::model::Timestamp::from_seconds(1_795_374_805);
     assert!(store.cut_off(subject(2), app(), long_ago).await.unwrap());
 }
@@ -167,10 +171,14 @@ async fn what_a_crashed_node_had_revoked_is_pushed_when_it_comes_back() {
 async fn an_emptied_store_refuses_what_was_revoked_and_knows_that_it_does_not_know_the_rest() {
     for restarts in [false, true] {
         let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
-        let [a, b] = [node(&server.url(), options("a", journals.path())).await, node(&server.url(), options("b", journals.path())).await];
+        let [a, b] = [
+            node(&server.url(), options("a", journals.path())).await,
+            node(&server.url(), options("b", journals.path())).await,
+        ];
         let family = open(&*a, subject(1)).await;
         let token = deny(&a).await;
-        wait_for("the other has followed", || async { b.denied(of_token(token)).await.is_ok_and(|denied| denied) }).await;
+        wait_for("the other has followed", || async { b.denied(of_token(token)).await.is_ok_and(|denied| denied) })
+            .await;
         if restarts {
             server.restart();
         } else {
@@ -179,15 +187,15 @@ async fn an_emptied_store_refuses_what_was_revoked_and_knows_that_it_does_not_kn
         for store in [&a, &b] {
             wait_for("it is taken for what it is", || async { store.standing() == Standing::Wiped }).await;
             assert!(store.denied(of_token(token)).await.unwrap());
-            assert_eq!(verdict(store, &family, 0).await, Verdict::Unavailable(Doubt::WipeUndecided));
+            assert_eq!(verdict(&**store, &family, 0).await, Verdict::Unavailable(Doubt::WipeUndecided));
         }
         let new = open(&*b, subject(2)).await;
         rotated(&a, &new, 0).await;
         b.declare(Acceptance::EndSessions, Arc::new(SystemRandom), Draft::default()).await.unwrap();
         for store in [&a, &b] {
             serves(store).await;
-            assert_eq!(verdict(store, &family, 0).await, Verdict::Refused(Refusal::Unknown));
-            assert_eq!(verdict(store, &new, 1).await, Verdict::Refused(Refusal::CutOff), "an operator has ended it");
+            assert_eq!(verdict(&**store, &family, 0).await, Verdict::Refused(Refusal::Unknown));
+            assert_eq!(verdict(&**store, &new, 1).await, Verdict::Refused(Refusal::CutOff), "an operator has ended it");
             assert!(store.denied(of_token(token)).await.unwrap());
         }
         let later = open(&*a, subject(2)).await;
@@ -209,10 +217,10 @@ async fn a_store_put_back_from_long_ago_waits_for_an_operator() {
     server.restart();
     says(&store, "store restored").await;
     assert!(matches!(store.denied(of_token(token)).await, Err(StoreError::NotWhole)));
-    assert_eq!(verdict(&store, &family, 0).await, Verdict::Unavailable(Doubt::StoreNotWhole));
+    assert_eq!(verdict(&*store, &family, 0).await, Verdict::Unavailable(Doubt::StoreNotWhole));
     store.declare(Acceptance::EndSessions, Arc::new(SystemRandom), Draft::default()).await.unwrap();
     serves(&store).await;
-    assert_eq!(verdict(&store, &family, 0).await, Verdict::Refused(Refusal::CutOff), "what was spent then is dead");
+    assert_eq!(verdict(&*store, &family, 0).await, Verdict::Refused(Refusal::CutOff), "what was spent then is dead");
     assert!(store.denied(of_token(token)).await.unwrap(), "what was revoked since is revoked");
 }
 
@@ -221,7 +229,10 @@ async fn a_store_put_back_from_long_ago_waits_for_an_operator() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_gone_is_waited_for_by_name_until_it_is_waived() {
     let (journals, mut server) = (TempDir::new().unwrap(), Server::start(DURABLE));
-    let [a, b] = [node(&server.url(), options("a", journals.path())).await, node(&server.url(), options("b", journals.path())).await];
+    let [a, b] = [
+        node(&server.url(), options("a", journals.path())).await,
+        node(&server.url(), options("b", journals.path())).await,
+    ];
     let gone = b.life().nodes.into_iter().find(|node| node.this).unwrap();
     assert!(matches!(a.waive(&gone.id).await, Err(WordError::Refused(_))), "it is alive");
     drop(b);
@@ -243,7 +254,10 @@ async fn a_node_that_is_gone_is_waited_for_by_name_until_it_is_waived() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_has_left_is_not_waited_for() {
     let (journals, mut server) = (TempDir::new().unwrap(), Server::start(DURABLE));
-    let [a, b] = [node(&server.url(), options("a", journals.path())).await, node(&server.url(), options("b", journals.path())).await];
+    let [a, b] = [
+        node(&server.url(), options("a", journals.path())).await,
+        node(&server.url(), options("b", journals.path())).await,
+    ];
     let token = deny(&b).await;
     assert!(b.leave().await);
     assert!(b.denied(of_token(token)).await.is_err(), "it serves no more");
@@ -258,7 +272,10 @@ async fn a_node_that_has_left_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_of_two_nodes_agree_and_stand_still_in_an_outage() {
     let (journals, server) = (TempDir::new().unwrap(), Server::start(DURABLE));
-    let [a, b] = [node(&server.url(), options("a", journals.path())).await, node(&server.url(), options("b", journals.path())).await];
+    let [a, b] = [
+        node(&server.url(), options("a", journals.path())).await,
+        node(&server.url(), options("b", journals.path())).await,
+    ];
     let apart = || a.moment().served.since(b.moment().served).max(b.moment().served.since(a.moment().served));
     assert!(apart() < millis(1000), "{:?}", apart());
     server.stop();
@@ -329,7 +346,12 @@ async fn what_was_acknowledged_by_a_deposed_master_is_acknowledged_by_its_heir()
     done.store(true, Ordering::SeqCst);
     let tokens: Vec<_> = denying.join_all().await.into_iter().flatten().collect();
     let log = |server: &Server| server.ask::<Vec<redis::Value>>(&["XRANGE", "rescind:{hub}:log", "-", "+"]).len();
-    println!("{} denied, {} in the deposed master's log, {} in the heir's", tokens.len(), log(&site.servers[old]), log(&site.servers[heir]));
+    println!(
+        "{} denied, {} in the deposed master's log, {} in the heir's",
+        tokens.len(),
+        log(&site.servers[old]),
+        log(&site.servers[heir])
+    );
     for store in [&a, &b] {
         for token in &tokens {
             assert!(store.denied(of_token(*token)).await.unwrap(), "acknowledged and forgotten");

@@ -1,5 +1,5 @@
 //! The store that many nodes share, on real servers that each test starts for itself.
-
+#![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../common/store/mod.rs"]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::{eventually, millis},
-    servers::{Server, free_port},
+    servers::{Server, spare_port},
 };
 
 /// What all nodes have in common: a Redis, a configuration, a key.
@@ -42,8 +42,8 @@ fn rescind(arguments: &[&str]) -> String {
 
 impl Site {
     fn new() -> Self {
-        let (server, dir) = (Server::start(), tempfile::tempdir().unwrap());
-        let (first, issuer) = (dir.path().join("a"), format!("http://127.0.0.1:{}", free_port()));
+        let (server, dir) = (Server::start(&[]), tempfile::tempdir().unwrap());
+        let (first, issuer) = (dir.path().join("a"), format!("http://127.0.0.1:{}", spare_port()));
         let store = format!("redis://127.0.0.1:{}/0", server.port);
         let said = rescind(&["init", first.to_str().unwrap(), "--store", &store, "--issuer", &issuer]);
         let secret = said.lines().find_map(|line| line.strip_prefix("client_secret=")).unwrap().to_owned();
@@ -63,8 +63,8 @@ impl Site {
             }
         }
         // The first one is where the issuer says, as a proxy would be.
-        let base = if dir == first { self.issuer.clone() } else { format!("http://127.0.0.1:{}", free_port()) };
-        let operations = format!("http://127.0.0.1:{}", free_port());
+        let base = if dir == first { self.issuer.clone() } else { format!("http://127.0.0.1:{}", spare_port()) };
+        let operations = format!("http://127.0.0.1:{}", spare_port());
         let http = reqwest::Client::builder().tls_backend_preconfigured(no_tls()).build().unwrap();
         let mut node = Node { dir, base, operations, child: None, http, secret: self.secret.clone() };
         node.start();
@@ -332,7 +332,7 @@ async fn a_node_that_may_not_is_told_why() {
             fs::copy(first.join(file), dir.join(file)).unwrap();
         }
         spoil(&dir);
-        let listen = format!("127.0.0.1:{}", free_port());
+        let listen = format!("127.0.0.1:{}", spare_port());
         let mut serve = Command::new(env!("CARGO_BIN_EXE_rescind"));
         serve.args(["serve", "--config", dir.join("rescind.toml").to_str().unwrap(), "--listen", &listen]);
         let output = serve.args(["--operations-listen", "127.0.0.1:0"]).stdin(Stdio::null()).output().unwrap();

@@ -23,8 +23,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     common::{
-        LEASE, LIVES, RETENTION, START, app, bearer, client, denial, eventually, head, millis, open, opening, secs, show,
-        showing, subject, verdict,
+        LEASE, LIVES, RETENTION, START, app, bearer, client, denial, eventually, head, millis, open, opening, secs,
+        show, showing, subject, verdict,
     },
     servers::Server,
 };
@@ -178,6 +178,26 @@ async fn a_refresh_on_one_node_is_before_a_cut_off_on_the_other_and_denied_or_af
             }
         }
         site.clock.advance(millis(1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_off_covers_what_a_node_whose_clock_is_ahead_has_stamped() {
+    let site = Site::new();
+    let here = site.node().await;
+    let ahead = Arc::new(ManualClock::new(START.plus(secs(3))));
+    let url = site.server.url().parse().unwrap();
+    let there = RedisStore::open(&url, Site::options(), ahead, Arc::new(SystemRandom)).await.unwrap();
+    for ends in [Ends::Sessions, Ends::Tokens] {
+        let family = open(&there, subject(1)).await;
+        let minted = show(&there, &family, 0).await.at;
+        here.deny(denial(Target::Subject(subject(1)), ends)).await.unwrap().unwrap();
+        assert!(here.denied(bearer(&family, minted)).await.unwrap());
+        assert!(there.denied(bearer(&family, minted)).await.unwrap());
+        // What this node stamps afterwards is not hit, although its clock still shows less.
+        let later = open(&*here, subject(1)).await;
+        assert!(!there.denied(bearer(&later, later.id.stamp())).await.unwrap());
+        assert_eq!(verdict(&there, &later, 0).await, Verdict::Rotate);
     }
 }
 

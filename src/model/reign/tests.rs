@@ -122,7 +122,10 @@ fn another_store_is_contested_and_once_it_is_accepted_is_not() {
     let change = changed(ask(Some(&other), Some(Reign(1)), Some(&life()), &both()));
     assert_eq!((change.life.doubt, change.life.store, &change.life.also[..]), (Some(Doubt::Contested), 7, &[8][..]));
     let accepted = Life { also: vec![8], ..life() };
-    assert!(matches!(ask(Some(&other), Some(Reign(1)), Some(&accepted), &both()), Duty::Change(_)), "the number is taken");
+    assert!(
+        matches!(ask(Some(&other), Some(Reign(1)), Some(&accepted), &both()), Duty::Change(_)),
+        "the number is taken"
+    );
     let accepted = Life { incarnation: 4, ..accepted };
     assert!(matches!(ask(Some(&other), Some(Reign(1)), Some(&accepted), &both()), Duty::Adopt(m) if m.store == 7));
 }

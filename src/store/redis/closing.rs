@@ -47,7 +47,7 @@ impl Core {
             step.note(audit.clone(), done(Event::SessionAmended, id, None, None));
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
-            self.settle_later(bucket, debts);
+            self.hand_over(bucket, debts);
             self.life.current(&began)?;
             return Ok(Amended::Done);
         }

@@ -286,7 +286,9 @@ impl Commit {
             Some(word) if bytes(word)? == b"moved" => Ok(Outcome::Moved),
             Some(word) if bytes(word)? == b"life" => Ok(Outcome::NotTheSame),
             Some(word) if bytes(word)? == b"skew" => {
-                Err(StoreError::Failed("this node's clock differs from the store's by more than is permitted".into()))
+                let what =
+                    "this node's clock differs from the store's by more than is permitted, or it took as long to ask";
+                Err(StoreError::Failed(what.into()))
             }
             _ => Err(UNREADABLE),
         }

@@ -48,7 +48,9 @@ impl DenyStore for RedisStore {
     }
 
     async fn tail(&self, after: Option<(Epoch, Mark)>, limit: u64) -> Result<LogTail, StoreError> {
-        let began = self.core.readable()?;
+        // The mirror is brought on by another connection, which may be behind while this node holds its lease.
+        let began = self.core.begin()?;
+        self.core.come_abreast_together().await?;
         let tail = self.core.mirror.tail(after, limit).await?;
         self.core.life.current(&began)?;
         Ok(tail)

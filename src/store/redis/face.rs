@@ -1,43 +1,23 @@
 //! What the service asks of the store beside the traits of stores.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use super::{Options, RedisStore, StoreUrl, link::Severity};
-use crate::{
-    clock::{Clock, Random},
-    store::{FamilyStore, Report, StoreError},
-};
+use super::{RedisStore, link::Severity};
+use crate::store::{FamilyStore, Report, StoreError};
 
 impl RedisStore {
-    /// Opens the store that this URL names, and makes it if there is none.
-    ///
-    /// # Errors
-    /// It cannot be reached, or is not one that may be used.
-    pub async fn at(
-        url: &StoreUrl,
-        mut options: Options,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-    ) -> Result<Self, StoreError> {
-        if let Some(prefix) = url.prefix() {
-            options.prefix = prefix.into();
-        }
-        Self::open(url, options, clock, random).await
-    }
-
     /// Why it cannot serve; else what an operator may want to mend, warnings of the link's check among it.
     ///
     /// # Errors
     /// A sentence for the operator.
     pub async fn ready(&self) -> Result<Vec<String>, String> {
-        let findings = self.core.link.findings();
-        if let Some(refused) = findings.iter().find(|finding| finding.severity == Severity::Refuse) {
-            return Err(refused.to_string());
+        let (refused, warned): (Vec<_>, Vec<_>) =
+            self.core.link.findings().into_iter().partition(|finding| finding.severity == Severity::Refuse);
+        match (refused.first(), self.core.life.why()) {
+            (Some(finding), _) => Err(finding.to_string()),
+            (None, Some(why)) => Err(why),
+            (None, None) => Ok(warned.iter().map(|finding| format!("warning: {finding}")).collect()),
         }
-        if let Err(error) = self.core.begin() {
-            return Err(self.core.life.why().unwrap_or_else(|| error.to_string()));
-        }
-        Ok(findings.iter().map(|finding| format!("warning: {finding}")).collect())
     }
 
     /// How many requests of this node wait.

@@ -37,7 +37,7 @@ impl Core {
             drop(turn);
             match outcome.verdict {
                 Verdict::Close(_) => drop(self.settle(bucket, debts).await?),
-                _ => self.settle_later(bucket, debts),
+                _ => self.hand_over(bucket, debts),
             }
             self.life.current(&began)?;
             unsure.answered();

@@ -1,7 +1,10 @@
 //! This node's copy of the log: what is known here is answered from it, and pushed again if Redis should come back without.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,6 +39,15 @@ pub(super) struct Mirror {
     pub(super) store: EmbeddedStore,
     /// Whoever brings it on holds this.
     turn: Mutex<()>,
+    together: Together,
+}
+
+/// Looks at the log that many share.
+#[derive(Default)]
+struct Together {
+    begun: AtomicU64,
+    /// The number of the last one that has ended, and what came of it.
+    last: Mutex<Option<(u64, Result<(), StoreError>)>>,
 }
 
 impl std::ops::Deref for Mirror {
@@ -58,7 +70,7 @@ impl Mirror {
     pub(super) fn open(options: &Options, clock: Arc<dyn Clock>, random: &dyn Random) -> Result<Self, OpenError> {
         let engine = embedded::Options { cache: 16 << 20, ..embedded::Options::new(options.retention) };
         let store = EmbeddedStore::mirror(options.journal.as_deref(), engine, clock, random)?;
-        Ok(Self { store, turn: Mutex::new(()) })
+        Ok(Self { store, turn: Mutex::new(()), together: Together::default() })
     }
 }
 
@@ -68,7 +80,24 @@ impl Core {
         self.come_abreast_with(|look| look).await
     }
 
-    /// The same, and looks at something else in the hub at the same instant.
+    /// The same, by one look for all who wait: whoever comes while one is under way waits for the next, which begins after
+    /// he has asked.
+    pub(super) async fn come_abreast_together(&self) -> Result<(), StoreError> {
+        let together = &self.mirror.together;
+        let next = together.begun.load(Ordering::SeqCst) + 1;
+        let mut last = together.last.lock().await;
+        if let Some((number, outcome)) = &*last
+            && *number >= next
+        {
+            return outcome.clone();
+        }
+        let number = together.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let outcome = self.come_abreast().await.map(drop);
+        *last = Some((number, outcome.clone()));
+        outcome
+    }
+
+    /// Brings the mirror on, and looks at something else in the hub at the same instant.
     pub(super) async fn come_abreast_with(&self, more: impl Fn(Look) -> Look) -> Result<Abreast, StoreError> {
         for _ in 0..LOOKS {
             let place = self.mirror.place()?;

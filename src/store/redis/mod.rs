@@ -8,6 +8,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use self::{
@@ -52,11 +53,11 @@ pub use life::{LifeReport, NodeReport, WordError};
 pub use options::Options;
 pub use url::{StoreUrl, StoreUrlError};
 
-/// How long the servers are waited for at the start.
-const READY_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long a start waits for the servers to answer.
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often a node that starts looks whether it serves.
-const LOOKS_EVERY: std::time::Duration = std::time::Duration::from_millis(10);
+const LOOKS_EVERY: Duration = Duration::from_millis(10);
 
 /// The store that many nodes share.
 pub struct RedisStore {
@@ -110,16 +111,20 @@ impl RedisStore {
     /// It cannot be reached, or is not one that may be used.
     pub async fn open(
         url: &StoreUrl,
-        options: Options,
-        clock: Arc<dyn Clock>,
+        mut options: Options,
+        machine: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StoreError> {
-        let failed = |why: String| StoreError::Failed(why);
-        let link = Link::open(url, &options, clock).map_err(|e| failed(e.to_string()))?;
-        link.ready(READY_WITHIN).await.map_err(|e| failed(e.to_string()))?;
-        let clock = link.clock();
+        if let Some(prefix) = url.prefix() {
+            options.prefix = prefix.into();
+        }
+        let failed = |e: link::OpenError| StoreError::Failed(e.to_string());
+        let link = Link::open(url, &options, machine.clone()).map_err(failed)?;
+        link.ready(READY_WITHIN).await.map_err(failed)?;
+        // Where nobody looks whether the two clocks agree, they are one.
+        let clock: Arc<dyn Clock> = if options.skew.is_zero() { machine } else { link.clock() };
         let (layout, node) = (Layout::new(&options.prefix), Node::new(options.retention));
-        let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| failed(e.to_string()))?;
+        let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| StoreError::Failed(e.to_string()))?;
         let memories = Memories::open(options.journal.as_deref(), &*random)?;
         let (ways, (hub, asked)) = (link.clone(), Hub::new());
         let life = Life::new(memories, options.heads, clock.clone(), move || ways.way());
@@ -129,7 +134,7 @@ impl RedisStore {
         let arrival = tokio::spawn(arrive(Arc::downgrade(&core)));
         // One that must wait for others, or for an operator, says so while it serves nothing.
         if let Ok(done) = tokio::time::timeout(READY_WITHIN, arrival).await {
-            done.map_err(|e| failed(e.to_string()))??;
+            done.map_err(|e| StoreError::Failed(e.to_string()))??;
         }
         Ok(Self { core })
     }

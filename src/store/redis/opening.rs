@@ -27,7 +27,7 @@ impl Core {
             let revokes = debts.iter().any(|(_, owed)| matches!(owed, Owed::Deny(_)));
             match revokes {
                 true => drop(self.settle(bucket, debts).await?),
-                false => self.settle_later(bucket, debts),
+                false => self.hand_over(bucket, debts),
             }
             self.life.current(&began)?;
             return Ok(outcome);

@@ -176,6 +176,13 @@ impl Core {
         Ok(HubCuts { sessions: latest()?, tokens: latest()? })
     }
 
+    /// What nobody waits for goes to the hub in a while.
+    pub(super) fn hand_over(&self, bucket: Bucket, debts: Vec<Debt>) {
+        if !debts.is_empty() {
+            self.settle_later(bucket, debts);
+        }
+    }
+
     /// Lets whoever was quicker be done: a moment that is another for each node.
     pub(super) async fn give_way(&self, attempt: u32) {
         if attempt > 0 {

@@ -233,7 +233,7 @@ impl Core {
             step.note(audit.clone(), Happened { event, outcome, session: None, generation: None, cause: None });
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
-            self.settle_later(bucket, debts);
+            self.hand_over(bucket, debts);
             self.life.current(&began)?;
             return Ok(at);
         }

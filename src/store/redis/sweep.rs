@@ -50,7 +50,11 @@ impl Core {
             let mut found = self.seen(began, look).await?.list()?.into_iter();
             cursor = found.next().ok_or(super::commit::UNREADABLE)?;
             for id in found {
-                self.expire_family(bucket, session_of(&id)?, by).await?;
+                // One record that cannot be read must not keep all others from going. It stays.
+                match self.expire_family(bucket, session_of(&id)?, by).await {
+                    Err(error @ StoreError::Damaged(_)) => tracing::error!(%error, bucket = bucket.0, "it stays"),
+                    other => other?,
+                }
             }
             if cursor == b"0" {
                 break;
@@ -136,6 +140,29 @@ impl Core {
             self.node.settled(id);
         }
         Ok(())
+    }
+
+    /// Removes the sessions of a subject that have been cut off, so many at most; says which.
+    pub(super) async fn forget_sessions(&self, subject: SubjectRef, most: usize) -> Result<Vec<SessionId>, StoreError> {
+        let bucket = Bucket::of_subject(subject);
+        let _turn = self.node.turn(bucket).await?;
+        for attempt in 0..super::step::TRIES {
+            self.give_way(attempt).await;
+            let began = self.begin()?;
+            let mut found = self.seen(began, self.look_at_sessions(self.look(bucket), subject)).await?;
+            let sessions = found.sessions(subject)?;
+            let ids = self.listed(began, &sessions, false, None, most).await?;
+            if ids.is_empty() {
+                return Ok(ids);
+            }
+            let mut step = Step::new(self, bucket, &found);
+            self.remove(&mut step, subject, &ids).await?;
+            if step.make().await?.is_some() {
+                self.life.current(&began)?;
+                return Ok(ids);
+            }
+        }
+        Err(StoreError::Busy)
     }
 }
 

@@ -1,7 +1,13 @@
 //! Real Redis servers, started by the test that wants them on ports of their own, in a directory of their own. They end
 //! with it, however it ends.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a test helper; each test binary uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test helper; each test binary uses a part"
+)]
 
 use std::{
     fs,
@@ -9,11 +15,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redis::{FromRedisValue, Value};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 pub mod cluster;
 pub mod proxy;
@@ -23,8 +30,36 @@ pub mod tls;
 /// How long anything here may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Where a program lives.
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub address: String,
+    /// The network namespace, if it is not the machine's own.
+    pub namespace: Option<String>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { address: "127.0.0.1".into(), namespace: None }
+    }
+}
+
+impl Host {
+    /// A command there, which ends with the thread that starts it: nothing is left behind by a test that is killed.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(namespace) = &self.namespace {
+            command.args(["ip", "netns", "exec", namespace]);
+        }
+        command.arg(program);
+        command
+    }
+}
+
 /// A server, or a Sentinel.
 pub struct Server {
+    pub host: Host,
     pub port: u16,
     pub dir: PathBuf,
     program: &'static str,
@@ -58,8 +93,8 @@ impl Server {
     /// Not started yet.
     pub fn prepared(program: &'static str, dir: PathBuf, lines: Vec<String>) -> Self {
         fs::create_dir_all(&dir).unwrap();
-        let environment = Vec::new();
-        Self { port: spare_port(), dir, program, lines, environment, child: None, password: None, _owned: None }
+        let (host, environment) = (Host::default(), Vec::new());
+        Self { host, port: spare_port(), dir, program, lines, environment, child: None, password: None, _owned: None }
     }
 
     /// Starts, or starts again as it was; ready when this returns.
@@ -75,7 +110,8 @@ impl Server {
         // A Sentinel writes down there what it learns.
         if !config.exists() || self.program == "redis-server" {
             let (dir, log) = (self.dir.display(), self.log());
-            let mut text = format!("dir {dir}\nlogfile {}\nport {}\nbind 127.0.0.1\n", log.display(), self.port);
+            let (port, address) = (self.port, &self.host.address);
+            let mut text = format!("dir {dir}\nlogfile {}\nport {port}\nbind {address}\n", log.display());
             text += "protected-mode no\n";
             if self.program == "redis-server" {
                 text += "save \"\"\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\nenable-debug-command yes\n";
@@ -83,9 +119,8 @@ impl Server {
             text += &self.lines.join("\n");
             fs::write(&config, text + "\n").unwrap();
         }
-        // Whatever ends this thread ends the server: nothing is left behind by a test that is killed.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", self.program]).arg(&config).envs(self.environment.iter().cloned());
+        let mut command = self.host.command(self.program);
+        command.arg(&config).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child =
             Some(command.spawn().expect("setpriv (util-linux) and redis-server are installed: tests/run does it"));
@@ -96,7 +131,7 @@ impl Server {
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host.address, self.port)
     }
 
     pub fn url(&self) -> String {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{Server, wait};
+use super::{Host, Server, wait};
 
 pub const NAME: &str = "main";
 
@@ -17,19 +17,26 @@ pub struct Watched {
 impl Watched {
     /// With these lines for each server besides.
     pub fn start(lines: &[&str]) -> Self {
+        Self::start_on(&[const { None }; 3], lines)
+    }
+
+    /// The same, the n-th server and the n-th Sentinel on the n-th of these hosts.
+    pub fn start_on(hosts: &[Option<Host>; 3], lines: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
         let mut servers: Vec<Server> = Vec::new();
-        for n in 0..3 {
+        for (n, host) in hosts.iter().enumerate() {
             let mut server = Server::prepared("redis-server", dir.path().join(format!("server-{n}")), lines.clone());
+            server.host = host.clone().unwrap_or_default();
+            server.line(&format!("replica-announce-ip {}", server.host.address));
             if let Some(master) = servers.first() {
-                server.line(&format!("replicaof 127.0.0.1 {}", master.port));
+                server.line(&format!("replicaof {} {}", master.host.address, master.port));
             }
             server.run();
             servers.push(server);
         }
         servers[0].followed_by(2);
-        let sentinels = (0..3).map(|n| sentinel(dir.path(), n, servers[0].port)).collect();
+        let sentinels = (0..3).map(|n| sentinel(dir.path(), n, servers[n].host.clone(), &servers[0])).collect();
         let watched = Self { servers, sentinels, _dir: dir };
         wait("the Sentinels know each other and the replicas", || watched.sentinels.iter().all(knows_all));
         watched
@@ -63,14 +70,16 @@ impl Watched {
     }
 }
 
-fn sentinel(dir: &Path, n: usize, master: u16) -> Server {
+fn sentinel(dir: &Path, n: usize, host: Host, master: &Server) -> Server {
     let lines = [
-        format!("sentinel monitor {NAME} 127.0.0.1 {master} 2"),
+        format!("sentinel announce-ip {}", host.address),
+        format!("sentinel monitor {NAME} {} {} 2", master.host.address, master.port),
         format!("sentinel down-after-milliseconds {NAME} 600"),
         format!("sentinel failover-timeout {NAME} 3000"),
         format!("sentinel parallel-syncs {NAME} 2"),
     ];
     let mut sentinel = Server::prepared("redis-sentinel", dir.join(format!("sentinel-{n}")), lines.into());
+    sentinel.host = host;
     sentinel.run();
     sentinel
 }

@@ -17,8 +17,6 @@ use crate::{
         redis::{
             RedisStore,
             commit::{Look, maybe},
-            layout::Bucket,
-            step::{Step, TRIES},
         },
     },
 };
@@ -99,7 +97,7 @@ impl Core {
         // What is still on its way would be written after it had been looked for.
         self.flush().await?;
         self.come_abreast().await?;
-        let sessions = self.forget_sessions(reference).await?;
+        let sessions = self.forget_sessions(reference, ERASES).await?;
         let mut targets: Vec<Target> = sessions.iter().map(|id| Target::Session(*id)).collect();
         targets.push(Target::Subject(reference));
         let blanked = self.reasons_about(targets).await?;
@@ -116,30 +114,6 @@ impl Core {
             self.hub.order(Order::Strip { rows, blanked, told: Box::new(told) }).await?;
         }
         Ok(erased)
-    }
-
-    /// Removes sessions of a subject, as many as one step does. They have been cut off before.
-    async fn forget_sessions(&self, subject: SubjectRef) -> Result<Vec<SessionId>, StoreError> {
-        let (bucket, families) = (Bucket::of_subject(subject), self.layout.families(Bucket::of_subject(subject)));
-        let _turn = self.node.turn(bucket).await?;
-        for attempt in 0..TRIES {
-            self.give_way(attempt).await;
-            let began = self.begin()?;
-            let mut found = self.seen(began, self.look_at_sessions(self.look(bucket), subject)).await?;
-            let mut sessions = found.sessions(subject)?;
-            let ids = self.listed(began, &sessions, false, None, ERASES).await?;
-            let mut step = Step::new(self, bucket, &found);
-            let all = ids.len() < ERASES;
-            for id in &ids {
-                step.also(|commit| commit.hdel(families.clone(), id.as_bytes()));
-                sessions.remove(*id, all && ids.last() == Some(id));
-            }
-            sessions.put(&mut step);
-            if step.make().await?.is_some() {
-                return Ok(ids);
-            }
-        }
-        Err(StoreError::Busy)
     }
 
     /// The entries stay, because they protect; what an operator wrote beside them goes.

@@ -168,7 +168,7 @@ fn seals_of(hash: &Value) -> Result<Vec<(u64, Digest)>, StoreError> {
 }
 
 /// A field of a hash, and its value.
-pub(super) type Pair = (Vec<u8>, Vec<u8>);
+pub(in crate::store::redis) type Pair = (Vec<u8>, Vec<u8>);
 
 /// The fields of a hash, in whichever form the protocol gives them.
 pub(in crate::store::redis) fn pairs(hash: &Value) -> Result<Vec<Pair>, StoreError> {

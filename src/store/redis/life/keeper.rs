@@ -174,7 +174,8 @@ impl Round<'_> {
         }
         let seal = told.life.as_ref().map(|life| life.seal);
         let lease = state.lease.filter(|lease| Some(lease.term.seal) == seal);
-        let served = if state.served.0 == Served::default() { (told.served, life.clock.monotonic()) } else { state.served };
+        let served =
+            if state.served.0 == Served::default() { (told.served, life.clock.monotonic()) } else { state.served };
         let known = told.life.clone().map(Arc::new);
         life.tell(Now { life: known, lease, served, rows: Arc::new(told.rows.clone()), ..(*state).clone() });
     }
@@ -271,8 +272,7 @@ impl Round<'_> {
 
 /// Stands for these servers, and for no others.
 fn reign_of(vouched: &Vouched) -> Reign {
-    let mut names: Vec<_> =
-        vouched.masters.iter().map(|master| (&master.run_id, &master.replication_id)).collect();
+    let mut names: Vec<_> = vouched.masters.iter().map(|master| (&master.run_id, &master.replication_id)).collect();
     names.sort();
     let mut digest = Sha256::new();
     for (run, replication) in names {

@@ -45,9 +45,8 @@ impl Memories {
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Some(Err(error)) => return Err(failed(path.as_deref(), &error)),
         };
-        let page = stored.unwrap_or_else(|| {
-            Page { node: NodeId(u128::from_be_bytes(random_bytes(random))), memory: None }
-        });
+        let page =
+            stored.unwrap_or_else(|| Page { node: NodeId(u128::from_be_bytes(random_bytes(random))), memory: None });
         Ok(Self { path, page })
     }
 

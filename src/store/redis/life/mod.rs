@@ -145,7 +145,8 @@ impl Life {
         }
         let state = self.now.load();
         let held = state.life.as_ref().zip(state.lease);
-        let Some((life, lease)) = held.filter(|(_, lease)| lease.covers(lease.term, (self.way)(), self.machine.boottime()))
+        let Some((life, lease)) =
+            held.filter(|(_, lease)| lease.covers(lease.term, (self.way)(), self.machine.boottime()))
         else {
             return Err(state.refusal());
         };
@@ -183,9 +184,11 @@ impl Life {
     /// Nobody can tell.
     pub(super) fn current(&self, began: &Began) -> Result<(), StoreError> {
         let state = self.now.load();
-        let covered = !self.is_stopped() && began.term.zip(state.lease).is_some_and(|(term, lease)| {
-            lease.covers(term, (self.way)(), self.machine.boottime())
-        });
+        let covered = !self.is_stopped()
+            && began
+                .term
+                .zip(state.lease)
+                .is_some_and(|(term, lease)| lease.covers(term, (self.way)(), self.machine.boottime()));
         if covered { Ok(()) } else { Err(state.refusal()) }
     }
 

@@ -35,8 +35,7 @@ const CLOCKS: Duration = Duration::from_secs(3600);
 
 /// Marks every bucket, and pushes what is denied, what is closed, and what moved of late.
 pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), StoreError> {
-    let began = core.life.begin_repair(core.clock.now())?;
-    mark_all(core, &began).await?;
+    mark_all(core, &core.repairs()?).await?;
     core.reconcile().await?;
     let younger = life.dated.minus(CLOCKS);
     let mut after = 0;
@@ -45,10 +44,9 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
         let Some(last) = page.entries.last() else { break };
         after = last.position;
         let entries = page.entries.into_iter().filter(|entry| entry.at >= younger);
-        each(core, entries, |core, entry| async move { core.deny_again(began, &entry).await }).await?;
+        each(core, entries, |core, entry| async move { core.deny_again(&entry).await }).await?;
     }
-    each(core, core.life.heads.all().into_iter(), |core, record| async move { core.move_again(began, record).await })
-        .await
+    each(core, core.life.heads.all().into_iter(), |core, record| async move { core.move_again(record).await }).await
 }
 
 /// So many at once.
@@ -91,6 +89,11 @@ fn incarnation_of(mark: &[u8]) -> u32 {
 }
 
 impl Core {
+    /// A step of a repair begins. Each has an instant of its own: all of them together take longer than clocks may differ.
+    fn repairs(&self) -> Result<Began, StoreError> {
+        self.life.begin_repair(self.clock.now())
+    }
+
     async fn mark(&self, meta: &[u8], began: &Began) -> Result<(), StoreError> {
         for _ in 0..TRIES {
             let seen = Look::default().hget(meta.to_vec(), b"life").ask(&self.link.urgent()).await?;
@@ -112,11 +115,11 @@ impl Core {
     }
 
     /// What the hub's log denies is denied in its bucket, too.
-    async fn deny_again(&self, began: Began, entry: &Entry) -> Result<(), StoreError> {
+    async fn deny_again(&self, entry: &Entry) -> Result<(), StoreError> {
         match &entry.target {
-            Target::Session(id) => self.close_again(began, *id, entry).await,
+            Target::Session(id) => self.close_again(*id, entry).await,
             Target::Token(id) => {
-                let found = self.seen(began, self.look(Bucket::of_token(*id))).await?;
+                let found = self.seen(self.repairs()?, self.look(Bucket::of_token(*id))).await?;
                 let mut step = Step::new(self, Bucket::of_token(*id), &found);
                 self.say_again(&mut step, self.layout.denied_token(*id), entry);
                 step.make().await?.map(drop).ok_or(StoreError::Busy)
@@ -124,7 +127,7 @@ impl Core {
             Target::Subject(subject) => {
                 let bucket = Bucket::of_subject(*subject);
                 for _ in 0..TRIES {
-                    let mut found = self.seen(began, self.look_at_cuts(self.look(bucket), *subject)).await?;
+                    let mut found = self.seen(self.repairs()?, self.look_at_cuts(self.look(bucket), *subject)).await?;
                     let cuts = found.cuts(*subject)?;
                     let mut step = Step::new(self, bucket, &found);
                     let (key, field) = (self.layout.cuts(bucket), Cuts::field(*subject, entry.ends));
@@ -141,10 +144,10 @@ impl Core {
         }
     }
 
-    async fn close_again(&self, began: Began, id: crate::model::SessionId, entry: &Entry) -> Result<(), StoreError> {
+    async fn close_again(&self, id: crate::model::SessionId, entry: &Entry) -> Result<(), StoreError> {
         let bucket = Bucket::of_session(id);
         for _ in 0..TRIES {
-            let (found, family) = self.family_and_cuts(began, id).await?;
+            let (found, family) = self.family_and_cuts(self.repairs()?, id).await?;
             let mut step = Step::new(self, bucket, &found);
             if let Some((mut record, _)) = family
                 && record.family.lineage.close(Closure::Revoked, step.moment)
@@ -168,10 +171,11 @@ impl Core {
     }
 
     /// A session that moved is where it was, or further.
-    async fn move_again(&self, began: Began, moved: Record) -> Result<(), StoreError> {
+    async fn move_again(&self, moved: Record) -> Result<(), StoreError> {
         let (id, subject) = (moved.family.id, moved.family.subject);
         let bucket = Bucket::of_session(id);
         for _ in 0..TRIES {
+            let began = self.repairs()?;
             let (found, family) = self.family_and_cuts(began, id).await?;
             let mut step = Step::new(self, bucket, &found);
             match family {

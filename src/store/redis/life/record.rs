@@ -10,7 +10,10 @@ use crate::{
         family::Served,
         reign::{self, Change, NodeId, Row, Seal},
     },
-    store::{StoreError, embedded::{decode, encode}},
+    store::{
+        StoreError,
+        embedded::{decode, encode},
+    },
 };
 
 /// What the hub says, at one instant.

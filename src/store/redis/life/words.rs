@@ -6,8 +6,14 @@ use std::{
 };
 
 use super::{
-    super::{Core, RedisStore, commit::{Look, Outcome, maybe}, hub::Head, step::TRIES},
-    Now, record::{Told, seal},
+    super::{
+        Core, RedisStore,
+        commit::{Look, Outcome, maybe},
+        hub::Head,
+        step::TRIES,
+    },
+    Now,
+    record::{Told, seal},
     report::LifeReport,
 };
 use crate::{

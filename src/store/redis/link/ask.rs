@@ -133,7 +133,8 @@ impl<'a> Ask<'a> {
         if let Err(why) = server.fit(patience).await {
             topology.doubt.notify_one();
             // One that is named stays what it is; otherwise another may be the master in a moment.
-            return if topology.is_single() { Step::No(why) } else { Step::Later(why) };
+            let settled = topology.is_single() || server.is_unfit_itself();
+            return if settled { Step::No(why) } else { Step::Later(why) };
         }
         let way = match self.replicas() {
             0 => server.wire(patience).await.map(Way::Shared),

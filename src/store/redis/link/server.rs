@@ -197,14 +197,28 @@ impl Server {
 
     /// Whether it may be asked, once that is known.
     pub(super) async fn fit(&self, until: Instant) -> Result<(), Lost> {
+        if let Checked::Found(findings) = &*self.inner.checked.borrow() {
+            return fitness(findings);
+        }
         let mut checked = self.inner.checked.subscribe();
         let known = timeout_at(until, checked.wait_for(|checked| matches!(checked, Checked::Found(_)))).await;
-        let Ok(Ok(known)) = known else { return Err(Lost(self.trouble())) };
-        let Checked::Found(findings) = &*known else { return Err(Lost(self.trouble())) };
-        match findings.iter().find(|finding| finding.severity == Severity::Refuse) {
-            None => Ok(()),
-            Some(finding) => Err(Lost(finding.to_string())),
+        match known.ok().and_then(Result::ok).as_deref() {
+            Some(Checked::Found(findings)) => fitness(findings),
+            _ => Err(Lost(self.trouble())),
         }
+    }
+
+    /// Whether something stands against it that no other server mends by being the master instead.
+    pub(super) fn is_unfit_itself(&self) -> bool {
+        let refused = |finding: &Finding| finding.severity == Severity::Refuse && finding.code != check::REPLICA;
+        matches!(self.checked(), Checked::Found(findings) if findings.iter().any(refused))
+    }
+}
+
+fn fitness(findings: &[Finding]) -> Result<(), Lost> {
+    match findings.iter().find(|finding| finding.severity == Severity::Refuse) {
+        None => Ok(()),
+        Some(finding) => Err(Lost(finding.to_string())),
     }
 }
 

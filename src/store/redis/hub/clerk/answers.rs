@@ -17,13 +17,33 @@ use crate::{
 /// An answer, and where it goes.
 pub(super) type Done = (tokio::sync::oneshot::Sender<Result<Answer, StoreError>>, Result<Answer, StoreError>);
 
+/// Entries that deny what buckets owe, by bucket and number.
+pub(super) type Entries = HashMap<(Bucket, u64), Entry>;
+
+/// Tells those who wait. What stood in the log before has its reason elsewhere.
+pub(super) async fn reply(core: &Core, mut done: Vec<Done>, head: u64) {
+    let mut standing = Vec::new();
+    for (_, answer) in &mut done {
+        if let Ok(Answer::Entries(entries)) = answer {
+            standing.extend(entries.iter_mut().filter(|entry| entry.position <= head));
+        }
+    }
+    if let Err(error) = core.recall_reasons(standing).await {
+        tracing::warn!(%error, "entries are told without their reasons");
+    }
+    for (answer, done) in done {
+        // Whoever asked may be gone; the change stands all the same.
+        let _ = answer.send(done);
+    }
+}
+
 /// What those are to be answered whose order is done; the others are left.
 pub(super) fn done(
     core: &Core,
     asks: &mut Vec<Ask>,
     answers: Vec<Option<Answer>>,
     taken: &BTreeMap<Bucket, Taken>,
-    entries: &HashMap<(Bucket, u64), Entry>,
+    entries: &Entries,
 ) -> Vec<Done> {
     let mut all = Vec::new();
     for (ask, done) in std::mem::take(asks).into_iter().zip(answers) {
@@ -46,12 +66,7 @@ pub(super) fn done(
 }
 
 /// The entries that deny what was to be denied.
-pub(super) fn settled(
-    core: &Core,
-    bucket: Bucket,
-    debts: &[Debt],
-    entries: &HashMap<(Bucket, u64), Entry>,
-) -> Result<Answer, StoreError> {
+pub(super) fn settled(core: &Core, bucket: Bucket, debts: &[Debt], entries: &Entries) -> Result<Answer, StoreError> {
     let mut settled = Vec::new();
     for (number, owed) in debts {
         let Owed::Deny(new) = owed else { continue };
@@ -63,6 +78,15 @@ pub(super) fn settled(
         settled.push(entry.ok_or_else(|| StoreError::Failed("what was denied is not in the log".into()))?);
     }
     Ok(Answer::Entries(settled))
+}
+
+/// The same for those of one bucket.
+pub(super) fn set_aside(core: &Core, asks: &mut Vec<Ask>, of: Bucket, error: &StoreError) {
+    tracing::error!(bucket = of.0, %error, "what a bucket owes cannot be read");
+    let concerned = |ask: &Ask| matches!(ask.order, Order::Settle { bucket, .. } if bucket == of);
+    let (aside, others) = std::mem::take(asks).into_iter().partition(concerned);
+    *asks = others;
+    refuse(core, aside, error);
 }
 
 /// Nothing was done, or nobody can tell. What stands in buckets is looked for there later.

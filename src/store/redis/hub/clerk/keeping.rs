@@ -94,7 +94,7 @@ impl Clerk {
     pub(super) async fn sweep(&mut self, core: &Core) -> Result<(), StoreError> {
         self.sweeps += 1;
         for tried in 0..SWEEPS_TRY {
-            let began = core.begin()?;
+            let began = core.begin_repair()?;
             if tried > 0 {
                 self.ask_for_a_turn(core).await?;
             }

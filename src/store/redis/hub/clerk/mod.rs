@@ -12,11 +12,11 @@ use tokio::sync::mpsc::Receiver;
 
 pub(super) use self::keeping::Sweep;
 use self::{
-    answers::{done, refuse},
+    answers::{Entries, done, refuse, reply, set_aside},
     taking::{Drained, Handed, Taken, by_bucket, drained_to, field, take},
 };
 use super::{
-    Answer, Ask, Head, Order, Owed,
+    Ask, Head, Order, Owed,
     log::{be, pairs},
     pen::{Pen, Written, list, place_of},
 };
@@ -179,40 +179,20 @@ impl Clerk {
             }
             _ => self.look(core, &began, &handed).await?,
         };
-        let (mut taken, before_this) = (BTreeMap::new(), sight.head.position);
-        for (bucket, debts) in handed {
-            taken.insert(bucket, take(core, &began, bucket, debts, sight.drained.get(&bucket)).await?);
-        }
+        let before_this = sight.head.position;
+        let taken = take_all(core, &began, asks, handed, &sight.drained).await?;
         let guards = self.guards(core, &began, &sight.seen, &taken);
         let mut pen = Pen::new(core, &mut self.salts, sight.head, sight.book, guards);
         if let Some(why) = sight.fault {
             pen.tell_broken(why, &cursors(core).await?);
         }
-        let mut entries = HashMap::new();
-        for (bucket, Taken { debts, upto, .. }) in &taken {
-            for (number, owed) in debts {
-                if let Some(entry) = pen.take_over(owed.clone())? {
-                    entries.insert((*bucket, *number), entry);
-                }
-            }
-            if !debts.is_empty() {
-                pen.drained(&field(*bucket), &drained_to(&began, *upto));
-            }
-        }
+        let entries = take_over(&mut pen, &began, &taken)?;
         let mut answers = Vec::new();
         for ask in asks.iter() {
-            answers.push(match &ask.order {
-                Order::Settle { .. } => None,
-                order => Some(pen.carry_out(order)?),
-            });
+            let hub_alone = !matches!(ask.order, Order::Settle { .. });
+            answers.push(hub_alone.then(|| pen.carry_out(&ask.order)).transpose()?);
         }
-        if let Some((end, why)) = pen.surplus() {
-            let anchor = match pen.before(end) {
-                Some(digest) => digest,
-                None => before(core, end).await?,
-            };
-            pen.drop_to(end, anchor, &why);
-        }
+        drop_surplus(core, &mut pen).await?;
         if pen.is_dirty() {
             let (commit, written) = pen.finish();
             let commit = if late { commit.del(core.layout.hub("turn")) } else { commit };
@@ -226,16 +206,7 @@ impl Clerk {
         for (bucket, Taken { upto, .. }) in taken.iter().filter(|(_, taken)| taken.upto > 0) {
             self.paid.insert(*bucket, *upto);
         }
-        let mut done = done(core, asks, answers, &taken, &entries);
-        // What stood there before has its reason elsewhere.
-        let answers = done.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok());
-        let standing =
-            answers.filter_map(|answer| if let Answer::Entries(entries) = answer { Some(entries) } else { None });
-        core.recall_reasons(standing.flatten().filter(|entry| entry.position <= before_this).collect()).await?;
-        for (answer, done) in done {
-            // Whoever asked may be gone; the change stands all the same.
-            let _ = answer.send(done);
-        }
+        reply(core, done(core, asks, answers, &taken, &entries), before_this).await;
         Ok(Tried::Done)
     }
 
@@ -303,6 +274,48 @@ fn needs_a_look(asks: &[Ask]) -> bool {
         Order::Book(_) => true,
         _ => false,
     })
+}
+
+/// What is taken over from each bucket.
+async fn take_all(
+    core: &Core,
+    began: &Began,
+    asks: &mut Vec<Ask>,
+    handed: Handed,
+    drained: &HashMap<Bucket, Drained>,
+) -> Result<BTreeMap<Bucket, Taken>, StoreError> {
+    let mut all = BTreeMap::new();
+    for (bucket, debts) in handed {
+        match take(core, began, bucket, debts, drained.get(&bucket)).await {
+            // What cannot be read there is no reason to leave everybody else's undone.
+            Err(error @ StoreError::Damaged(_)) => set_aside(core, asks, bucket, &error),
+            found => drop(all.insert(bucket, found?)),
+        }
+    }
+    Ok(all)
+}
+
+/// Writes what buckets owe. Gives the entries, by bucket and number.
+fn take_over(pen: &mut Pen<'_>, began: &Began, taken: &BTreeMap<Bucket, Taken>) -> Result<Entries, StoreError> {
+    let mut entries = Entries::new();
+    for (bucket, Taken { debts, upto, .. }) in taken.iter().filter(|(_, taken)| !taken.debts.is_empty()) {
+        for (number, owed) in debts {
+            entries.extend(pen.take_over(owed.clone())?.map(|entry| ((*bucket, *number), entry)));
+        }
+        pen.drained(&field(*bucket), &drained_to(began, *upto));
+    }
+    Ok(entries)
+}
+
+/// Lets go of the oldest records where there are too many.
+async fn drop_surplus(core: &Core, pen: &mut Pen<'_>) -> Result<(), StoreError> {
+    let Some((end, why)) = pen.surplus() else { return Ok(()) };
+    let anchor = match pen.before(end) {
+        Some(digest) => digest,
+        None => before(core, end).await?,
+    };
+    pen.drop_to(end, anchor, &why);
+    Ok(())
 }
 
 /// The digest of what lies before a record. If somebody has taken it out, nobody can say.
