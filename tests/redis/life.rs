@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rescind::{
@@ -26,7 +26,7 @@ use rescind::{
 use tempfile::TempDir;
 
 use crate::{
-    common::{LEASE, RETENTION, app, denial, kid, millis, open, secs, showing, subject},
+    common::{LEASE, RETENTION, app, denial, kid, millis, open, secs, showing, subject, verdict},
     servers::{Server, sentinel::Watched, wait, wait_for},
 };
 
@@ -74,10 +74,6 @@ async fn says(store: &RedisStore, what: &str) -> LifeReport {
 async fn incarnation(store: &RedisStore) -> u32 {
     serves(store).await;
     store.life().incarnation
-}
-
-async fn verdict(store: &RedisStore, family: &Family, generation: u32) -> Verdict {
-    store.present(showing(family, generation)).await.unwrap().verdict
 }
 
 async fn rotated(store: &RedisStore, family: &Family, generation: u32) {
@@ -375,3 +371,5 @@ async fn a_node_whose_lease_ran_out_says_nothing() {
     serves(&store).await;
     rotated(&store, &family, 0).await;
 }
+
+const _: Duration = LEASE;
