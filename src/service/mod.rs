@@ -286,10 +286,10 @@ impl Service {
 
     /// This node stops for good: no other waits for it.
     pub async fn leave(&self) {
-        if let Some(store) = self.store.shared() {
-            if !store.leave().await {
-                tracing::warn!("nobody took over what this node knows; the others may wait for it");
-            }
+        if let Some(store) = self.store.shared()
+            && !store.leave().await
+        {
+            tracing::warn!("nobody took over what this node knows; the others may wait for it");
         }
     }
 

@@ -986,13 +986,7 @@ fn explore(name: &str, world: World, at_least: usize, sights: &[Sight]) {
         tick: if long() { SHORT_TICK } else { TICK },
         ..world
     };
-    let mut builder = world.checker().threads(2);
-    if let Some(cap) = std::env::var("REIGN_CAP").ok().and_then(|c| c.parse().ok()) {
-        builder = builder.target_state_count(cap);
-    }
-    let start = std::time::Instant::now();
-    let checker = builder.spawn_bfs().join();
-    println!("{:?}", start.elapsed());
+    let checker = world.checker().threads(2).spawn_bfs().join();
     println!("{name}: {} unique states, {} deep", checker.unique_state_count(), checker.max_depth());
     for (property, path) in checker.discoveries() {
         println!("{property}: {:?}", path.into_actions());

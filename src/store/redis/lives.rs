@@ -64,8 +64,7 @@ impl Core {
             self.give_way(attempt).await;
             let began = self.begin().await?;
             let row = self.seen(began, self.look_in_hub().get(key.clone())).await?.value()?;
-            let known: Option<Lives> =
-                row.as_deref().map(|row| postcard::from_bytes(row)).transpose().map_err(damaged)?;
+            let known: Option<Lives> = row.as_deref().map(postcard::from_bytes).transpose().map_err(damaged)?;
             let (now, known) = (began.moment().now, known.unwrap_or_default());
             let access = known.access.said(now, retention.access);
             let lives = Lives { access, session: known.session.said(now, retention.session) };

@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_session_that_has_just_been_refreshed_takes_few_bytes_beside_its_seal() {
         let opened = Timestamp::from_seconds(1_795_374_805);
-        let served = |ago: u64| Served(1 << 40 | (1 << 30) - ago);
+        let served = |ago: u64| Served((1 << 40) | ((1 << 30) - ago));
         let stamp = |ago| Stamp { rotated: served(ago), given: served(ago) };
         let lineage = Lineage {
             head: Generation(300),

@@ -125,10 +125,16 @@ impl Core {
         let bucket = Bucket::of_session(id);
         let _turn = self.node.turn(bucket).await?;
         let (found, family) = self.family_and_cuts(self.begin().await?, id).await?;
-        let Some((mut record, _)) = family else { return Ok(self.node.settled(id)) };
+        let Some((mut record, _)) = family else {
+            self.node.settled(id);
+            return Ok(());
+        };
         match record.family.lineage.head.cmp(&head) {
             // Its successor has been used since.
-            std::cmp::Ordering::Greater => return Ok(self.node.settled(id)),
+            std::cmp::Ordering::Greater => {
+                self.node.settled(id);
+                return Ok(());
+            }
             // It was not made, or is still on its way.
             std::cmp::Ordering::Less => return Ok(()),
             std::cmp::Ordering::Equal => {}
