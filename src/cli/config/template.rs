@@ -130,6 +130,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_for_a_redis_may_stand_beside_one() {
+        let text = text().replace("\"embedded:store\"", "\"redis://127.0.0.1\"");
+        let mut shown = 0;
+        let spell = |line: &str| match line.strip_prefix("# ").filter(|l| l.split(' ').nth(1) == Some("=")) {
+            Some(setting) if OF_REDIS.iter().any(|of| setting.starts_with(of)) => {
+                shown += 1;
+                setting.to_owned()
+            }
+            _ => line.to_owned(),
+        };
+        let spelt: Vec<String> = text.lines().map(spell).collect();
+        assert_eq!(shown, OF_REDIS.len());
+        config(&spelt.join("\n"));
+    }
+
+    #[test]
     fn defaults_are_those_of_the_parts() {
         let config = config(&text());
         assert_eq!(format!("{:?}", config.limits()), format!("{:?}", Limits::default()));
