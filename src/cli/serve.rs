@@ -76,7 +76,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let node = Node::open(blueprint(config, place, edge)?, bound).await?;
     let standing = node.ready().await;
     if let Err(why) = &standing {
-        tracing::error!(why, "serving 503 until an operator decides");
+        tracing::error!(why, "serving 503 until this is mended");
     }
     tracing::info!(issuer = config.top.issuer, listen, operations, "serving");
     let notify = Notify::from_env();

@@ -22,6 +22,7 @@ use crate::store::embedded::{Compacted, compact};
 pub(super) enum Command {
     Show(Show),
     Restored(RestoredArgs),
+    Waive(WaiveArgs),
     Compact(Compact),
 }
 
@@ -58,6 +59,25 @@ pub(super) struct RestoredArgs {
     server: Server,
 }
 
+/// Declare that a node of a shared store is gone for ever, so that the others need not wait for it.
+///
+/// When Redis comes back as another, every node must push what it knows before anybody serves. What this one alone knew of
+/// acknowledged revocations is lost by this word; if its journal is still there, start it instead. The client needs the
+/// permission `store:restore`.
+#[derive(Debug, clap::Args)]
+pub(super) struct WaiveArgs {
+    /// Its id: `rescind store show` and the answer of /readyz name it.
+    #[arg(value_name = "NODE")]
+    node: String,
+    /// Print the answer as it comes, as JSON; with --dry-run the store as it is.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    server: Server,
+}
+
 /// Give the room that deleted records took back to the file system. The service must be stopped.
 #[derive(Debug, clap::Args)]
 pub(super) struct Compact {
@@ -73,6 +93,7 @@ pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Show(args) => show(args).await,
         Command::Restored(args) => restored(args).await,
+        Command::Waive(args) => waive(args).await,
         Command::Compact(args) => run_compact(&args),
     }
 }
@@ -103,6 +124,27 @@ async fn restored(args: RestoredArgs) -> Result<Exit, Failure> {
     args.consent.carry_out(&args.server, args.json, foresee, order).await
 }
 
+async fn waive(args: WaiveArgs) -> Result<Exit, Failure> {
+    let foresee = async |remote: &Remote| {
+        let store = remote.get(&["v1", "store"], &[]).await?;
+        let node = store["nodes"].as_array().into_iter().flatten().find(|node| node["id"] == args.node.as_str());
+        let who = node.map_or_else(
+            || "No such node takes part in this store.".into(),
+            |node| {
+                let say = |member: &str| plain(node[member].as_str().unwrap_or("?"));
+                format!("{} was last seen {}.", say("name"), say("seen_at"))
+            },
+        );
+        let words = format!("{who} What it alone knew of acknowledged revocations will be lost.");
+        Ok(Foreseen::new(store, words))
+    };
+    let order = async |remote: &Remote| {
+        print(&remote.post(&["v1", "store", "waive"], &json!({"node": args.node})).await?, args.json);
+        Ok(Exit::Yes)
+    };
+    args.consent.carry_out(&args.server, args.json, foresee, order).await
+}
+
 fn print(store: &Value, json: bool) {
     if json {
         return say(store);
@@ -115,6 +157,20 @@ fn print(store: &Value, json: bool) {
     say(format_args!("last backup  {}", store["last_backup"]["taken_at"].as_str().unwrap_or("never")));
     for (table, rows) in store["rows"].as_object().into_iter().flatten() {
         say(format_args!("{table:<11}  {rows} rows"));
+    }
+    for node in store["nodes"].as_array().into_iter().flatten() {
+        let own = |member: &str| plain(node[member].as_str().unwrap_or("?"));
+        let waits = if node["pushed"] == true { "" } else { ", is waited for" };
+        say(format_args!(
+            "node         {} {}, {}, seen {}{waits}",
+            own("id"),
+            own("name"),
+            own("version"),
+            own("seen_at")
+        ));
+    }
+    if let Some(why) = store["why"].as_str() {
+        say(format_args!("why          {}", plain(why)));
     }
 }
 

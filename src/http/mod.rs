@@ -141,6 +141,7 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/v1/backup", get(store::backup))
         .route("/v1/store", get(store::store))
         .route("/v1/store/restored", post(store::restored))
+        .route("/v1/store/waive", post(store::waive))
         .route(FEED, get(feed::tail))
         .route("/v1/feed/{epoch}/{page}", get(feed::page))
         .route("/v1/verifiers", get(verifiers::list))

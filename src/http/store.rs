@@ -20,14 +20,14 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     App,
-    answers::{ApiErrors, Conflict},
-    caller::{ApiCall, OptionalJson},
+    answers::{ApiErrors, Conflict, NotFound},
+    caller::{ApiCall, JsonBody, OptionalJson},
     error::ApiError,
 };
 use crate::{
     model::family::Standing,
     service::{Backup, Error},
-    store::{Report, embedded::Summary},
+    store::{Report, embedded::Summary, redis::NodeReport},
 };
 
 /// How long whoever fetches a backup may take over one piece of it: the store keeps what it shows for as long.
@@ -104,6 +104,34 @@ pub(super) struct StoreBody {
     queue: usize,
     /// The last backup that was sent to its end.
     last_backup: Option<BackupBody>,
+    /// Why a shared store does not serve here, and what mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// Who takes part in a shared store.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<NodeBody>,
+}
+
+/// A node that takes part in a shared store.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct NodeBody {
+    /// By this an operator waives it: 32 hexadecimal digits.
+    id: String,
+    name: String,
+    version: String,
+    /// When it last said something (RFC 3339).
+    seen_at: String,
+    /// Whether it has pushed what it knows into the store as it is; if not, it is waited for.
+    pushed: bool,
+    /// Whether it is the one that answers.
+    this: bool,
+}
+
+impl From<NodeReport> for NodeBody {
+    fn from(node: NodeReport) -> Self {
+        let NodeReport { id, name, version, seen, pushed, this } = node;
+        Self { id, name, version, seen_at: seen.to_rfc3339(), pushed, this }
+    }
 }
 
 /// A backup that was sent to its end.
@@ -131,7 +159,9 @@ impl From<Report> for StoreBody {
             Standing::NotWhole => "not_whole",
             Standing::Wiped => "wiped",
         };
-        Self { standing, schema, incarnation, bytes, rows, queue, last_backup: report.last_backup.map(Into::into) }
+        let last_backup = report.last_backup.map(Into::into);
+        let nodes = report.nodes.into_iter().map(Into::into).collect();
+        Self { standing, schema, incarnation, bytes, rows, queue, last_backup, why: report.why, nodes }
     }
 }
 
@@ -167,4 +197,26 @@ pub(super) async fn restored(
 ) -> Result<Json<StoreBody>, ApiError> {
     let (keep, although_whole) = (body.dangerous_keep_sessions == Some(true), body.although_whole == Some(true));
     Ok(Json(app.service.declare_restored(&ctx, keep, although_whole).await?.into()))
+}
+
+/// Which node is gone.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaiveBody {
+    /// Its id, as the store's report shows it: 32 hexadecimal digits.
+    node: String,
+}
+
+/// Declares that a node of a shared store is gone for ever: what it alone knew of acknowledged changes is lost, and nobody
+/// waits for it any more.
+#[utoipa::path(
+    post, path = "/v1/store/waive", tag = "store", request_body = WaiveBody, security(("client" = [])),
+    responses((status = 200, body = StoreBody), ApiErrors, NotFound, Conflict)
+)]
+pub(super) async fn waive(
+    State(app): State<App>,
+    ApiCall(ctx): ApiCall,
+    JsonBody(body): JsonBody<WaiveBody>,
+) -> Result<Json<StoreBody>, ApiError> {
+    Ok(Json(app.service.waive_node(&ctx, &body.node).await?.into()))
 }

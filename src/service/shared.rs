@@ -69,7 +69,8 @@ impl Service {
                     self.tell_of_keys(&change, ", which was not known to have been made", Draft::default()).await;
                 }
             }
-            Ok(Err(error)) => tracing::warn!(%error, "the shared keys could not be confirmed; tried again"),
+            // Said when it begins to matter, by what stands against signing; here twice a second.
+            Ok(Err(error)) => tracing::debug!(%error, "the shared keys could not be confirmed; tried again"),
             Err(error) => tracing::error!(%error, "the shared keys could not be looked at"),
         }
         self.follow_keys();

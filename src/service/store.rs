@@ -9,10 +9,12 @@ use crate::{
     model::{
         audit::{Draft, Event, Outcome},
         family::Standing,
+        reign::Refused,
     },
     store::{
         AuditStore, FamilyStore, Report, StoreError,
         embedded::{Acceptance, EmbeddedStore, Head, Snapshot},
+        redis::WordError,
     },
 };
 
@@ -114,6 +116,31 @@ impl Service {
         }
         let acceptance = if keep_sessions { Acceptance::DangerouslyKeepSessions } else { Acceptance::EndSessions };
         self.store.declare(acceptance, self.random.clone(), ctx.draft()).await?;
+        Ok(self.store.report().await?)
+    }
+
+    /// An operator's word that a node of a shared store is gone for ever: nobody waits any more for what it alone knew.
+    ///
+    /// # Errors
+    /// The caller may not; 404: no such node; 409: it takes part, or the store is not shared; 503.
+    pub async fn waive_node(&self, ctx: &Context, node: &str) -> Result<Report, Error> {
+        ctx.require(Permission::StoreRestore)?;
+        let conflict = |code, hint: String| Error::Conflict { code, hint, earliest: None };
+        let Some(store) = self.store.shared() else {
+            return Err(conflict(
+                "store_not_shared",
+                "one process serves an embedded store: there are no others".into(),
+            ));
+        };
+        store.waive(node, ctx.draft()).await.map_err(|error| match error {
+            WordError::Refused(Refused::NoSuchNode) => {
+                Error::NotFound("no such node takes part in this store; `rescind store show` names those that do")
+            }
+            WordError::Refused(refused @ Refused::Alive) => conflict("node_alive", refused.to_string()),
+            WordError::Refused(refused) => conflict("store_empty", refused.to_string()),
+            WordError::NoId(_) => Error::request("node", error.to_string()),
+            WordError::Store(error) => error.into(),
+        })?;
         Ok(self.store.report().await?)
     }
 }

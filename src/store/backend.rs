@@ -7,7 +7,7 @@ use super::{
     ClosedOthers, Denial, DenyStore, Erased, EvidenceStore, Family, FamilyStore, LogPage, LogTail, Notary, Opened,
     Opening, Others, Page, Presentation, Presented, SignedHead, StoreError,
     embedded::{Acceptance, EmbeddedStore, Summary},
-    redis::RedisStore,
+    redis::{NodeReport, RedisStore},
 };
 use crate::{
     clock::Random,
@@ -64,6 +64,10 @@ pub struct Report {
     pub queue: usize,
     /// The last backup that was sent to its end.
     pub last_backup: Option<Summary>,
+    /// Why a shared store does not serve here, and what mends it.
+    pub why: Option<String>,
+    /// Who takes part in a shared store.
+    pub nodes: Vec<NodeReport>,
 }
 
 /// Asks whichever store it is.

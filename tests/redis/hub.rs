@@ -9,10 +9,11 @@ use rescind::{
         audit::{Draft, Event, Outcome},
         chain::{Head, digest_of},
         denial::{Bearer, Ends, Entry, Target},
+        family::Standing,
         feed::{Item, PAGE},
     },
     store::{
-        AuditQuery, AuditStore, Denial, DenyStore, EvidenceStore, LogTail, Notary, StoreError,
+        AuditQuery, AuditStore, Denial, DenyStore, EvidenceStore, FamilyStore as _, LogTail, Notary, StoreError,
         embedded::{self, EmbeddedStore},
         redis::{Options, RedisStore},
     },
@@ -210,13 +211,17 @@ async fn a_store_that_was_emptied_is_seen_and_its_log_is_rebuilt_from_what_nodes
     let before = a.tail(None, PAGE).await.unwrap();
     let _: () = site.server.ask(&["FLUSHALL"]);
     let token = token(1, 7);
-    assert!(matches!(a.denied(of_token(token)).await, Err(StoreError::NotWhole)));
-    assert!(matches!(a.deny(denial(Target::All, Ends::Tokens)).await, Err(StoreError::NotWhole)));
-    assert!(matches!(a.deny(denial(Target::Token(token), Ends::Tokens)).await, Err(StoreError::NotWhole)));
-    assert_eq!(a.tail(None, PAGE).await.unwrap(), before, "what was known is known");
-    // Somebody lays down a new one: what it does not say, the nodes say again.
+    // Whether it is before or after this node has taken note: nothing is said that is not so.
+    for _ in 0..20 {
+        assert!(a.denied(of_token(token)).await.unwrap_or(true));
+        assert!(
+            a.tail(None, PAGE).await.is_ok_and(|tail| tail.entries.len() == before.entries.len())
+                || a.tail(None, PAGE).await.is_err()
+        );
+    }
+    eventually("what is known here is in the store again", || async { a.standing() == Standing::Wiped }).await;
     let b = site.node().await;
-    eventually("what the log has lost is in it again", || async { live(&*b).await.len() == 302 }).await;
+    assert_eq!(live(&*b).await.len(), 302);
     assert!(b.denied(of_token(token)).await.unwrap());
     assert!(b.denied_key(&kid("k9")).await.unwrap());
     eventually("both give one log", || async { read(&*a).await == read(&*b).await }).await;
@@ -239,10 +244,9 @@ async fn a_journal_outlives_its_node_and_the_store() {
     assert!(read(&*a).await == before);
     drop(a);
     let _: () = site.server.ask(&["FLUSHALL"]);
-    let b = site.node().await;
-    assert_eq!(live(&*b).await, []);
     let _a = reopened(&site, &journal).await;
-    eventually("what the journal holds is denied again", || async { live(&*b).await.len() == 100 }).await;
+    let b = site.node().await;
+    assert_eq!(live(&*b).await.len(), 100, "what the journal holds is denied again");
 }
 
 async fn reopened(site: &Site, journal: &std::path::Path) -> Arc<RedisStore> {

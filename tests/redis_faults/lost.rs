@@ -21,19 +21,23 @@ impl Stage {
         text
     }
 
-    /// Why a node does not serve.
-    async fn doubt(&self, node: usize) -> Option<String> {
-        let (status, said) = self.nodes.readyz(node).await?;
-        (status == 503).then_some(said)
-    }
-
-    /// Until both nodes say that an operator has to say something.
-    async fn is_in_doubt(&self) {
+    /// Until both nodes say that an operator has to say something, and answer /readyz with this.
+    async fn is_in_doubt(&self, serving: u16) {
         wait_for("both nodes wait for an operator's word", async || {
-            let said = [self.doubt(0).await, self.doubt(1).await];
-            said.iter().all(|said| said.as_ref().is_some_and(|said| said.contains("rescind store restored")))
+            let said = [self.nodes.readyz(0).await, self.nodes.readyz(1).await];
+            let waits = |said: &Option<(u16, String)>| {
+                said.as_ref().is_some_and(|(status, why)| *status == serving && why.contains("rescind store restored"))
+            };
+            said.iter().all(waits)
         })
         .await;
+    }
+
+    /// Both are killed and started again: what they remembered and had not written down is gone.
+    async fn forgets(&mut self, meanwhile: impl FnOnce(&mut Self)) {
+        self.nodes.both.iter_mut().for_each(crate::nodes::Node::kill);
+        meanwhile(self);
+        self.nodes.start_killed();
     }
 
     /// Each of them at both nodes. Says how often: given, refused, later.
@@ -70,12 +74,14 @@ async fn worked(aof: Aof) -> (Stage, Vec<Session>) {
     (stage, held)
 }
 
-/// It is empty now.
+/// It is empty now, and nobody remembers what its sessions were.
 async fn is_empty(name: &str, mut stage: Stage, held: &[Session]) {
-    stage.is_in_doubt().await;
+    stage.is_in_doubt(200).await;
     let tokens = newest(held);
     let told = stage.present(&tokens).await;
     assert_eq!((told[0], told[1]), (0, 0), "nobody is told anything before an operator's word: {told:?}");
+    let opened = stage.world.clients.open(0, "a-newcomer", false).await;
+    assert!(matches!(opened, Some((201, _))), "new sessions are opened meanwhile: {opened:?}");
     let before = stage.sweep(name);
     println!("{}", stage.restored());
     stage.recover().await;
@@ -99,21 +105,37 @@ async fn is_empty(name: &str, mut stage: Stage, held: &[Session]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn load_a_store_that_was_emptied_waits_for_a_word_and_forgets_no_revocation() {
+async fn load_a_store_that_was_emptied_is_filled_again_by_nodes_that_remember() {
     let (mut stage, held) = worked(Aof::EverySecond).await;
     stage.servers.servers()[0].ask::<String>(&["FLUSHALL"]);
-    is_empty("FLUSHALL", stage, &held).await;
+    stage.is_in_doubt(200).await;
+    // All of them moved a moment ago.
+    let told = stage.present(&newest(&held)).await;
+    assert_eq!((told[1], told[2]), (0, 0), "{told:?}");
+    let refused = stage.sweep("FLUSHALL");
+    assert!(told[0] > 10 && refused > 100, "{told:?}, {refused}");
+    println!("FLUSHALL: {} refreshes given, {refused} verifications of what was taken back refused", told[0]);
+    println!("{}", stage.restored());
+    stage.recover().await;
+    stage.finish("FLUSHALL").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_a_store_that_was_emptied_waits_for_a_word_and_forgets_no_revocation() {
+    let (mut stage, held) = worked(Aof::EverySecond).await;
+    stage.forgets(|stage| drop(stage.servers.servers()[0].ask::<String>(&["FLUSHALL"]))).await;
+    is_empty("FLUSHALL, and both nodes killed", stage, &held).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn load_a_store_that_came_back_empty_waits_for_a_word_and_forgets_no_revocation() {
     let (mut stage, held) = worked(Aof::None).await;
-    stage.servers.servers()[0].restart();
-    is_empty("restarted empty", stage, &held).await;
+    stage.forgets(|stage| stage.servers.servers()[0].restart()).await;
+    is_empty("restarted empty, and both nodes killed", stage, &held).await;
 }
 
-/// `restarts`: whether the store has come back as another since the copy was made.
-async fn snapshot(name: &str, restarts: bool) {
+/// `forgotten`: nobody remembers what moved since the copy was made.
+async fn snapshot(name: &str, forgotten: bool) {
     let mut stage = Stage::start(Kind::Single(Aof::None), Settings::default()).await;
     stage.load(WORKERS);
     stage.works(20).await;
@@ -122,11 +144,6 @@ async fn snapshot(name: &str, restarts: bool) {
     server.ask::<String>(&["SAVE"]);
     let file = server.dir.join("dump.rdb");
     let copy = fs::read(&file).unwrap();
-    if restarts {
-        // With what it had: this time nothing is lost.
-        server.restart();
-        stage.recover().await;
-    }
     // Every session goes on, far enough that what was its head is spent, and new revocations come.
     let mut spent = Vec::new();
     let dice = crate::dice::Dice::new(1);
@@ -142,21 +159,28 @@ async fn snapshot(name: &str, restarts: bool) {
     stage.load(WORKERS);
     stage.works(20).await;
     let _since = stage.rest().await;
-    let server = &mut stage.servers.servers()[0];
-    server.kill();
-    fs::write(&file, copy).unwrap();
-    server.run();
-    if restarts {
-        stage.is_in_doubt().await;
+    // How far a store had come is written down every five seconds.
+    tokio::time::sleep(Duration::from_secs(if forgotten { 12 } else { 0 })).await;
+    let put_back = |stage: &mut Stage| {
+        let server = &mut stage.servers.servers()[0];
+        server.kill();
+        fs::write(&file, &copy).unwrap();
+        server.run();
+    };
+    if forgotten {
+        stage.forgets(put_back).await;
+        stage.is_in_doubt(503).await;
         let told = stage.present(&spent).await;
         assert_eq!((told[0], told[1]), (0, 0), "nobody is told anything before an operator's word: {told:?}");
-        stage.restored();
+        println!("{}", stage.restored());
+    } else {
+        put_back(&mut stage);
     }
     stage.recover().await;
     let alive = stage.present(&held).await;
     let redeemed = stage.present(&spent).await;
     assert_eq!(redeemed[0], 0, "what was spent came alive: {redeemed:?}");
-    if restarts {
+    if forgotten {
         assert_eq!(alive[0], 0, "sessions ended by the operator's word: {alive:?}");
     } else {
         assert_eq!(alive[1], 0, "heads that moved in the last minutes were made good: {alive:?}");
@@ -180,6 +204,6 @@ async fn load_a_snapshot_of_moments_ago_is_made_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn load_a_snapshot_of_an_earlier_life_waits_for_a_word_and_nothing_spent_comes_alive() {
-    snapshot("a snapshot of an earlier life", true).await;
+async fn load_a_snapshot_that_nobody_can_make_good_waits_for_a_word_and_nothing_spent_comes_alive() {
+    snapshot("a snapshot, and both nodes killed", true).await;
 }

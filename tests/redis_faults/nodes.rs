@@ -214,7 +214,8 @@ impl Nodes {
     pub fn doctor(&self, node: usize) -> std::process::Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
         command.env("UNFINISHED_REDIS", "1");
-        command.arg("doctor").arg("--config").arg(self.both[node].directory.join("rescind.toml"));
+        command.arg("doctor").args(["--server", &self.both[node].base]);
+        command.arg("--config").arg(self.both[node].directory.join("rescind.toml"));
         command.stdin(Stdio::null()).output().unwrap()
     }
 }

@@ -24,7 +24,8 @@ async fn a_redis_that_would_evict_is_refused_with_the_command_that_mends_it() {
         assert!(said.contains("CONFIG SET maxmemory-policy noeviction"), "{policy}: {said}");
     }
     // A node that starts now does not serve.
-    let mut late = Nodes::new("http://127.0.0.1:1", [&url, &url], &Settings::default());
+    let hosts = [Nodes::host(2), Nodes::host(3)];
+    let mut late = Nodes::on(hosts, "http://127.0.0.1:1", [&url, &url], &Settings::default());
     late.both[0].start();
     let status = late.both[0].ends_or_refuses().await;
     assert!(

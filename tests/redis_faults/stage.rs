@@ -54,6 +54,8 @@ pub struct Stage {
     durable: bool,
     faults: Vec<(String, Duration, Duration)>,
     workers: Vec<JoinHandle<Vec<Session>>>,
+    /// How many there have been: each has subjects of its own.
+    hired: usize,
     watch: JoinHandle<()>,
     _relay: Relay,
 }
@@ -108,6 +110,7 @@ impl Stage {
             durable,
             faults: Vec::new(),
             workers: Vec::new(),
+            hired: 0,
             watch,
             _relay: relay,
         };
@@ -122,7 +125,8 @@ impl Stage {
     /// So many clients' machines go to work.
     pub fn load(&mut self, workers: usize) {
         let worker = |n| tokio::spawn(Worker::new(self.world.clone(), n, self.seed).run());
-        self.workers.extend((0..workers).map(worker));
+        self.workers.extend((self.hired..self.hired + workers).map(worker));
+        self.hired += workers;
     }
 
     /// Until so many more revocations have been acknowledged.
@@ -232,20 +236,32 @@ impl Stage {
         tokens.iter().filter(|token| new.is_accepted(token)).count()
     }
 
-    /// Until it serves, with an operator's word where it waits for one.
+    /// Until it serves, with an operator's words where it waits for them, as /readyz says them.
     pub async fn comes_back_or_is_accepted(&mut self) {
-        let mut waits = None;
-        while waits.is_none() {
+        let say = |stage: &Self, words: &[&str]| {
+            let said = stage.nodes.command(0, &[words, &["--yes"]].concat());
+            assert!(said.status.success(), "{words:?}: {}", String::from_utf8_lossy(&said.stderr));
+        };
+        let clock = SystemClock::default();
+        loop {
             self.nodes.supervise();
             tokio::time::sleep(Duration::from_millis(50)).await;
             let both = [self.nodes.readyz(0).await, self.nodes.readyz(1).await];
             let all = |is: fn(&(u16, String)) -> bool| both.iter().all(|said| said.as_ref().is_some_and(is));
-            waits = all(|(status, _)| *status == 200).then_some(false);
-            waits = waits.or_else(|| all(|(_, why)| why.contains("rescind store restored")).then_some(true));
-        }
-        if waits == Some(true) {
-            let said = self.nodes.command(0, &["store", "restored", "--yes"]);
-            assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+            if all(|(_, why)| why.contains("rescind store restored")) {
+                say(self, &["store", "restored"]);
+                break;
+            }
+            if all(|(_, why)| why.contains("rescind store waive")) {
+                let (_, why) = both[0].as_ref().expect("it has been looked at");
+                for named in why.split("rescind store waive ").skip(1) {
+                    say(self, &["store", "waive", &named[..32]]);
+                }
+            }
+            if all(|(status, _)| *status == 200) {
+                break;
+            }
+            assert!(clock.monotonic() < RECOVERY, "not served again: {both:?}");
         }
         self.recover().await;
     }

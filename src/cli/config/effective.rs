@@ -104,7 +104,9 @@ impl Config {
             Some(Journal::In(dir)) => Some(dir.clone()),
             Some(Journal::Off) => None,
         };
+        let machine = rustix::system::uname();
         redis::Options {
+            name: format!("{}:{}", machine.nodename().to_string_lossy(), self.top.listen.0.port()).into(),
             skew: self.store.skew.0,
             replicas: self.store.durability.0.0,
             journal,

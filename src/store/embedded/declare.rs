@@ -69,6 +69,8 @@ impl EmbeddedStore {
             rows,
             queue: self.queue_depth(),
             last_backup: last_backup(&transaction)?,
+            why: None,
+            nodes: Vec::new(),
         })
     }
 

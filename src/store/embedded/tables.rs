@@ -258,6 +258,7 @@ impl<'t> Step<'t> {
 }
 
 /// The part of an audit record that only the step knows.
+#[derive(Clone)]
 pub(in crate::store) struct Happened {
     pub(in crate::store) event: Event,
     pub(in crate::store) outcome: Outcome,

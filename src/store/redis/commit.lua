@@ -39,6 +39,10 @@ while i <= n do
   elseif op == 'z?' then         -- a member is there
     if not redis.call('ZSCORE', key, a) then return no('moved', i) end
     i = i + 3
+  elseif op == 'older' then      -- the slot's marker is absent, or of no later life than this one
+    local v = redis.call('HGET', key, 'life')
+    if v and struct.unpack('>I4', v, 17) > struct.unpack('>I4', a, 17) then return no('life', i) end
+    i = i + 3
   elseif op == 'turn' then       -- nobody else has asked for the next turn
     local v = redis.call('GET', key)
     if v and v ~= a then return no('moved', i) end

@@ -184,6 +184,11 @@ impl Commit {
         self.said.op("z?", key, &[member]);
         self
     }
+    /// The slot is of no later life.
+    pub(super) fn no_later_life(mut self, meta: Vec<u8>, life: &[u8]) -> Self {
+        self.said.op("older", meta, &[life]);
+        self
+    }
     /// It is nobody else's turn.
     pub(super) fn turn(mut self, key: Vec<u8>, mine: &[u8]) -> Self {
         self.said.op("turn", key, &[mine]);

@@ -3,7 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{RedisStore, link::Severity};
-use crate::store::{FamilyStore, Report, StoreError};
+use crate::{
+    model::family::Standing,
+    store::{FamilyStore, Report, StoreError},
+};
+
+/// What an operator must know of it while new sessions can be opened.
+const WIPED: &str = "the store came back empty: what was revoked is refused, and what moved in the last minutes is there again; a session \
+                     that nobody remembers is answered 503 until an operator says that it is gone: rescind store restored";
 
 impl RedisStore {
     /// Why it cannot serve; else what an operator may want to mend, warnings of the link's check among it.
@@ -16,7 +23,10 @@ impl RedisStore {
         match (refused.first(), self.core.life.why()) {
             (Some(finding), _) => Err(finding.to_string()),
             (None, Some(why)) => Err(why),
-            (None, None) => Ok(warned.iter().map(|finding| format!("warning: {finding}")).collect()),
+            (None, None) => {
+                let wiped = (self.standing() == Standing::Wiped).then(|| format!("warning: {WIPED}"));
+                Ok(wiped.into_iter().chain(warned.iter().map(|finding| format!("warning: {finding}"))).collect())
+            }
         }
     }
 
@@ -65,6 +75,8 @@ impl RedisStore {
             rows: BTreeMap::new(),
             queue: self.queue_depth(),
             last_backup: None,
+            why: self.ready().await.err(),
+            nodes: self.life().nodes,
         })
     }
 }

@@ -70,6 +70,13 @@ impl fmt::Debug for RedisStore {
     }
 }
 
+impl Drop for RedisStore {
+    /// What goes on by itself ends, and lets go of the journal.
+    fn drop(&mut self) {
+        self.core.life.wake();
+    }
+}
+
 /// What all parts of the store share.
 struct Core {
     link: Link,

@@ -11,6 +11,9 @@ use crate::model::{SessionId, family::Served};
 
 /// How many are remembered.
 const MOST: usize = 200_000;
+/// What a server may lose without anyone's being asked, also where nobody remembers it: the last moments before it was
+/// killed, of a file that is written every second.
+const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
 /// What moved within a time served. Of each session the last that is known.
 pub(crate) struct Heads {
@@ -28,8 +31,10 @@ struct Moved {
 }
 
 impl Heads {
-    pub(super) fn new(within: Duration) -> Self {
-        Self { within, moved: Mutex::default() }
+    /// `since`: what moved before was known to a process that is no more.
+    pub(super) fn new(within: Duration, since: Served) -> Self {
+        let moved = Moved { forgotten: since, ..Moved::default() };
+        Self { within, moved: Mutex::new(moved) }
     }
 
     /// This is how the store has it now, at this time served.
@@ -50,7 +55,8 @@ impl Heads {
     /// For how long before this time served nothing is missing here.
     pub(super) fn reach(&self, now: Served) -> Duration {
         let forgotten = self.lock().forgotten;
-        if forgotten == Served::default() { self.within } else { self.within.min(now.since(forgotten)) }
+        let known = if forgotten == Served::default() { self.within } else { now.since(forgotten) };
+        known.max(LAST_MOMENTS).min(self.within)
     }
 
     pub(super) fn all(&self) -> Vec<Record> {

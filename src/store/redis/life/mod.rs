@@ -123,12 +123,13 @@ impl Life {
         clock: Arc<dyn Clock>,
         way: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
+        let served = memories.memory().map_or(Served::default(), |memory| memory.served);
         Self {
             now: ArcSwap::default(),
             way: Box::new(way),
             machine: SystemClock::default(),
             clock,
-            heads: Heads::new(heads),
+            heads: Heads::new(heads, served),
             memories: Mutex::new(memories),
             wake: Notify::new(),
             stopped: AtomicBool::new(false),
@@ -218,6 +219,11 @@ impl Life {
     /// Whether this is the life.
     fn is(&self, seal: Seal) -> bool {
         self.now.load().life.as_ref().is_some_and(|life| life.seal == seal)
+    }
+
+    /// The keeper looks now, and not when it would have.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
     }
 
     fn is_stopped(&self) -> bool {

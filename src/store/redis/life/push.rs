@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::{
     super::{
         Core,
-        commit::{Commit, Look, Outcome, maybe},
+        commit::{Commit, Outcome},
         hub::NewEntry,
         layout::Bucket,
         record::Record,
@@ -35,6 +35,7 @@ const CLOCKS: Duration = Duration::from_secs(3600);
 
 /// Marks every bucket, and pushes what is denied, what is closed, and what moved of late.
 pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), StoreError> {
+    let (began, mut pushed) = (core.clock.monotonic(), 0_usize);
     mark_all(core, &core.repairs()?).await?;
     core.reconcile().await?;
     let younger = life.dated.minus(CLOCKS);
@@ -43,10 +44,22 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
         let page = core.mirror.entries(after, ENTRIES).await?;
         let Some(last) = page.entries.last() else { break };
         after = last.position;
-        let entries = page.entries.into_iter().filter(|entry| entry.at >= younger);
-        each(core, entries, |core, entry| async move { core.deny_again(&entry).await }).await?;
+        let entries: Vec<_> = page.entries.into_iter().filter(|entry| entry.at >= younger).collect();
+        pushed += entries.len();
+        each(core, entries.into_iter(), |core, entry| async move { core.deny_again(&entry).await }).await?;
     }
-    each(core, core.life.heads.all().into_iter(), |core, record| async move { core.move_again(record).await }).await
+    let heads = core.life.heads.all();
+    let moved = heads.len();
+    each(core, heads.into_iter(), |core, record| async move { core.move_again(record).await }).await?;
+    let millis = u64::try_from((core.clock.monotonic() - began).as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(
+        incarnation = life.incarnation,
+        entries = pushed,
+        moved,
+        millis,
+        "what this node knows is in the store again"
+    );
+    Ok(())
 }
 
 /// So many at once.
@@ -80,12 +93,7 @@ where
 pub(super) async fn mark_all(core: &Arc<Core>, began: &Began) -> Result<(), StoreError> {
     let (began, hub) = (*began, core.layout.hub("meta"));
     let metas = Bucket::all().map(|bucket| core.layout.meta(bucket)).chain([hub]).collect::<Vec<_>>();
-    each(core, metas.into_iter(), |core, meta| async move { core.mark(&meta, &began).await }).await
-}
-
-/// The number of the life that a marker names.
-fn incarnation_of(mark: &[u8]) -> u32 {
-    mark.get(16..20).and_then(|number| number.try_into().ok()).map_or(0, u32::from_be_bytes)
+    each(core, metas.into_iter(), |core, meta| async move { core.mark(meta, &began).await }).await
 }
 
 impl Core {
@@ -94,24 +102,13 @@ impl Core {
         self.life.begin_repair(self.clock.now())
     }
 
-    async fn mark(&self, meta: &[u8], began: &Began) -> Result<(), StoreError> {
-        for _ in 0..TRIES {
-            let seen = Look::default().hget(meta.to_vec(), b"life").ask(&self.link.urgent()).await?;
-            let was = seen.parts.first().map_or(Ok(None), maybe)?;
-            if was == Some(began.mark()) {
-                return Ok(());
-            }
-            if was.is_some_and(|was| incarnation_of(was) > incarnation_of(began.mark())) {
-                // Somebody has begun another life meanwhile.
-                return Err(StoreError::Busy);
-            }
-            let commit = Commit::new(self.clock.now()).field_is(meta.to_vec(), b"life", was);
-            let commit = commit.hset(meta.to_vec(), b"life", began.mark());
-            if matches!(commit.make(&self.link.urgent()).await?, Outcome::Done(_)) {
-                return Ok(());
-            }
+    async fn mark(&self, meta: Vec<u8>, began: &Began) -> Result<(), StoreError> {
+        let commit = Commit::new(self.clock.now()).no_later_life(meta.clone(), began.mark());
+        match commit.hset(meta, b"life", began.mark()).make(&self.link.urgent()).await? {
+            Outcome::Done(_) => Ok(()),
+            // Somebody has begun another life meanwhile.
+            Outcome::Moved | Outcome::NotTheSame => Err(StoreError::Busy),
         }
-        Err(StoreError::Busy)
     }
 
     /// What the hub's log denies is denied in its bucket, too.

@@ -83,8 +83,10 @@ impl Now {
             Why::Waits(Wait::Vouched) => "what this node knows is being pushed into the store".into(),
             Why::Waits(Wait::Leases(_)) => "leases of before the store came back are run out in a moment".into(),
             Why::Waits(Wait::Nodes(nodes)) => format!(
-                "the store came back as another, and {} must push what only they know, or be waived by an operator",
-                self.named(nodes)
+                "the store came back as another, and what only they know is waited for of {}; of one that is gone for \
+                 ever, an operator says so: {}",
+                self.named(nodes),
+                nodes.iter().map(|id| format!("rescind store waive {}", name_of(*id))).collect::<Vec<_>>().join(", ")
             ),
             Why::Waits(Wait::Known(nodes)) => format!("{} must take note that this node takes part", self.named(nodes)),
             Why::Waits(Wait::Word(doubt)) => match doubt {

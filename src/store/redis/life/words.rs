@@ -9,7 +9,7 @@ use super::{
     super::{
         Core, RedisStore,
         commit::{Look, Outcome, maybe},
-        hub::Head,
+        hub::{Head, NewRecord, Order},
         step::TRIES,
     },
     Now,
@@ -23,15 +23,18 @@ use crate::{
         denial::Ends,
         reign::{self, Change, NodeId, Refused},
     },
-    store::{AuditStore, StoreError, embedded::Acceptance},
+    store::{
+        StoreError,
+        embedded::{Acceptance, Happened},
+    },
 };
 
 /// A node that takes part and is to be waived must have been silent for so long.
 const SILENT: Duration = Duration::from_secs(60);
 /// How often it is looked whether somebody has followed.
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
-/// How long a declaration takes at most, if nobody is gone.
-const DECLARED_WITHIN: Duration = Duration::from_secs(10);
+/// How long the record of a word is tried to be written, and then how long it is waited for its taking effect.
+const DECLARED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why an operator's word is not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +62,10 @@ impl RedisStore {
     ///
     /// # Errors
     /// [`WordError`].
-    pub async fn waive(&self, node: &str) -> Result<(), WordError> {
-        let id = u128::from_str_radix(node, 16).map_err(|_| WordError::NoId(node.into()))?;
-        self.core.say(|told| reign::waive(NodeId(id), &told.seen(), SILENT)).await
+    pub async fn waive(&self, node: &str, audit: Draft) -> Result<(), WordError> {
+        let id = id_of(node).ok_or_else(|| WordError::NoId(node.into()))?;
+        self.core.say(|told| reign::waive(NodeId(id), &told.seen(), SILENT)).await?;
+        Ok(self.core.put_on_record(audit, format!("node {node} waived"), |_| true).await?)
     }
 
     /// Declares that what the store holds is what there is, whatever its nodes remember: it is another life from here on, no
@@ -82,14 +86,15 @@ impl RedisStore {
             WordError::Store(error) => error,
             other => StoreError::Failed(other.to_string()),
         })?;
-        // The cut-off is written before anybody serves again.
+        core.put_on_record(audit, cause.into(), |life| life.is(seal)).await?;
+        // The cut-off is written before anybody serves again; who is still waited for, the report says.
         for _ in 0..DECLARED_WITHIN.as_millis() / LOOKS_EVERY.as_millis() {
-            if core.begin_now().is_ok_and(|began| began.moment().restored > 0 && core.life.is(seal)) {
-                return self.record(Event::StoreAccepted, AuditOutcome::Done, Some(cause.into()), audit).await;
+            if core.begin_now().is_ok_and(|began| began.moment().restored > 0) {
+                break;
             }
             tokio::time::sleep(LOOKS_EVERY).await;
         }
-        Err(StoreError::Failed("the word stands; it is waited for other nodes until it takes effect".into()))
+        Ok(())
     }
 
     /// Stops serving, and leaves what this node knows to the others. Where nobody can take it over, it stays registered, and
@@ -101,6 +106,12 @@ impl RedisStore {
         }
         left.unwrap_or(false)
     }
+}
+
+/// As [`super::report::name_of`] writes it.
+fn id_of(node: &str) -> Option<u128> {
+    let digits = node.len() == 32 && node.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if digits { u128::from_str_radix(node, 16).ok() } else { None }
 }
 
 impl Core {
@@ -121,6 +132,29 @@ impl Core {
             tokio::time::sleep(LOOKS_EVERY).await;
         }
         Ok(false)
+    }
+
+    /// An operator's word is in the audit log, also while nobody serves. It stands whatever becomes of its record.
+    async fn put_on_record(
+        &self,
+        audit: Draft,
+        cause: String,
+        is_time: impl Fn(&super::Life) -> bool,
+    ) -> Result<(), StoreError> {
+        let (event, outcome, cause) = (Event::StoreAccepted, AuditOutcome::Done, Some(cause.into()));
+        let happened = Happened { event, outcome, session: None, generation: None, cause };
+        for _ in 0..DECLARED_WITHIN.as_millis() / LOOKS_EVERY.as_millis() {
+            if is_time(&self.life)
+                && let Ok(began) = self.begin_repair()
+            {
+                let record = NewRecord::of(began.moment().now, audit.clone(), happened.clone());
+                if self.hub.order(Order::Record(Box::new(record))).await.is_ok() {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+        }
+        Err(StoreError::Failed("the word stands, and could not be written into the audit log".into()))
     }
 
     async fn say(&self, word: impl Fn(&Told) -> Result<Change, Refused>) -> Result<(), WordError> {
