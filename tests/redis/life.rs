@@ -58,7 +58,7 @@ async fn node(url: &str, options: Options) -> Arc<RedisStore> {
 }
 
 /// Waits until what goes on by itself in a node that was dropped has ended.
-fn gone(journals: &Path, name: &str) {
+fn has_ended(journals: &Path, name: &str) {
     wait("it is gone", || File::open(journals.join(name)).unwrap().try_lock().is_ok());
 }
 
@@ -125,7 +125,7 @@ async fn a_node_that_comes_back_to_the_same_store_serves_at_once() {
     let family = open(&*store, subject(1)).await;
     let this = store.life().nodes;
     drop(store);
-    gone(journals.path(), "a");
+    has_ended(journals.path(), "a");
     let began = Instant::now();
     let store = node(&server.url(), lazy("a")).await;
     rotated(&store, &family, 0).await;
@@ -248,7 +248,7 @@ async fn a_store_that_was_begun_anew_behind_the_back_of_another_is_contested_unt
     let a = node(&server.url(), options("a", journals.path())).await;
     let token = deny(&a).await;
     drop(a);
-    gone(journals.path(), "a");
+    has_ended(journals.path(), "a");
     server.ask::<String>(&["FLUSHALL"]);
     let b = node(&server.url(), options("b", journals.path())).await;
     let (family, other) = (open(&*b, subject(1)).await, deny(&b).await);
@@ -279,7 +279,7 @@ async fn a_node_that_is_gone_is_waited_for_by_name_until_it_is_waived() {
     let gone = b.life().nodes.into_iter().find(|node| node.this).unwrap();
     assert!(matches!(a.waive(&gone.id, Draft::default()).await, Err(WordError::Refused(_))), "it is alive");
     drop(b);
-    gone(journals.path(), "b");
+    has_ended(journals.path(), "b");
     let family = open(&*a, subject(1)).await;
     server.restart();
     let report = says(&a, &format!("rescind store waive {}", gone.id)).await;
