@@ -46,7 +46,7 @@ async fn a_failover_that_loses(settings: Settings) -> Outcome {
     drop(wires);
     stage.servers.succeeded(0, master);
     stage.nodes.start_killed();
-    stage.recover().await;
+    stage.comes_back_or_is_accepted().await;
     outcome.lost = stage.accepted_by_newcomers(&revoked).await;
     outcome
 }

@@ -50,7 +50,7 @@ impl DenyStore for RedisStore {
     async fn tail(&self, after: Option<(Epoch, Mark)>, limit: u64) -> Result<LogTail, StoreError> {
         // The mirror is brought on by another connection, which may be behind while this node holds its lease.
         let began = self.core.begin().await?;
-        self.core.come_abreast_together().await?;
+        self.core.come_abreast_together(&began).await?;
         let tail = self.core.mirror.tail(after, limit).await?;
         self.core.life.current(&began)?;
         Ok(tail)
@@ -80,7 +80,7 @@ impl Core {
     /// The mirror holds what the log held when this was asked.
     async fn abreast(&self) -> Result<Began, StoreError> {
         let began = self.begin().await?;
-        self.come_abreast().await?;
+        self.come_abreast().await?.is_of(&began)?;
         Ok(began)
     }
 
@@ -114,7 +114,9 @@ impl Core {
     ) -> Result<Option<Entry>, StoreError> {
         let began = self.begin().await?;
         // Tokens were minted until then, wherever it was.
-        self.node.stamp(self.come_abreast().await?.head.stamped());
+        let abreast = self.come_abreast().await?;
+        abreast.is_of(&began)?;
+        self.node.stamp(abreast.head.stamped());
         let at = self.clock.now();
         let latest = at.max(self.node.stamped());
         let before = denial.before.unwrap_or(latest);

@@ -15,6 +15,7 @@ use super::{
     Core, Options,
     commit::{Commit, Look, Outcome, maybe},
     hub::{FOLLOWS_EVERY, Head, Order, read_on, read_whole},
+    life::Began,
     step::TRIES,
 };
 use crate::{
@@ -47,7 +48,7 @@ pub(super) struct Mirror {
 struct Together {
     begun: AtomicU64,
     /// The number of the last one that has ended, and what came of it.
-    last: Mutex<Option<(u64, Result<(), StoreError>)>>,
+    last: Mutex<Option<(u64, Result<Option<Vec<u8>>, StoreError>)>>,
 }
 
 impl std::ops::Deref for Mirror {
@@ -62,8 +63,20 @@ pub(super) struct Abreast {
     /// As it is written.
     pub(super) seen: Vec<u8>,
     pub(super) head: Head,
+    mark: Option<Vec<u8>>,
     /// What else was looked at, at the same instant.
     pub(super) rest: Vec<Value>,
+}
+
+impl Abreast {
+    /// Of the life under which this began: another may be in the middle of being made good.
+    pub(super) fn is_of(&self, began: &Began) -> Result<(), StoreError> {
+        is_of(self.mark.as_deref(), began)
+    }
+}
+
+fn is_of(mark: Option<&[u8]>, began: &Began) -> Result<(), StoreError> {
+    if mark == Some(began.mark()) { Ok(()) } else { Err(StoreError::Busy) }
 }
 
 impl Mirror {
@@ -82,19 +95,19 @@ impl Core {
 
     /// The same, by one look for all who wait: whoever comes while one is under way waits for the next, which begins after
     /// he has asked.
-    pub(super) async fn come_abreast_together(&self) -> Result<(), StoreError> {
+    pub(super) async fn come_abreast_together(&self, began: &Began) -> Result<(), StoreError> {
         let together = &self.mirror.together;
         let next = together.begun.load(Ordering::SeqCst) + 1;
         let mut last = together.last.lock().await;
         if let Some((number, outcome)) = &*last
             && *number >= next
         {
-            return outcome.clone();
+            return outcome.clone().and_then(|mark| is_of(mark.as_deref(), began));
         }
         let number = together.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let outcome = self.come_abreast().await.map(drop);
+        let outcome = self.come_abreast().await.map(|abreast| abreast.mark);
         *last = Some((number, outcome.clone()));
-        outcome
+        outcome.and_then(|mark| is_of(mark.as_deref(), began))
     }
 
     /// Brings the mirror on, and looks at something else in the hub at the same instant.
@@ -103,7 +116,7 @@ impl Core {
             let place = self.mirror.place()?;
             let part = read_on(self, place.map_or(0, |place| place.mark.position), &more).await?;
             if place == Some(part.head.place()) {
-                return Ok(Abreast { seen: part.seen, head: part.head, rest: part.rest });
+                return Ok(Abreast { seen: part.seen, head: part.head, mark: part.mark, rest: part.rest });
             }
             let _turn = self.mirror.turn.lock().await;
             // Somebody else has brought it on meanwhile.

@@ -42,7 +42,7 @@ impl EvidenceStore for RedisStore {
 
     async fn entries_about(&self, targets: Vec<Target>) -> Result<Vec<Entry>, StoreError> {
         let began = self.core.begin().await?;
-        self.core.come_abreast().await?;
+        self.core.come_abreast().await?.is_of(&began)?;
         let entries = self.core.mirror.entries_about(targets).await?;
         let entries = self.core.with_reasons(entries).await?;
         self.core.life.current(&began)?;

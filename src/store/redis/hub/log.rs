@@ -105,6 +105,8 @@ fn entry(item: &Value) -> Result<Placed, StoreError> {
 
 /// What a look at the log gives.
 pub(in crate::store::redis) struct LogPart {
+    /// Which life the hub is of.
+    pub(in crate::store::redis) mark: Option<Vec<u8>>,
     /// As it is written: what a commit is guarded by.
     pub(in crate::store::redis) seen: Vec<u8>,
     pub(in crate::store::redis) head: Head,
@@ -120,12 +122,15 @@ pub(in crate::store::redis) async fn read_on(
     after: u64,
     more: impl FnOnce(Look) -> Look,
 ) -> Result<LogPart, StoreError> {
-    let look = Look::default().get(core.layout.hub("head")).since(core.layout.hub("log"), after, READS);
+    let look = Look::default().hget(core.layout.hub("meta"), b"life").get(core.layout.hub("head"));
+    let look = look.since(core.layout.hub("log"), after, READS);
     let mut parts = more(look).ask(&core.link.urgent()).await?.parts.into_iter();
-    let (Some(head), Some(log)) = (parts.next(), parts.next()) else { return Err(UNREADABLE) };
+    let mut part = || parts.next().ok_or(UNREADABLE);
+    let (mark, head, log) = (part()?, part()?, part()?);
+    let mark = maybe(&mark)?.map(<[u8]>::to_vec);
     // It is the first thing that a store gets.
     let seen = maybe(&head)?.ok_or(StoreError::NotWhole)?.to_vec();
-    Ok(LogPart { head: Head::read(&seen)?, seen, entries: entries(&log)?, rest: parts.collect() })
+    Ok(LogPart { mark, head: Head::read(&seen)?, seen, entries: entries(&log)?, rest: parts.collect() })
 }
 
 /// All that lives of the log, and nothing beyond the head of when this began.

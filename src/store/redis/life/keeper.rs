@@ -117,7 +117,7 @@ impl Keeper {
                 }
                 Duty::Push | Duty::Tell => {
                     let row = round.row(&told, node)?;
-                    told.say(&core.layout, node, &row).make(&core.link.urgent()).await?;
+                    told.say(&core.layout, node, &row, core.clock.now()).make(&core.link.urgent()).await?;
                 }
                 Duty::Serve(_) => {
                     if round.serve(&told, node).await? {
@@ -127,7 +127,7 @@ impl Keeper {
                 Duty::Wait(wait) => {
                     if told.row(node).is_some() {
                         let row = round.row(&told, node)?;
-                        told.say(&core.layout, node, &row).make(&core.link.urgent()).await?;
+                        told.say(&core.layout, node, &row, core.clock.now()).make(&core.link.urgent()).await?;
                     }
                     return Ok(Some(wait));
                 }
@@ -182,7 +182,7 @@ impl Round<'_> {
 
     async fn change(&self, told: &Told, change: &Change) -> Result<(), StoreError> {
         let core = self.core;
-        let outcome = told.change(&core.layout, change).make(&core.link.urgent()).await?;
+        let outcome = told.change(&core.layout, change, core.clock.now()).make(&core.link.urgent()).await?;
         // Moved: somebody else was quicker, and the next look says how.
         if matches!(outcome, Outcome::Done(_)) {
             let (why, life) = (change.why, &change.life);
@@ -248,7 +248,7 @@ impl Round<'_> {
         // Never set back, also if another node's clock runs a little faster.
         let so_far = core.life.moment_of(&state, Timestamp::default()).served;
         let served = told.served_by_now(life.lease).max(so_far);
-        let commit = told.say(&core.layout, node, &self.row(told, node)?);
+        let commit = told.say(&core.layout, node, &self.row(told, node)?, core.clock.now());
         let raised = told.now.millis().to_string();
         let commit = commit.raise(meta.clone(), b"served", served.0).hset(meta, b"raised", raised.as_bytes());
         if !matches!(commit.make(&core.link.urgent()).await?, Outcome::Done(_)) {

@@ -58,15 +58,15 @@ impl Told {
         self.rows.iter().find(|(id, _)| *id == node).map(|(_, row)| row)
     }
 
-    /// A change that is made if the life is still the one that was seen.
-    pub(super) fn guarded(&self, layout: &Layout) -> Commit {
-        Commit::new(self.now).value_is(layout.hub("life"), self.bytes.as_deref())
+    /// A change that is made if the life is still the one that was seen. `asked`: now, which may be long after the look.
+    fn guarded(&self, layout: &Layout, asked: Timestamp) -> Commit {
+        Commit::new(asked).value_is(layout.hub("life"), self.bytes.as_deref())
     }
 
     /// What a change of the life writes.
-    pub(super) fn change(&self, layout: &Layout, change: &Change) -> Commit {
+    pub(super) fn change(&self, layout: &Layout, change: &Change, asked: Timestamp) -> Commit {
         let (nodes, meta) = (layout.hub("nodes"), layout.hub("meta"));
-        let mut commit = self.guarded(layout).set(layout.hub("life"), &encode(&change.life));
+        let mut commit = self.guarded(layout, asked).set(layout.hub("life"), &encode(&change.life));
         for (id, row) in &change.rows {
             commit = commit.hset(nodes.clone(), &id.0.to_be_bytes(), &encode(row));
         }
@@ -77,10 +77,10 @@ impl Told {
     }
 
     /// What this node says of itself, if its row is still the one that was seen.
-    pub(super) fn say(&self, layout: &Layout, node: NodeId, row: &Row) -> Commit {
+    pub(super) fn say(&self, layout: &Layout, node: NodeId, row: &Row, asked: Timestamp) -> Commit {
         let (nodes, id) = (layout.hub("nodes"), node.0.to_be_bytes());
         let was = self.row(node).map(encode);
-        self.guarded(layout).field_is(nodes.clone(), &id, was.as_deref()).hset(nodes, &id, &encode(row))
+        self.guarded(layout, asked).field_is(nodes.clone(), &id, was.as_deref()).hset(nodes, &id, &encode(row))
     }
 
     /// Time served, with what has passed since it was last raised: nothing if nobody held a lease all along.

@@ -125,7 +125,10 @@ impl Core {
             let position = Head::read(head)?.place().mark.position;
             let told = Told::read(&Told::look(&self.layout).ask(&self.link).await?)?;
             if let Some(change) = reign::leave(node, position, &told.seen())
-                && matches!(told.change(&self.layout, &change).make(&self.link).await?, Outcome::Done(_))
+                && matches!(
+                    told.change(&self.layout, &change, self.clock.now()).make(&self.link).await?,
+                    Outcome::Done(_)
+                )
             {
                 return Ok(true);
             }
@@ -161,7 +164,10 @@ impl Core {
         for _ in 0..TRIES {
             let told = Told::read(&Told::look(&self.layout).ask(&self.link.urgent()).await?)?;
             let change = word(&told)?;
-            if matches!(told.change(&self.layout, &change).make(&self.link.urgent()).await?, Outcome::Done(_)) {
+            if matches!(
+                told.change(&self.layout, &change, self.clock.now()).make(&self.link.urgent()).await?,
+                Outcome::Done(_)
+            ) {
                 tracing::warn!(incarnation = change.life.incarnation, "an operator has spoken about the store");
                 self.life.wake.notify_one();
                 return Ok(());

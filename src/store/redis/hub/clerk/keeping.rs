@@ -127,7 +127,7 @@ impl Clerk {
             let look = look.since(layout.hub("log"), 0, SWEEPS).since(layout.hub("kept"), kept_from, SWEEPS);
             if rarely { look.hall(layout.hub("denied")).hall(layout.hub("seals")) } else { look }
         };
-        let Abreast { seen, head, rest } = core.come_abreast_with(more).await?;
+        let Abreast { seen, head, rest, .. } = core.come_abreast_with(more).await?;
         let [log, kept, rest @ ..] = &rest[..] else { return Err(UNREADABLE) };
         let (log, kept) = (entries(log)?, entries(kept)?);
         self.kept_from = kept.last().filter(|_| kept.len() == SWEEPS).map_or(0, |placed| placed.entry.position);

@@ -235,7 +235,7 @@ impl Clerk {
             let look = look.get(layout.hub("statement")).get(layout.hub("book"));
             handed.keys().fold(look, |look, bucket| look.hget(layout.hub("drained"), &field(*bucket)))
         };
-        let Abreast { seen, head, rest } = core.come_abreast_with(more).await?;
+        let Abreast { seen, head, rest, .. } = core.come_abreast_with(more).await?;
         let mut rest = rest.iter();
         let (Some(statement), Some(book)) = (rest.next(), rest.next()) else { return Err(UNREADABLE) };
         let (statement, book) = (maybe(statement)?, maybe(book)?.map(<[u8]>::to_vec));
