@@ -1,39 +1,85 @@
 //! Presenting a refresh token: the rule of [`crate::model::family`] is applied, and what it says is written.
+//!
+//! Two trips: a look (at the bucket and at the hub, at once), and a change (beside which the hub is looked at again). The
+//! look is made before the token's secret can be checked, because what it is checked by is in the record; what is decided
+//! by it is written only if nothing of it has moved.
+
+use std::fmt;
 
 use super::{
     Core,
-    hub::Debt,
+    hub::{Debt, HubCuts},
     layout::Bucket,
     life::Began,
     node::Unsure,
     record::Record,
-    step::{HubCuts, Made, Step, TRIES},
+    step::{Footing, Made, Step, TRIES},
     subjects::Cuts,
 };
 use crate::{
     model::{
+        ClientId, SessionId,
         audit::{Event, Outcome},
         denial::Ends,
         family::{Facts, Lineage, Moment, Refusal, Served, Standing, Verdict, judge},
     },
     store::{
-        HeldBack, Presentation, Presented, StoreError,
+        Family, HeldBack, Presentation, Presented, StoreError,
         embedded::{Happened, done, reuse_told},
     },
 };
 
+/// What one look has seen of a family and of whatever cuts it off.
+#[derive(Clone)]
+pub struct Sight {
+    footing: Footing,
+    family: Option<(Record, Cuts)>,
+    hub: HubCuts,
+    /// Whose cut-offs the hub was asked for.
+    client: ClientId,
+}
+
+impl fmt::Debug for Sight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sight")
+    }
+}
+
 impl Core {
-    pub(super) async fn present(&self, p: Presentation) -> Result<Presented, StoreError> {
+    /// Looks at a family for this client to present a token of it next.
+    pub(super) async fn sight(&self, id: SessionId, client: ClientId) -> Result<Option<(Family, Sight)>, StoreError> {
+        let sight = self.look_at_family(self.begin().await?, id, client).await?;
+        self.life.current(&sight.footing.began)?;
+        Ok(sight.family.as_ref().map(|(record, _)| record.family.clone()).map(|family| (family, sight)))
+    }
+
+    async fn look_at_family(&self, began: Began, id: SessionId, client: ClientId) -> Result<Sight, StoreError> {
+        let ((found, family), hub) = tokio::try_join!(self.family_and_cuts(began, id), self.hub_cuts(began, &client))?;
+        Ok(Sight { footing: found.footing, family, hub, client })
+    }
+
+    pub(super) async fn present(&self, mut p: Presentation) -> Result<Presented, StoreError> {
         let bucket = Bucket::of_session(p.id);
-        let turn = self.node.turn(bucket).await?;
+        let mut sight = p.sight.take().filter(|sight| sight.client == p.client);
+        let turn = match self.node.turn_now(bucket) {
+            Some(turn) => turn,
+            None => {
+                // Whoever has it changes what was seen.
+                sight = None;
+                self.node.turn(bucket).await?
+            }
+        };
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = match self.begin().await {
-                Ok(began) => began,
-                Err(error) => return self.in_doubt(&p).ok_or(error),
+            let sight = match sight.take() {
+                Some(sight) => sight,
+                None => match self.begin().await {
+                    Ok(began) => self.look_at_family(began, p.id, p.client.clone()).await?,
+                    Err(error) => return self.in_doubt(&p).ok_or(error),
+                },
             };
-            let Some((made, unsure)) = self.try_present(began, bucket, &p).await? else { continue };
-            let Made { outcome, debts, .. } = made;
+            let Some((made, unsure)) = self.try_present(sight, bucket, &p).await? else { continue };
+            let Made { began, outcome, debts } = made;
             drop(turn);
             match outcome.verdict {
                 Verdict::Close(_) => drop(self.settle(bucket, debts).await?),
@@ -77,13 +123,13 @@ impl Core {
 
     async fn try_present(
         &self,
-        began: Began,
+        sight: Sight,
         bucket: Bucket,
         p: &Presentation,
     ) -> Result<Option<(Made<Presented>, Unsure<'_>)>, StoreError> {
-        let ((found, family), hub) =
-            tokio::try_join!(self.family_and_cuts(began, p.id), self.hub_cuts(began, &p.client))?;
-        let step = Step::new(self, bucket, &found);
+        let Sight { footing, family, hub, .. } = sight;
+        let began = footing.began;
+        let step = Step::on(self, bucket, footing);
         let at = step.moment.now;
         let done =
             |presented| Ok(Some((Made { began, outcome: presented, debts: Vec::new() }, self.node.unsure(None))));
@@ -149,13 +195,28 @@ impl Core {
         step.note(p.audit.clone(), happened);
         // From here on it may have happened, whatever we hear.
         let unsure = self.node.unsure(first);
-        let began = step.began;
-        let Some(debts) = step.make().await? else {
+        let (began, bucket) = (step.began, step.bucket);
+        let (made, hub) = match verdict {
+            Verdict::Close(_) => (step.make().await, Ok(hub)),
+            // A cut-off of the client or of everyone that was acknowledged before the change was made wins. One of the
+            // subject lies in the bucket, and the change itself depends on it. One that comes later denies what is handed
+            // out here: it is stamped already.
+            _ => tokio::join!(step.make(), self.hub_cuts(began, &p.client)),
+        };
+        let Some(debts) = made? else {
             unsure.answered();
             return Ok(None);
         };
         self.node.settled(p.id);
         let outcome = Presented { verdict, held_back: None, family: Some(record.family), at };
+        let covered = match hub {
+            Ok(hub) => outcome.is_success() && p.id.stamp() < hub.sessions,
+            Err(error) => {
+                self.hand_over(bucket, debts);
+                return Err(error);
+            }
+        };
+        let outcome = if covered { outcome.cut_off() } else { outcome };
         Ok(Some((Made { began, outcome, debts }, unsure)))
     }
 

@@ -74,6 +74,11 @@ impl Node {
         tokio::time::timeout(TURN_WITHIN, turn).await.map_err(|_| StoreError::Busy)
     }
 
+    /// The same, if nobody has it.
+    pub(super) fn turn_now(&self, bucket: Bucket) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        self.turns[usize::from(bucket.0)].try_lock().ok()
+    }
+
     /// The latest instant that is known here to have been stamped.
     pub(super) fn stamped(&self) -> Timestamp {
         Timestamp::from_millis(self.stamped.load(Ordering::SeqCst))

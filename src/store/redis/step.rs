@@ -7,7 +7,7 @@ use redis::Value;
 use super::{
     Core,
     commit::{Commit, Look, Outcome, bytes, maybe, number},
-    hub::{Debt, NewEntry, NewRecord, Owed},
+    hub::{Debt, HubCuts, NewEntry, NewRecord, Owed},
     layout::Bucket,
     life::Began,
     record::Record,
@@ -16,14 +16,14 @@ use super::{
 use crate::{
     clock::random_bytes,
     model::{
-        ClientId, SessionId, SubjectRef, Timestamp,
+        SessionId, SubjectRef, Timestamp,
         audit::Draft,
         denial::{Ends, Entry, SINGLES_PER_SUBJECT, Target},
         family::Moment,
     },
     store::{
         StoreError,
-        embedded::{Happened, Hold, MANY_SINGLES, decode, index_key},
+        embedded::{Happened, MANY_SINGLES},
     },
 };
 
@@ -32,12 +32,18 @@ pub(super) const TRIES: u32 = 16;
 /// How often a step that must wait looks whether it may begin.
 const LOOKS_EVERY: Duration = Duration::from_millis(5);
 
-/// What a bucket was seen to hold.
-pub(super) struct Found {
-    /// Under what it was looked at.
+/// What every step stands on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Footing {
+    /// Under what the bucket was looked at.
     pub(super) began: Began,
     /// The latest instant that is known to have been stamped, in this bucket or here.
     stamped: Timestamp,
+}
+
+/// What a bucket was seen to hold.
+pub(super) struct Found {
+    pub(super) footing: Footing,
     parts: std::vec::IntoIter<Value>,
 }
 
@@ -79,11 +85,14 @@ impl Found {
     }
 }
 
-/// Before which instants the hub's cut-offs, of a client and of everyone, cover.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HubCuts {
-    pub(super) sessions: Timestamp,
-    pub(super) tokens: Timestamp,
+/// Whether a slot with this marker is of the life that a step began under.
+pub(super) fn is_of(mark: Option<&[u8]>, began: &Began) -> Result<(), StoreError> {
+    match mark {
+        Some(mark) if mark == began.mark() => Ok(()),
+        // It is being taken over: in a moment it is again.
+        Some(_) => Err(StoreError::Busy),
+        None => Err(StoreError::NotWhole),
+    }
 }
 
 impl Core {
@@ -138,15 +147,10 @@ impl Core {
         let mut parts = look.ask(&self.link).await?.parts.into_iter();
         let mut part = || parts.next().ok_or(super::commit::UNREADABLE);
         let (life, stamped) = (part()?, part()?);
-        match maybe(&life)? {
-            Some(mark) if mark == began.mark() => {}
-            // It is being taken over: in a moment it is again.
-            Some(_) => return Err(StoreError::Busy),
-            None => return Err(StoreError::NotWhole),
-        }
+        is_of(maybe(&life)?, &began)?;
         let stamped = if maybe(&stamped)?.is_some() { number(&stamped)? } else { 0 };
         let stamped = self.node.stamp(Timestamp::from_millis(stamped));
-        Ok(Found { began, stamped, parts })
+        Ok(Found { footing: Footing { began, stamped }, parts })
     }
 
     /// These records, as far as there are any, as they are at one instant.
@@ -176,23 +180,6 @@ impl Core {
         let mut found = self.seen(began, look).await?;
         let family = found.family(id)?;
         Ok((found, family))
-    }
-
-    /// What the hub cuts off. A hub that is not of this store tells nothing.
-    pub(super) async fn hub_cuts(&self, began: Began, client: &ClientId) -> Result<HubCuts, StoreError> {
-        let denied = self.layout.hub("denied");
-        let kinds = [Ends::Sessions, Ends::Tokens];
-        let targets = [Target::Client(client.clone()), Target::All];
-        let fields = kinds.iter().flat_map(|ends| targets.iter().map(|target| index_key(target, *ends)));
-        let look = fields.fold(self.look_in_hub(), |look, field| look.hget(denied.clone(), &field));
-        let mut found = self.seen(began, look).await?;
-        let mut latest = || {
-            let rows = [found.value()?, found.value()?];
-            rows.into_iter().flatten().try_fold(Timestamp::default(), |latest, row| {
-                Ok::<_, StoreError>(latest.max(decode::<Hold>(&row, "denial")?.before))
-            })
-        };
-        Ok(HubCuts { sessions: latest()?, tokens: latest()? })
     }
 
     /// What nobody waits for goes to the hub in a while.
@@ -235,14 +222,19 @@ pub(super) struct Step<'c> {
 
 impl<'c> Step<'c> {
     pub(super) fn new(core: &'c Core, bucket: Bucket, found: &Found) -> Self {
-        let moment = found.began.moment();
+        Self::on(core, bucket, found.footing)
+    }
+
+    pub(super) fn on(core: &'c Core, bucket: Bucket, footing: Footing) -> Self {
+        let Footing { began, stamped } = footing;
+        let moment = began.moment();
         Self {
             core,
             bucket,
-            began: found.began,
+            began,
             moment,
-            stamped: found.stamped,
-            commit: Commit::new(moment.now).life(core.layout.meta(bucket), found.began.mark()),
+            stamped,
+            commit: Commit::new(moment.now).life(core.layout.meta(bucket), began.mark()),
             owed: Vec::new(),
             moved: Vec::new(),
             singles: Vec::new(),
