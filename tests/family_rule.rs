@@ -132,7 +132,10 @@ async fn check_verdict<S: Store>(store: &S, case: &Case, family: &Family) {
     // None as well where the store is in doubt and tells nothing.
     let before = store.find(family.id).await.ok().flatten();
     let moment = store.moment();
+    // As an exchange does, which looks before it can tell whether the secret is right.
+    let sight = store.sight(family.id, app()).await.ok().flatten().and_then(|(_, sight)| sight);
     let asked = Presentation {
+        sight,
         secret: case.secret(),
         holder: holder_of(&case.holder),
         lives: lives(case),

@@ -44,6 +44,30 @@ impl Redis {
         Ok(())
     }
 
+    /// What `redis-cli` answers.
+    #[allow(dead_code, reason = "not every bench asks")]
+    pub(crate) fn cli(&self, arguments: &[&str]) -> io::Result<String> {
+        let asked = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(arguments).output()?;
+        String::from_utf8(asked.stdout).map_err(io::Error::other)
+    }
+
+    /// A number that `INFO` tells.
+    #[allow(dead_code, reason = "not every bench asks")]
+    pub(crate) fn number(&self, section: &str, name: &str) -> io::Result<f64> {
+        let info = self.cli(&["INFO", section])?;
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
+        value.ok_or_else(|| io::Error::other(format!("INFO tells no {name}")))
+    }
+
+    /// How many commands it has carried out, those of scripts among them.
+    #[allow(dead_code, reason = "not every bench asks")]
+    pub(crate) fn commands(&self) -> io::Result<f64> {
+        let info = self.cli(&["INFO", "commandstats"])?;
+        let calls =
+            info.lines().filter_map(|line| line.split_once(":calls=")?.1.split(',').next()?.parse::<f64>().ok());
+        Ok(calls.sum())
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

@@ -178,7 +178,8 @@ impl<S: FamilyStore> Families<S> {
         self.keyring.confirmed().map_err(StoreError::from)?;
         let (parsed, key) = self.read(token)?;
         for _ in 0..STALE_TRIES {
-            let Some(family) = self.store.find(parsed.family).await? else { return Err(self.unknown(&parsed)) };
+            let seen = self.store.sight(parsed.family, presenter.client.clone()).await?;
+            let Some((family, sight)) = seen else { return Err(self.unknown(&parsed)) };
             let Some(identity) = self.unseal(&family)? else { return Err(RefreshError::Refused(Refusal::CutOff)) };
             if !parsed.is_secret_of(&key, &identity.nonce) || family.key != parsed.key {
                 return Err(RefreshError::Refused(Refusal::Forged));
@@ -196,6 +197,7 @@ impl<S: FamilyStore> Families<S> {
                 client: identity.client.clone(),
                 lives: self.lives,
                 audit: audit.clone(),
+                sight,
             };
             let presented = self.store.present(presentation).await?;
             let after = match (presented.verdict, presented.held_back, presented.family) {
@@ -208,11 +210,6 @@ impl<S: FamilyStore> Families<S> {
                 (Verdict::Unavailable(doubt), ..) => return Err(RefreshError::Doubt(doubt)),
                 (_, None, None) => return Err(self.unknown(&parsed)),
             };
-            // A cut-off acknowledged since the step began must win: where cut-offs and families are not one
-            // transaction, this look is what makes it so.
-            if self.store.cut_off(after.subject, identity.client.clone(), after.id.stamp()).await? {
-                return Err(RefreshError::Refused(Refusal::CutOff));
-            }
             return Ok(self.grant(&after, identity, presented.at, &key, presented.verdict));
         }
         Err(StoreError::Busy.into())

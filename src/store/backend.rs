@@ -177,6 +177,7 @@ type Reason = Option<Box<str>>;
 delegate!(FamilyStore {
     async fn open(opening: Opening) -> Result<Opened, StoreError>;
     async fn present(presentation: Presentation) -> Result<Presented, StoreError>;
+    async fn sight(id: SessionId, client: ClientId) -> Result<Option<(Family, Option<super::Sight>)>, StoreError>;
     async fn amend(id: SessionId, seen: Vec<u8>, sealed: Vec<u8>, audit: Draft) -> Result<super::Amended, StoreError>;
     async fn close(id: SessionId, cause: Closure, reason: Reason, audit: Draft) -> Result<ClosedFamily, StoreError>;
     async fn close_others(others: Others) -> Result<ClosedOthers, StoreError>;

@@ -7,7 +7,7 @@ use crate::model::{
     ClientId, Kid, SessionId, SubjectRef, Timestamp,
     audit::{Draft, Event, Outcome, Record},
     denial::{Bearer, Ends, Entry, Target},
-    family::{Closure, Generation, Holder, Lifetimes, Lineage, Moment, Secret, Standing, Verdict},
+    family::{Closure, Generation, Holder, Lifetimes, Lineage, Moment, Refusal, Secret, Standing, Verdict},
     feed::{Epoch, Item, Mark},
     session::SessionCap,
 };
@@ -21,6 +21,7 @@ pub mod redis;
 
 pub use backend::{Backend, Report};
 pub use evidence::{Erased, EvidenceStore, Notary, SignedHead};
+pub use redis::Sight;
 
 pub use clients::{ASSERTION_LIFE, ASSERTIONS, AssertionId, AssertionUse, BookChange, BookChanged, ClientStore};
 
@@ -122,6 +123,8 @@ pub struct Presentation {
     pub lives: Lifetimes,
     /// For the audit log.
     pub audit: Draft,
+    /// What [`FamilyStore::sight`] saw. The step may be decided by it, as long as nothing of it has moved.
+    pub sight: Option<Sight>,
 }
 
 /// Why a success was not carried out: nothing has changed.
@@ -144,6 +147,20 @@ pub struct Presented {
     pub family: Option<Family>,
     /// When; later than any cut-off of tokens that applies. An access token is stamped with this.
     pub at: Timestamp,
+}
+
+impl Presented {
+    /// Whether tokens are to be handed out.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.held_back.is_none() && matches!(self.verdict, Verdict::Rotate | Verdict::Retry | Verdict::Heal)
+    }
+
+    /// The same, met by a cut-off that covers it.
+    #[must_use]
+    pub(crate) fn cut_off(self) -> Self {
+        Self { verdict: Verdict::Refused(Refusal::CutOff), ..self }
+    }
 }
 
 /// What became of a closing.
@@ -203,7 +220,8 @@ pub trait FamilyStore: Send + Sync + 'static {
     /// Starts a family, stamped later than any cut-off that would cover it. Counting those of the subject and ending the
     /// oldest is part of the step: no race makes them more than the cap.
     fn open(&self, opening: Opening) -> impl Future<Output = Result<Opened, StoreError>> + Send;
-    /// Applies the family rule. Closing denies the family's access tokens in the same step.
+    /// Applies the family rule. Closing denies the family's access tokens in the same step. A cut-off that was acknowledged
+    /// before the family's step was made refuses, also where the two are not one transaction.
     fn present(&self, presentation: Presentation) -> impl Future<Output = Result<Presented, StoreError>> + Send;
     /// Replaces the sealed identity if it still is `seen`.
     fn amend(
@@ -225,6 +243,12 @@ pub trait FamilyStore: Send + Sync + 'static {
     /// Closes a subject's families but one, as [`FamilyStore::close`] would each, all of them in one step. Serialised
     /// with openings: a family that was opened before the first step is closed, one opened after it is not.
     fn close_others(&self, others: Others) -> impl Future<Output = Result<ClosedOthers, StoreError>> + Send;
+    /// One family, for this client to present a token of it next.
+    fn sight(
+        &self,
+        id: SessionId,
+        client: ClientId,
+    ) -> impl Future<Output = Result<Option<(Family, Option<Sight>)>, StoreError>> + Send;
     /// One family.
     fn find(&self, id: SessionId) -> impl Future<Output = Result<Option<Family>, StoreError>> + Send;
     /// A subject's families in the order of their opening, from after `after`.

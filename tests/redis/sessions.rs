@@ -3,19 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use rescind::{
-    clock::{Clock, ManualClock, SystemClock, SystemRandom},
+    clock::{Clock, ManualClock, SystemClock, SystemRandom, random_bytes},
     families::Families,
     keyring::{Keyring, Settings},
     model::{
-        Subject, Timestamp,
+        Subject, SubjectRef, Timestamp,
         audit::{Draft, Event},
         denial::{Ends, LEEWAY_AND_MARGIN, Retention, Target},
-        family::{Closure, Lifetimes, Refusal, Served, Verdict},
+        family::{Closure, Doubt, Lifetimes, Refusal, Served, Verdict},
         session::{Device, Identity, OnFull, SessionCap},
     },
     store::{
-        AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, FamilyStore, Opened, Opening,
-        Others, StoreError,
+        AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, FamilyStore, HeldBack, Opened,
+        Opening, Others, Presentation, Presented, StoreError,
         redis::{Options, RedisStore},
     },
 };
@@ -74,6 +74,75 @@ async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     racers.join_all().await
 }
 
+/// As an exchange of a token goes: a look, then the step.
+async fn exchange(node: &RedisStore, mut asked: Presentation) -> Result<Presented, StoreError> {
+    asked.sight = node.sight(asked.id, app()).await?.and_then(|(_, sight)| sight);
+    node.present(asked).await
+}
+
+// ---- what was seen before a step
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_changed_since_the_look_decides_and_not_the_look() {
+    let site = Site::new();
+    let [here, there] = site.two().await;
+    let none = Draft::default;
+    let seen = async |n: u8| {
+        let family = open(&*there, subject(n)).await;
+        let (_, sight) = here.sight(family.id, app()).await.unwrap().unwrap();
+        assert!(sight.is_some());
+        (showing(&family, 0), sight, family)
+    };
+    let cut = async |target, ends| drop(there.deny(denial(target, ends)).await.unwrap().unwrap());
+
+    // Nothing has: it is one rotation, and the same look is good for one.
+    let (asked, sight, family) = seen(1).await;
+    let again = Presentation { sight: sight.clone(), ..asked.clone() };
+    assert_eq!(here.present(Presentation { sight, ..asked }).await.unwrap().verdict, Verdict::Rotate);
+    assert_eq!(here.present(again).await.unwrap().verdict, Verdict::Retry);
+    assert_eq!(head(&*there, &family).await, 1);
+    // It was rotated meanwhile, once and twice.
+    for (rotations, verdict) in [(1, Verdict::Retry), (2, Verdict::Unavailable(Doubt::LateDuplicate))] {
+        let (asked, sight, family) = seen(2).await;
+        for generation in 0..rotations {
+            assert_eq!(show(&*there, &family, generation).await.verdict, Verdict::Rotate);
+        }
+        assert_eq!(here.present(Presentation { sight, ..asked }).await.unwrap().verdict, verdict);
+        assert_eq!(head(&*there, &family).await, rotations);
+    }
+    // Closed, or changed.
+    let (asked, sight, family) = seen(3).await;
+    there.close(family.id, Closure::Revoked, None, none()).await.unwrap();
+    let shown = here.present(Presentation { sight, ..asked }).await.unwrap();
+    assert_eq!(shown.verdict, Verdict::Refused(Refusal::Closed));
+    let (asked, sight, family) = seen(4).await;
+    there.amend(family.id, family.sealed.clone(), b"other claims".to_vec(), none()).await.unwrap();
+    let shown = here.present(Presentation { sight, ..asked }).await.unwrap();
+    assert_eq!((shown.held_back, head(&*there, &family).await), (Some(HeldBack::Stale), 0));
+    // Cut off: the subject's cut-offs lie beside the family, those of a client and of everyone elsewhere.
+    for target in [Target::Subject(subject(5)), Target::Client(app()), Target::All] {
+        let (asked, sight, _) = seen(5).await;
+        cut(target, Ends::Sessions).await;
+        let shown = here.present(Presentation { sight, ..asked }).await.unwrap();
+        assert_eq!(shown.verdict, Verdict::Refused(Refusal::CutOff));
+    }
+    // What is stamped by an earlier look is denied, or stamped later.
+    for target in [Target::Subject(subject(6)), Target::Client(app()), Target::All] {
+        let (asked, sight, family) = seen(6).await;
+        let entry = there.deny(denial(target, Ends::Tokens)).await.unwrap().unwrap();
+        let shown = here.present(Presentation { sight, ..asked }).await.unwrap();
+        assert_eq!(shown.verdict, Verdict::Rotate);
+        let denied = here.denied(bearer(&family, shown.at)).await.unwrap();
+        assert_eq!(denied, shown.at < entry.before);
+    }
+    // A look that asked for another client's cut-offs tells nothing of this one's.
+    let family = open(&*there, subject(7)).await;
+    let (_, sight) = here.sight(family.id, client("another")).await.unwrap().unwrap();
+    cut(Target::Client(app()), Ends::Sessions).await;
+    let shown = here.present(Presentation { sight, ..showing(&family, 0) }).await.unwrap();
+    assert_eq!(shown.verdict, Verdict::Refused(Refusal::CutOff));
+}
+
 // ---- races between nodes
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +155,7 @@ async fn one_token_on_eight_connections_over_two_nodes_has_one_successor() {
             let asked = showing(&family, generation);
             let shown = at_once(&nodes, 8, |_, node| {
                 let asked = asked.clone();
-                async move { node.present(asked).await.expect("nobody is too busy for eight") }
+                async move { exchange(&node, asked).await.expect("nobody is too busy for eight") }
             });
             let shown = shown.await;
             let rotated = shown.iter().filter(|p| p.verdict == Verdict::Rotate).count();
@@ -114,7 +183,7 @@ async fn a_refresh_on_one_node_loses_against_a_closing_on_the_other() {
                     node.close(asked.id, Closure::Revoked, None, Draft::default()).await.unwrap();
                     return None;
                 }
-                Some(node.present(asked).await.unwrap())
+                Some(exchange(&node, asked).await.unwrap())
             }
         });
         for shown in shown.await.into_iter().flatten() {
@@ -149,7 +218,7 @@ async fn a_refresh_on_one_node_is_before_a_cut_off_on_the_other_and_denied_or_af
                 if n == round % 8 {
                     return Err(node.deny(denial(target, ends)).await.unwrap().unwrap());
                 }
-                let shown = node.present(asked.clone()).await.unwrap();
+                let shown = exchange(&node, asked.clone()).await.unwrap();
                 // As whoever answers the client looks again.
                 let cut_off = node.cut_off(asked.subject, app(), asked.id.stamp()).await.unwrap();
                 Ok((shown, cut_off))
@@ -534,10 +603,12 @@ fn identity(number: usize) -> Identity {
     }
 }
 
-/// G8: so many bytes, index and all, however often a session is used. `SESSIONS` sets how many are opened.
+/// G8: so many bytes, index and all, where buckets are as full as by a million sessions. `SESSIONS` sets how many are opened;
+/// `cargo bench --bench redis_size` weighs a million.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_takes_six_hundred_bytes_at_most() {
-    let sessions: usize = std::env::var("SESSIONS").ok().map_or(4000, |n| n.parse().unwrap());
+    const IN_A_BUCKET: usize = 1_000_000 / 4096;
+    let sessions: usize = std::env::var("SESSIONS").ok().map_or(2000, |n| n.parse().unwrap());
     let server = Server::start(&[]);
     let options =
         Options { audit_cap: 0, ..Options::new(Retention { access: secs(300), session: BENCH_LIVES.absolute }) };
@@ -545,30 +616,50 @@ async fn a_session_takes_six_hundred_bytes_at_most() {
     let random = Arc::new(SystemRandom);
     let store =
         RedisStore::open(&server.url().parse().unwrap(), options, Arc::new(clock), random.clone()).await.unwrap();
+    let store = Arc::new(store);
     let keyring = Keyring::ephemeral(Settings::default(), Arc::new(clock), random.clone()).unwrap();
-    let families = Arc::new(Families::new(Arc::new(store), Arc::new(keyring), random, BENCH_LIVES));
+    let families = Families::new(store.clone(), Arc::new(keyring), random.clone(), BENCH_LIVES);
+    // How long a real seal is; what it says is of no matter here.
+    let real = families.open(identity(0), Draft::default()).await.unwrap();
+    let sealed = store.find(real.session).await.unwrap().unwrap().sealed.len();
     let memory = || {
         let info = server.cli(&["INFO", "memory"]);
-        info.lines().find_map(|line| line.trim().strip_prefix("used_memory:")?.parse::<usize>().ok()).unwrap()
+        let read = |name: &str| {
+            info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':')?.parse::<usize>().ok())
+        };
+        read("used_memory").unwrap() - read("mem_clients_normal").unwrap()
     };
-    let mut before = memory();
-    let mut per_session = 0;
-    // The second half is weighed: by then every bucket is there.
-    for half in 0..2 {
-        before = if half == 0 { before } else { memory() };
-        let mut under_way = JoinSet::new();
-        for number in 0..sessions / 2 {
-            if under_way.len() >= 32 {
-                under_way.join_next().await.unwrap().unwrap();
-            }
-            let families = families.clone();
-            under_way.spawn(async move {
-                families.open(identity(half * sessions + number), Draft::default()).await.unwrap();
-            });
+    // What every change owes to the audit log is there for a moment only.
+    let settled = async || {
+        eventually("nothing is owed", || async { server.cli(&["--scan", "--pattern", "*:owed"]).is_empty() }).await;
+    };
+    settled().await;
+    let before = memory();
+    let mut under_way = JoinSet::new();
+    for number in 0..sessions {
+        if under_way.len() >= 32 {
+            under_way.join_next().await.unwrap().unwrap();
         }
-        under_way.join_all().await;
-        per_session = (memory() - before) / (sessions / 2);
+        // A subject each, in as few buckets as a million would fill like this.
+        let mut subject: [u8; 16] = random_bytes(&*random);
+        let bucket = u16::try_from(number / IN_A_BUCKET).unwrap();
+        subject[14..].copy_from_slice(&bucket.to_be_bytes());
+        let (store, random) = (store.clone(), random.clone());
+        under_way.spawn(async move {
+            let opening = Opening {
+                random: random_bytes(&*random),
+                subject: SubjectRef(subject),
+                client: "web".parse().unwrap(),
+                lives: BENCH_LIVES,
+                seal: Box::new(move |_, _| vec![0x5a; sealed]),
+                ..opening(SubjectRef(subject))
+            };
+            assert!(store.open(opening).await.unwrap().family().is_some());
+        });
     }
+    under_way.join_all().await;
+    settled().await;
+    let per_session = (memory() - before) / sessions;
     println!("{per_session} bytes for each of {sessions} sessions");
     assert!(per_session <= 600, "{per_session}");
 }

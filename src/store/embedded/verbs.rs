@@ -23,7 +23,7 @@ use crate::{
     },
     store::{
         Amended, ClosedFamily, ClosedOthers, Denial, DenyStore, Family, FamilyStore, LogPage, LogTail, Opened, Opening,
-        Others, Page, Presentation, Presented, StoreError,
+        Others, Page, Presentation, Presented, Sight, StoreError,
     },
 };
 
@@ -59,7 +59,16 @@ impl FamilyStore for EmbeddedStore {
 
     async fn present(&self, presentation: Presentation) -> Result<Presented, StoreError> {
         let (standing, retention) = (self.shared.standing(), self.retention);
-        self.step(move |step| step.present(presentation, standing, retention)).await
+        let (subject, client, opened) = (presentation.subject, presentation.client.clone(), presentation.id.stamp());
+        let presented = self.step(move |step| step.present(presentation, standing, retention)).await?;
+        // What was acknowledged while this step waited for the disk wins, too.
+        let covered = presented.is_success() && self.cut_off(subject, client, opened).await?;
+        Ok(if covered { presented.cut_off() } else { presented })
+    }
+
+    /// A step is one transaction, and needs nothing that was seen before.
+    async fn sight(&self, id: SessionId, _client: ClientId) -> Result<Option<(Family, Option<Sight>)>, StoreError> {
+        Ok(self.find(id).await?.map(|family| (family, None)))
     }
 
     async fn amend(&self, id: SessionId, seen: Vec<u8>, sealed: Vec<u8>, audit: Draft) -> Result<Amended, StoreError> {

@@ -103,6 +103,11 @@ while i <= n do
     i = i + 4
   elseif op == 'paid' then       -- what is owed up to this number has been done
     local upto = tonumber(a)
+    local oldest = redis.call('LINDEX', key, 0)
+    local many = oldest and upto - struct.unpack('>I8', oldest) + 1 or 0
+    -- All of them at once, if their numbers have no gap.
+    local newest = many > 1 and redis.call('LINDEX', key, many - 1)
+    if newest and struct.unpack('>I8', newest) == upto then redis.call('LTRIM', key, many, -1) end
     while true do
       local first = redis.call('LINDEX', key, 0)
       if not first or struct.unpack('>I8', first) > upto then break end

@@ -1,5 +1,5 @@
-//! One look at one slot, one change of one slot: the arguments of `look.lua` and `commit.lua`, written down as they are
-//! said.
+//! One look at one slot, one change of one slot: the arguments of `look.lua`, `commit.lua` and `rotate.lua`, written down as
+//! they are said.
 
 use redis::Value;
 
@@ -278,18 +278,58 @@ impl Commit {
     }
 
     pub(super) async fn make(self, link: &Link) -> Result<Outcome, StoreError> {
-        let skew = u64::try_from(link.permitted_skew().as_millis()).unwrap_or(u64::MAX);
-        let mut args = vec![self.asked.millis().to_string().into_bytes(), skew.to_string().into_bytes()];
+        let mut args = asked_at(self.asked, link).to_vec();
         args.extend(self.said.args);
         args.extend(self.changes);
-        let answer = link.run(Script::Commit, &self.said.keys, &args).await?;
+        Outcome::read(&link.run(Script::Commit, &self.said.keys, &args).await?)
+    }
+}
+
+/// When it is asked, and by how much the server's clock may differ from that.
+fn asked_at(asked: Timestamp, link: &Link) -> [Vec<u8>; 2] {
+    let skew = u64::try_from(link.permitted_skew().as_millis()).unwrap_or(u64::MAX);
+    [asked.millis().to_string().into_bytes(), skew.to_string().into_bytes()]
+}
+
+/// A family moves on: the commonest change of all, by a script of its own.
+pub(super) struct Rotate<'a> {
+    /// Meta, families, cut-offs, what is owed.
+    pub(super) keys: [Vec<u8>; 4],
+    /// The time that it was decided by.
+    pub(super) asked: Timestamp,
+    pub(super) life: &'a [u8],
+    pub(super) session: &'a [u8; 16],
+    /// What its record begins with, and the record as it is to be.
+    pub(super) record: (&'a [u8], Vec<u8>),
+    pub(super) subject: &'a [u8; 16],
+    /// What cuts the subject off, of sessions and of tokens.
+    pub(super) cuts: [Option<&'a [u8]>; 2],
+    pub(super) stamped: Timestamp,
+    pub(super) owes: Vec<u8>,
+}
+
+impl Rotate<'_> {
+    pub(super) async fn make(self, link: &Link) -> Result<Outcome, StoreError> {
+        let [asked, skew] = asked_at(self.asked, link);
+        let (begins, record) = self.record;
+        let [sessions, tokens] = self.cuts.map(|row| row.unwrap_or_default().to_vec());
+        let stamped = self.stamped.millis().to_string().into_bytes();
+        let (life, session, subject) = (self.life.to_vec(), self.session.to_vec(), self.subject.to_vec());
+        let args = [asked, skew, life, session, begins.to_vec(), record, subject, sessions, tokens, stamped, self.owes];
+        Outcome::read(&link.run(Script::Rotate, &self.keys, &args).await?)
+    }
+}
+
+impl Outcome {
+    /// What [`Script::Commit`] and [`Script::Rotate`] answer.
+    fn read(answer: &[Value]) -> Result<Self, StoreError> {
         match answer.get(1) {
             Some(word) if bytes(word)? == b"done" => {
                 let Some(Value::Array(given)) = answer.get(2) else { return Err(UNREADABLE) };
-                Ok(Outcome::Done(given.iter().map(number).collect::<Result<_, _>>()?))
+                Ok(Self::Done(given.iter().map(number).collect::<Result<_, _>>()?))
             }
-            Some(word) if bytes(word)? == b"moved" => Ok(Outcome::Moved),
-            Some(word) if bytes(word)? == b"life" => Ok(Outcome::NotTheSame),
+            Some(word) if bytes(word)? == b"moved" => Ok(Self::Moved),
+            Some(word) if bytes(word)? == b"life" => Ok(Self::NotTheSame),
             Some(word) if bytes(word)? == b"skew" => {
                 let what =
                     "this node's clock differs from the store's by more than is permitted, or it took as long to ask";

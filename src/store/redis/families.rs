@@ -1,49 +1,125 @@
 //! Presenting a refresh token: the rule of [`crate::model::family`] is applied, and what it says is written.
+//!
+//! Two trips: a look (at the bucket and at the hub, at once), and a change (beside which the hub is looked at again). The
+//! look is made before the token's secret can be checked, because what it is checked by is in the record; what is decided
+//! by it is written only if nothing of it has moved.
+
+use std::fmt;
 
 use super::{
     Core,
-    hub::Debt,
+    hub::{Debt, HubCuts},
     layout::Bucket,
     life::Began,
     node::Unsure,
     record::Record,
-    step::{HubCuts, Made, Step, TRIES},
+    step::{Footing, Made, Step, TRIES},
     subjects::Cuts,
 };
 use crate::{
     model::{
+        ClientId, SessionId,
         audit::{Event, Outcome},
         denial::Ends,
         family::{Facts, Lineage, Moment, Refusal, Served, Standing, Verdict, judge},
     },
     store::{
-        HeldBack, Presentation, Presented, StoreError,
+        Family, HeldBack, Presentation, Presented, StoreError,
         embedded::{Happened, done, reuse_told},
     },
 };
 
+/// What one look has seen of a family and of whatever cuts it off.
+#[derive(Clone)]
+pub struct Sight {
+    footing: Footing,
+    family: Option<(Record, Cuts)>,
+    /// Nobody has looked whether the subject is cut off.
+    supposed: bool,
+    hub: HubCuts,
+    /// Whose cut-offs the hub was asked for.
+    client: ClientId,
+}
+
+impl fmt::Debug for Sight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sight")
+    }
+}
+
 impl Core {
-    pub(super) async fn present(&self, p: Presentation) -> Result<Presented, StoreError> {
+    /// Looks at a family for this client to present a token of it next.
+    pub(super) async fn sight(&self, id: SessionId, client: ClientId) -> Result<Option<(Family, Sight)>, StoreError> {
+        let began = self.begin().await?;
+        let sight = match self.node.knows_of_cuts(id) {
+            false => self.glance_at_family(began, id, client).await?,
+            true => self.look_at_family(began, id, client).await?,
+        };
+        self.life.current(&sight.footing.began)?;
+        Ok(sight.family.as_ref().map(|(record, _)| record.family.clone()).map(|family| (family, sight)))
+    }
+
+    /// As if nothing cut its subject off, which is what the change depends on then.
+    async fn glance_at_family(&self, began: Began, id: SessionId, client: ClientId) -> Result<Sight, StoreError> {
+        let seen = tokio::try_join!(self.record_alone(began, id), self.hub_cuts(began, &client));
+        let ((footing, record), hub) = seen?;
+        let family = record.map(|record| {
+            let nothing = Cuts::none(record.family.subject);
+            (record, nothing)
+        });
+        Ok(Sight { footing, family, supposed: true, hub, client })
+    }
+
+    async fn look_at_family(&self, began: Began, id: SessionId, client: ClientId) -> Result<Sight, StoreError> {
+        let ((found, family), hub) = tokio::try_join!(self.family_and_cuts(began, id), self.hub_cuts(began, &client))?;
+        if family.as_ref().is_some_and(|(_, cuts)| !cuts.is_empty()) {
+            self.node.learn_of_cuts(id);
+        }
+        Ok(Sight { footing: found.footing, family, supposed: false, hub, client })
+    }
+
+    pub(super) async fn present(&self, mut p: Presentation) -> Result<Presented, StoreError> {
         let bucket = Bucket::of_session(p.id);
-        let turn = self.node.turn(bucket).await?;
+        let seen = p.sight.take().filter(|sight| sight.client == p.client);
+        let turn = self.node.turn_now(bucket);
+        // Whoever has the turn changes what was seen.
+        if let Some(sight) = seen.filter(|_| turn.is_some())
+            && let Some((made, unsure)) = self.try_present(sight, bucket, &p).await?
+        {
+            drop(turn);
+            return self.acknowledge(bucket, made, unsure).await;
+        }
+        let turn = match turn {
+            Some(turn) => turn,
+            None => self.node.turn(bucket).await?,
+        };
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
-            let began = match self.begin().await {
-                Ok(began) => began,
+            let sight = match self.begin().await {
+                Ok(began) => self.look_at_family(began, p.id, p.client.clone()).await?,
                 Err(error) => return self.in_doubt(&p).ok_or(error),
             };
-            let Some((made, unsure)) = self.try_present(began, bucket, &p).await? else { continue };
-            let Made { outcome, debts, .. } = made;
+            let Some((made, unsure)) = self.try_present(sight, bucket, &p).await? else { continue };
             drop(turn);
-            match outcome.verdict {
-                Verdict::Close(_) => drop(self.settle(bucket, debts).await?),
-                _ => self.hand_over(bucket, debts),
-            }
-            self.life.current(&began)?;
-            unsure.answered();
-            return Ok(outcome);
+            return self.acknowledge(bucket, made, unsure).await;
         }
         Err(StoreError::Busy)
+    }
+
+    async fn acknowledge(
+        &self,
+        bucket: Bucket,
+        made: Made<Presented>,
+        unsure: Unsure<'_>,
+    ) -> Result<Presented, StoreError> {
+        let Made { began, outcome, debts } = made;
+        match outcome.verdict {
+            Verdict::Close(_) => drop(self.settle(bucket, debts).await?),
+            _ => self.hand_over(bucket, debts),
+        }
+        self.life.current(&began)?;
+        unsure.answered();
+        Ok(outcome)
     }
 
     /// The rule's word where nothing that the store says is to be trusted, and nothing may be written to it.
@@ -77,13 +153,13 @@ impl Core {
 
     async fn try_present(
         &self,
-        began: Began,
+        sight: Sight,
         bucket: Bucket,
         p: &Presentation,
     ) -> Result<Option<(Made<Presented>, Unsure<'_>)>, StoreError> {
-        let ((found, family), hub) =
-            tokio::try_join!(self.family_and_cuts(began, p.id), self.hub_cuts(began, &p.client))?;
-        let step = Step::new(self, bucket, &found);
+        let Sight { footing, family, supposed, hub, .. } = sight;
+        let began = footing.began;
+        let step = Step::on(self, bucket, footing);
         let at = step.moment.now;
         let done =
             |presented| Ok(Some((Made { began, outcome: presented, debts: Vec::new() }, self.node.unsure(None))));
@@ -101,6 +177,10 @@ impl Core {
             () if success && p.wide => Some(HeldBack::Wide),
             () => None,
         };
+        // It depends on what it was decided by only where something is written.
+        if supposed && !(success && held_back.is_none()) {
+            return Ok(None);
+        }
         match verdict {
             _ if held_back.is_some() => done(Presented { verdict, held_back, family: Some(record.family), at }),
             Verdict::Unavailable(_) => done(Presented { verdict, held_back, family: Some(record.family), at }),
@@ -133,7 +213,7 @@ impl Core {
             let (event, outcome) = (Event::Reused, Outcome::Closed);
             Happened { event, outcome, session: Some(p.id), generation: Some(p.generation), cause: Some(told) }
         } else {
-            at = step.fresh_stamp(cuts, hub);
+            at = step.next_stamp(cuts, hub);
             let lineage = &mut record.family.lineage;
             let is_first = verdict != Verdict::Retry || lineage.stamps[0].rotated == Served::NOT_YET;
             lineage.apply(verdict, p.generation, Moment { now: at, ..step.moment }, &p.lives);
@@ -145,17 +225,37 @@ impl Core {
             };
             done(event, p.id, Some(p.generation), None)
         };
-        step.put(&record);
         step.note(p.audit.clone(), happened);
         // From here on it may have happened, whatever we hear.
         let unsure = self.node.unsure(first);
-        let began = step.began;
-        let Some(debts) = step.make().await? else {
+        let (began, bucket) = (step.began, step.bucket);
+        let (made, hub) = match verdict {
+            Verdict::Close(_) => {
+                step.put(&record);
+                (step.make().await, Ok(hub))
+            }
+            // A cut-off of the client or of everyone that was acknowledged before the change was made wins. One of the
+            // subject lies in the bucket, and the change itself depends on it. One that comes later denies what is handed
+            // out here: it is stamped already.
+            _ => {
+                step.moves(&record);
+                tokio::join!(step.make_rotation(&record, cuts, at), self.hub_cuts(began, &p.client))
+            }
+        };
+        let Some(debts) = made? else {
             unsure.answered();
             return Ok(None);
         };
         self.node.settled(p.id);
         let outcome = Presented { verdict, held_back: None, family: Some(record.family), at };
+        let covered = match hub {
+            Ok(hub) => outcome.is_success() && p.id.stamp() < hub.sessions,
+            Err(error) => {
+                self.hand_over(bucket, debts);
+                return Err(error);
+            }
+        };
+        let outcome = if covered { outcome.cut_off() } else { outcome };
         Ok(Some((Made { began, outcome, debts }, unsure)))
     }
 

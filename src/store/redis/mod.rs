@@ -12,7 +12,7 @@ use std::{
 };
 
 use self::{
-    hub::{Clerk, Hub, look_for_debts},
+    hub::{Clerk, Hub, look_for_debts, look_out},
     layout::Layout,
     life::{Life, Memories},
     link::Link,
@@ -49,6 +49,7 @@ mod sweep;
 mod url;
 mod verbs;
 
+pub use families::Sight;
 pub use life::{LifeReport, NodeReport, WordError};
 pub use options::Options;
 pub use url::{StoreUrl, StoreUrlError};
@@ -133,10 +134,11 @@ impl RedisStore {
         let (layout, node) = (Layout::new(&options.prefix), Node::new(options.retention));
         let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| StoreError::Failed(e.to_string()))?;
         let memories = Memories::open(options.journal.as_deref(), &*random)?;
-        let (ways, (hub, asked)) = (link.clone(), Hub::new());
+        let (ways, (hub, asked, questions)) = (link.clone(), Hub::new());
         let life = Life::new(memories, options.heads, clock.clone(), move || ways.way());
         let core = Arc::new(Core { link, layout, options, clock, random, life, hub, mirror, node });
         tokio::spawn(Clerk::new(&core, asked).run());
+        tokio::spawn(look_out(Arc::downgrade(&core), questions));
         tokio::spawn(life::keep(Arc::downgrade(&core)));
         let arrival = tokio::spawn(arrive(Arc::downgrade(&core)));
         // One that must wait for others, or for an operator, says so while it serves nothing.

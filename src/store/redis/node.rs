@@ -1,7 +1,7 @@
 //! What this node alone knows, and forgets when it stops.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// Sessions of which it is remembered that their subject has cut-offs.
+const CUT_CAP: usize = 65_536;
+
 /// How long a step waits for the others of its bucket.
 const TURN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -41,6 +44,8 @@ pub(super) struct Node {
     stamped: AtomicU64,
     /// Families whose refusal has been noted lately.
     refusals: Mutex<HashMap<SessionId, Timestamp>>,
+    /// Sessions that came by here and whose subject has cut-offs: both are looked at together.
+    cut: Mutex<HashSet<SessionId>>,
     /// How many entries each subject has got from here lately.
     singles: Mutex<Singles>,
     /// Successors whose first answer did not leave as a 2xx.
@@ -61,6 +66,7 @@ impl Node {
             turns: (0..BUCKETS).map(|_| Turn::default()).collect(),
             stamped: AtomicU64::default(),
             refusals: Mutex::default(),
+            cut: Mutex::default(),
             singles: Mutex::default(),
             unanswered: Mutex::default(),
             sweep: Mutex::new(SweepClock::new(retention.access)),
@@ -72,6 +78,11 @@ impl Node {
     pub(super) async fn turn(&self, bucket: Bucket) -> Result<tokio::sync::MutexGuard<'_, ()>, StoreError> {
         let turn = self.turns[usize::from(bucket.0)].lock();
         tokio::time::timeout(TURN_WITHIN, turn).await.map_err(|_| StoreError::Busy)
+    }
+
+    /// The same, if nobody has it.
+    pub(super) fn turn_now(&self, bucket: Bucket) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        self.turns[usize::from(bucket.0)].try_lock().ok()
     }
 
     /// The latest instant that is known here to have been stamped.
@@ -96,6 +107,18 @@ impl Node {
     /// By when what was made under earlier, longer lives has ended.
     pub(super) fn older(&self) -> Older {
         *lock(&self.older)
+    }
+
+    pub(super) fn knows_of_cuts(&self, id: SessionId) -> bool {
+        lock(&self.cut).contains(&id)
+    }
+
+    pub(super) fn learn_of_cuts(&self, id: SessionId) {
+        let mut cut = lock(&self.cut);
+        if cut.len() >= CUT_CAP {
+            cut.clear();
+        }
+        cut.insert(id);
     }
 
     pub(super) fn has_noted(&self, id: SessionId, now: Timestamp) -> bool {

@@ -3,13 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{
-    Core,
-    index::Sessions,
-    record::Record,
-    step::{HubCuts, Step},
-    subjects::Cuts,
-};
+use super::{Core, hub::HubCuts, index::Sessions, record::Record, step::Step, subjects::Cuts};
 use crate::{
     model::{
         ClientId, SessionId, Timestamp,

@@ -6,8 +6,8 @@ use redis::Value;
 
 use super::{
     Core,
-    commit::{Commit, Look, Outcome, bytes, maybe, number},
-    hub::{Debt, NewEntry, NewRecord, Owed},
+    commit::{Commit, Look, Outcome, Rotate, bytes, maybe, number},
+    hub::{Debt, HubCuts, NewEntry, NewRecord, Owed},
     layout::Bucket,
     life::Began,
     record::Record,
@@ -16,14 +16,14 @@ use super::{
 use crate::{
     clock::random_bytes,
     model::{
-        ClientId, SessionId, SubjectRef, Timestamp,
+        SessionId, SubjectRef, Timestamp,
         audit::Draft,
         denial::{Ends, Entry, SINGLES_PER_SUBJECT, Target},
         family::Moment,
     },
     store::{
         StoreError,
-        embedded::{Happened, Hold, MANY_SINGLES, decode, index_key},
+        embedded::{Happened, MANY_SINGLES},
     },
 };
 
@@ -32,12 +32,18 @@ pub(super) const TRIES: u32 = 16;
 /// How often a step that must wait looks whether it may begin.
 const LOOKS_EVERY: Duration = Duration::from_millis(5);
 
-/// What a bucket was seen to hold.
-pub(super) struct Found {
-    /// Under what it was looked at.
+/// What every step stands on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Footing {
+    /// Under what the bucket was looked at.
     pub(super) began: Began,
     /// The latest instant that is known to have been stamped, in this bucket or here.
     stamped: Timestamp,
+}
+
+/// What a bucket was seen to hold.
+pub(super) struct Found {
+    pub(super) footing: Footing,
     parts: std::vec::IntoIter<Value>,
 }
 
@@ -79,11 +85,14 @@ impl Found {
     }
 }
 
-/// Before which instants the hub's cut-offs, of a client and of everyone, cover.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HubCuts {
-    pub(super) sessions: Timestamp,
-    pub(super) tokens: Timestamp,
+/// Whether a slot with this marker is of the life that a step began under.
+pub(super) fn is_of(mark: Option<&[u8]>, began: &Began) -> Result<(), StoreError> {
+    match mark {
+        Some(mark) if mark == began.mark() => Ok(()),
+        // It is being taken over: in a moment it is again.
+        Some(_) => Err(StoreError::Busy),
+        None => Err(StoreError::NotWhole),
+    }
 }
 
 impl Core {
@@ -137,16 +146,34 @@ impl Core {
     pub(super) async fn seen(&self, began: Began, look: Look) -> Result<Found, StoreError> {
         let mut parts = look.ask(&self.link).await?.parts.into_iter();
         let mut part = || parts.next().ok_or(super::commit::UNREADABLE);
-        let (life, stamped) = (part()?, part()?);
-        match maybe(&life)? {
-            Some(mark) if mark == began.mark() => {}
-            // It is being taken over: in a moment it is again.
-            Some(_) => return Err(StoreError::Busy),
-            None => return Err(StoreError::NotWhole),
-        }
-        let stamped = if maybe(&stamped)?.is_some() { number(&stamped)? } else { 0 };
-        let stamped = self.node.stamp(Timestamp::from_millis(stamped));
-        Ok(Found { began, stamped, parts })
+        let footing = self.footing(began, &part()?, &part()?)?;
+        Ok(Found { footing, parts })
+    }
+
+    /// By a slot's marker, and the latest instant that was stamped there.
+    fn footing(&self, began: Began, life: &Value, stamped: &Value) -> Result<Footing, StoreError> {
+        is_of(maybe(life)?, &began)?;
+        let stamped = if maybe(stamped)?.is_some() { number(stamped)? } else { 0 };
+        Ok(Footing { began, stamped: self.node.stamp(Timestamp::from_millis(stamped)) })
+    }
+
+    /// One record, without what cuts its subject off, by plain commands: they cost the server a fifth of a script. The
+    /// marker is read after it: a bucket that was emptied in between has none.
+    pub(super) async fn record_alone(
+        &self,
+        began: Began,
+        id: SessionId,
+    ) -> Result<(Footing, Option<Record>), StoreError> {
+        let bucket = Bucket::of_session(id);
+        let (families, meta) = (self.layout.families(bucket), self.layout.meta(bucket));
+        let (mut row, mut marks) = (redis::cmd("HGET"), redis::cmd("HMGET"));
+        row.arg(&families).arg(id.as_bytes());
+        marks.arg(meta).arg("life").arg("stamped");
+        let answers = self.link.commands(&families, vec![row, marks]).await?;
+        let [row, Value::Array(marks)] = &answers[..] else { return Err(super::commit::UNREADABLE) };
+        let [life, stamped] = &marks[..] else { return Err(super::commit::UNREADABLE) };
+        let footing = self.footing(began, life, stamped)?;
+        Ok((footing, maybe(row)?.map(|row| Record::decode(id, row)).transpose()?))
     }
 
     /// These records, as far as there are any, as they are at one instant.
@@ -176,23 +203,6 @@ impl Core {
         let mut found = self.seen(began, look).await?;
         let family = found.family(id)?;
         Ok((found, family))
-    }
-
-    /// What the hub cuts off. A hub that is not of this store tells nothing.
-    pub(super) async fn hub_cuts(&self, began: Began, client: &ClientId) -> Result<HubCuts, StoreError> {
-        let denied = self.layout.hub("denied");
-        let kinds = [Ends::Sessions, Ends::Tokens];
-        let targets = [Target::Client(client.clone()), Target::All];
-        let fields = kinds.iter().flat_map(|ends| targets.iter().map(|target| index_key(target, *ends)));
-        let look = fields.fold(self.look_in_hub(), |look, field| look.hget(denied.clone(), &field));
-        let mut found = self.seen(began, look).await?;
-        let mut latest = || {
-            let rows = [found.value()?, found.value()?];
-            rows.into_iter().flatten().try_fold(Timestamp::default(), |latest, row| {
-                Ok::<_, StoreError>(latest.max(decode::<Hold>(&row, "denial")?.before))
-            })
-        };
-        Ok(HubCuts { sessions: latest()?, tokens: latest()? })
     }
 
     /// What nobody waits for goes to the hub in a while.
@@ -235,14 +245,19 @@ pub(super) struct Step<'c> {
 
 impl<'c> Step<'c> {
     pub(super) fn new(core: &'c Core, bucket: Bucket, found: &Found) -> Self {
-        let moment = found.began.moment();
+        Self::on(core, bucket, found.footing)
+    }
+
+    pub(super) fn on(core: &'c Core, bucket: Bucket, footing: Footing) -> Self {
+        let Footing { began, stamped } = footing;
+        let moment = began.moment();
         Self {
             core,
             bucket,
-            began: found.began,
+            began,
             moment,
-            stamped: found.stamped,
-            commit: Commit::new(moment.now).life(core.layout.meta(bucket), found.began.mark()),
+            stamped,
+            commit: Commit::new(moment.now).life(core.layout.meta(bucket), began.mark()),
             owed: Vec::new(),
             moved: Vec::new(),
             singles: Vec::new(),
@@ -257,12 +272,18 @@ impl<'c> Step<'c> {
         self.commit = add(std::mem::take(&mut self.commit));
     }
 
-    /// An instant that no cut-off in force covers: for what is stamped now.
-    pub(super) fn fresh_stamp(&mut self, cuts: &Cuts, hub: HubCuts) -> Timestamp {
+    /// An instant that no cut-off in force covers.
+    pub(super) fn next_stamp(&self, cuts: &Cuts, hub: HubCuts) -> Timestamp {
         let ours = cuts.before(Ends::Tokens).max(cuts.before(Ends::Sessions));
         let at = self.moment.now.max(ours).max(hub.tokens).max(hub.sessions).max(self.cut_before);
         // Before it is in anything: a cut-off of a client that is made here meanwhile must cover it.
         self.core.node.stamp(at);
+        at
+    }
+
+    /// The same, for what is stamped by this step.
+    pub(super) fn fresh_stamp(&mut self, cuts: &Cuts, hub: HubCuts) -> Timestamp {
+        let at = self.next_stamp(cuts, hub);
         self.unchanged(cuts);
         let meta = self.core.layout.meta(self.bucket);
         self.also(|commit| commit.raise(meta, b"stamped", at.millis()));
@@ -409,11 +430,43 @@ impl<'c> Step<'c> {
     }
 
     /// Writes it all, or nothing: `None` if something that it was decided by has moved.
-    pub(super) async fn make(self) -> Result<Option<Vec<Debt>>, StoreError> {
-        let Self { core, bucket, commit, owed, singles, moved, moment, .. } = self;
-        let (meta, list) = (core.layout.meta(bucket), core.layout.owed(bucket));
-        let commit = owed.iter().fold(commit, |commit, owed| commit.owe(meta.clone(), list.clone(), &owed.encode()));
-        match commit.make(&core.link).await? {
+    pub(super) async fn make(mut self) -> Result<Option<Vec<Debt>>, StoreError> {
+        let (meta, list) = (self.core.layout.meta(self.bucket), self.core.layout.owed(self.bucket));
+        let commit = std::mem::take(&mut self.commit);
+        let commit =
+            self.owed.iter().fold(commit, |commit, owed| commit.owe(meta.clone(), list.clone(), &owed.encode()));
+        let outcome = commit.make(&self.core.link).await?;
+        self.made(outcome)
+    }
+
+    /// The same where a family moves on to this record, stamped at that instant, and nothing else is written but the one
+    /// thing that is owed for it.
+    pub(super) async fn make_rotation(
+        self,
+        record: &Record,
+        cuts: &Cuts,
+        stamped: Timestamp,
+    ) -> Result<Option<Vec<Debt>>, StoreError> {
+        let Self { core, bucket, began, moment, .. } = &self;
+        let layout = &core.layout;
+        let rotate = Rotate {
+            keys: [layout.meta(*bucket), layout.families(*bucket), layout.cuts(*bucket), layout.owed(*bucket)],
+            asked: moment.now,
+            life: began.mark(),
+            session: record.family.id.as_bytes(),
+            record: (&record.begins(), record.next()),
+            subject: &cuts.subject.0,
+            cuts: cuts.rows(),
+            stamped,
+            owes: self.owed.first().map(Owed::encode).unwrap_or_default(),
+        };
+        let outcome = rotate.make(&core.link).await?;
+        self.made(outcome)
+    }
+
+    fn made(self, outcome: Outcome) -> Result<Option<Vec<Debt>>, StoreError> {
+        let Self { core, owed, singles, moved, moment, .. } = self;
+        match outcome {
             Outcome::Done(numbers) if numbers.len() == owed.len() => {
                 singles.into_iter().for_each(|subject| core.node.add_single(subject));
                 moved.into_iter().for_each(|record| core.life.heads.moved(record, moment.served));

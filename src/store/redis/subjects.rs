@@ -50,11 +50,26 @@ impl Cuts {
         Ok(Self { subject, rows: rows.map(|row| row.map(<[u8]>::to_vec)), cuts: [sessions?, tokens?] })
     }
 
+    /// There are none.
+    pub(super) fn none(subject: SubjectRef) -> Self {
+        Self { subject, rows: [None, None], cuts: [None, None] }
+    }
+
     /// Under which name a cut-off stands in its bucket.
     pub(super) fn field(subject: SubjectRef, ends: Ends) -> [u8; 17] {
         let mut field = [ends as u8; 17];
         field[..16].copy_from_slice(&subject.0);
         field
+    }
+
+    /// As they are written: of sessions, of tokens.
+    pub(super) fn rows(&self) -> [Option<&[u8]>; 2] {
+        self.rows.each_ref().map(Option::as_deref)
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.iter().all(Option::is_none)
     }
 
     pub(super) fn of(&self, ends: Ends) -> Option<Cut> {

@@ -14,7 +14,7 @@ use crate::{
     },
     store::{
         Amended, ClosedFamily, ClosedOthers, Family, FamilyStore, Opened, Opening, Others, Presentation, Presented,
-        StoreError,
+        Sight, StoreError,
     },
 };
 
@@ -125,6 +125,10 @@ impl FamilyStore for RedisStore {
 
     async fn present(&self, presentation: Presentation) -> Result<Presented, StoreError> {
         self.core.present(presentation).await
+    }
+
+    async fn sight(&self, id: SessionId, client: ClientId) -> Result<Option<(Family, Option<Sight>)>, StoreError> {
+        Ok(self.core.sight(id, client).await?.map(|(family, sight)| (family, Some(sight))))
     }
 
     async fn amend(&self, id: SessionId, seen: Vec<u8>, sealed: Vec<u8>, audit: Draft) -> Result<Amended, StoreError> {

@@ -196,6 +196,7 @@ pub fn showing(family: &Family, generation: u32) -> Presentation {
         client: app(),
         lives: LIVES,
         audit: Draft::default(),
+        sight: None,
     }
 }
 

@@ -12,26 +12,20 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    Core,
-    commit::{Look, maybe},
-    layout::Bucket,
-};
+use super::{Core, layout::Bucket};
 use crate::{
     model::{
         ClientId, SessionId, Subject, SubjectRef, Timestamp,
         audit::{Event, Origin, Outcome, Record},
-        denial::{Ends, Entry, Target},
+        denial::Entry,
         family::Generation,
     },
-    store::{
-        Notary, StoreError,
-        embedded::{Hold, decode, index_key},
-    },
+    store::{Notary, StoreError},
 };
 
 mod audit;
 mod clerk;
+mod cuts;
 mod debts;
 mod evidence;
 mod head;
@@ -41,6 +35,7 @@ mod pen;
 
 pub(super) use self::{
     clerk::Clerk,
+    cuts::{HubCuts, look_out},
     debts::look_for_debts,
     head::Head,
     log::{pairs, read_on, read_whole},
@@ -85,6 +80,8 @@ pub(super) const FOLLOWS_EVERY: Duration = Duration::from_millis(500);
 /// The way to this node's clerk.
 pub(super) struct Hub {
     orders: mpsc::Sender<Ask>,
+    /// Whoever asks what is cut off.
+    cuts: mpsc::Sender<cuts::Asked>,
     /// Buckets whose hand-over was left for later.
     left: Left,
     /// Whose word the head of the audit log has.
@@ -126,10 +123,10 @@ impl Left {
 }
 
 impl Hub {
-    /// The way, and where it leads.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Ask>) {
-        let (orders, asked) = mpsc::channel(QUEUE);
-        (Self { orders, left: Left::default(), notary: OnceLock::new() }, asked)
+    /// The way, and where it leads: to the clerk, and to who looks out for cut-offs.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Ask>, mpsc::Receiver<cuts::Asked>) {
+        let ((orders, asked), (cuts, questions)) = (mpsc::channel(QUEUE), mpsc::channel(cuts::QUEUE));
+        (Self { orders, cuts, left: Left::default(), notary: OnceLock::new() }, asked, questions)
     }
 
     fn notary(&self) -> Option<&Arc<dyn Notary>> {
@@ -171,31 +168,6 @@ impl Core {
             // It stands in the bucket.
             self.hub.left.add(bucket);
         }
-    }
-
-    /// The instant before which the hub's cut-offs of this kind (of the client, of everyone) cover. Asked of the hub itself.
-    pub(super) async fn hub_cut_before(&self, client: &ClientId, ends: Ends) -> Result<Timestamp, StoreError> {
-        let [before] = self.hub_cuts_before(client, [ends]).await?;
-        Ok(before)
-    }
-
-    /// The same for several kinds, at one instant.
-    pub(super) async fn hub_cuts_before<const N: usize>(
-        &self,
-        client: &ClientId,
-        kinds: [Ends; N],
-    ) -> Result<[Timestamp; N], StoreError> {
-        let (denied, targets) = (self.layout.hub("denied"), [Target::Client(client.clone()), Target::All]);
-        let each = kinds.iter().flat_map(|ends| targets.iter().map(|target| index_key(target, *ends)));
-        let seen = each.fold(Look::default(), |look, key| look.hget(denied.clone(), &key)).ask(&self.link).await?;
-        let mut latest = [Timestamp::default(); N];
-        for (parts, latest) in seen.parts.chunks(targets.len()).zip(&mut latest) {
-            for part in parts {
-                let hold: Option<Hold> = maybe(part)?.map(|row| decode(row, "denial")).transpose()?;
-                *latest = hold.map_or(*latest, |hold| hold.before.max(*latest));
-            }
-        }
-        Ok(latest)
     }
 }
 

@@ -12,6 +12,7 @@ pub(super) const INSIDE: &[(&str, &[&str])] = &[
     ("hgetall", &[]),
     ("hkeys", &[]),
     ("hexists", &["x"]),
+    ("hmget", &["x"]),
     ("hset", &["x", "1"]),
     ("hdel", &["x"]),
     ("hincrby", &["x", "1"]),
@@ -20,6 +21,7 @@ pub(super) const INSIDE: &[(&str, &[&str])] = &[
     ("lrange", &["0", "0"]),
     ("lindex", &["0"]),
     ("lset", &["0", "x"]),
+    ("ltrim", &["0", "-1"]),
     ("lpop", &[]),
     ("zadd", &["0", "x"]),
     ("zrem", &["x"]),
@@ -102,7 +104,7 @@ mod tests {
 
     #[test]
     fn every_command_of_our_scripts_is_among_the_rights() {
-        for script in [include_str!("../look.lua"), include_str!("../commit.lua")] {
+        for script in [include_str!("../look.lua"), include_str!("../commit.lua"), include_str!("../rotate.lua")] {
             for (at, call) in script.match_indices("call('") {
                 let name = script[at + call.len()..].split('\'').next().unwrap().to_lowercase();
                 assert!(needed(false).any(|right| right == name), "{name}");

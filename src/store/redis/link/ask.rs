@@ -31,6 +31,8 @@ pub enum Script {
     Look,
     /// Writes, if everything is as it was.
     Commit,
+    /// The same for a family that moves on.
+    Rotate,
 }
 
 impl Script {
@@ -38,20 +40,23 @@ impl Script {
         match self {
             Self::Look => include_str!("../look.lua"),
             Self::Commit => include_str!("../commit.lua"),
+            Self::Rotate => include_str!("../rotate.lua"),
         }
     }
 
     pub(super) const fn writes(self) -> bool {
-        matches!(self, Self::Commit)
+        !matches!(self, Self::Look)
     }
 
     /// The name under which a server remembers it.
     fn name(self) -> &'static str {
         static LOOK: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(Script::Look.text()));
         static COMMIT: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(Script::Commit.text()));
+        static ROTATE: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(Script::Rotate.text()));
         match self {
             Self::Look => LOOK.get_hash(),
             Self::Commit => COMMIT.get_hash(),
+            Self::Rotate => ROTATE.get_hash(),
         }
     }
 }
@@ -63,8 +68,14 @@ pub(super) struct Ask<'a> {
 }
 
 enum What<'a> {
-    Script { script: Script, keys: &'a [Vec<u8>], args: &'a [Vec<u8>], replicas: u16 },
-    Plain(redis::Cmd),
+    Script {
+        script: Script,
+        keys: &'a [Vec<u8>],
+        args: &'a [Vec<u8>],
+        replicas: u16,
+    },
+    /// Commands on one slot.
+    Plain(Vec<redis::Cmd>),
 }
 
 /// Where a request has been.
@@ -111,12 +122,20 @@ impl<'a> Ask<'a> {
         Self { key: keys.first().map_or(&[], Vec::as_slice), what: What::Script { script, keys, args, replicas } }
     }
 
-    pub(super) fn plain(key: &'a [u8], command: redis::Cmd) -> Self {
-        Self { key, what: What::Plain(command) }
+    pub(super) fn plain(key: &'a [u8], commands: Vec<redis::Cmd>) -> Self {
+        Self { key, what: What::Plain(commands) }
     }
 
     const fn replicas(&self) -> u16 {
         if let What::Script { replicas, .. } = self.what { replicas } else { 0 }
+    }
+
+    /// How many commands an exception is made for, each by a word before it.
+    const fn excepted(&self) -> usize {
+        match &self.what {
+            What::Plain(commands) => commands.len(),
+            What::Script { .. } => 1,
+        }
     }
 
     /// One attempt.
@@ -159,8 +178,13 @@ impl<'a> Ask<'a> {
             }
             Ok(Err(why)) => Step::Doubtful(Lost(format!("{}: {}", server.place, why.0))),
             Ok(Ok(mut answers)) => {
-                if exception && !answers.is_empty() {
-                    answers.remove(0);
+                if exception {
+                    // Those to what makes the exception, each before what it is made for.
+                    let mut number = 0;
+                    answers.retain(|_| {
+                        number += 1;
+                        number % 2 == 0 || number > 2 * self.excepted()
+                    });
                 }
                 self.judge(answers, &echo, way.wire(), &server, topology, journey)
             }
@@ -169,14 +193,19 @@ impl<'a> Ask<'a> {
 
     fn pipe(&self, echo: &str, exception: bool, whole: bool, until: Instant) -> Pipeline {
         let mut pipe = redis::pipe();
-        if exception {
-            pipe.cmd("ASKING");
-        }
         match &self.what {
-            What::Plain(command) => {
-                pipe.add_command(command.clone());
+            What::Plain(commands) => {
+                for command in commands {
+                    if exception {
+                        pipe.cmd("ASKING");
+                    }
+                    pipe.add_command(command.clone());
+                }
             }
             What::Script { script, keys, args, replicas } => {
+                if exception {
+                    pipe.cmd("ASKING");
+                }
                 let call = match whole {
                     true => pipe.cmd("EVAL").arg(script.text()),
                     false => pipe.cmd("EVALSHA").arg(script.name()),

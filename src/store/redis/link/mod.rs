@@ -228,8 +228,18 @@ impl Link {
     /// # Errors
     /// As [`Link::run`].
     pub async fn command(&self, key: &[u8], command: redis::Cmd) -> Result<Value, StoreError> {
-        let mut answers = self.ask(&Ask::plain(key, command)).await?;
-        answers.pop().ok_or(super::commit::UNREADABLE)
+        self.commands(key, vec![command]).await?.pop().ok_or(super::commit::UNREADABLE)
+    }
+
+    /// Several on keys of the slot of `key`, one behind the other: others may come in between. Gives as many answers.
+    ///
+    /// # Errors
+    /// As [`Link::run`].
+    pub async fn commands(&self, key: &[u8], commands: Vec<redis::Cmd>) -> Result<Vec<Value>, StoreError> {
+        let count = commands.len();
+        let answers = self.ask(&Ask::plain(key, commands)).await?;
+        let readable = answers.len() == count && !answers.iter().any(|answer| matches!(answer, Value::ServerError(_)));
+        if readable { Ok(answers) } else { Err(super::commit::UNREADABLE) }
     }
 
     /// Reads a stream as it grows, on a connection of its own.

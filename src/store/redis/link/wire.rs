@@ -3,7 +3,7 @@
 use std::{
     fmt::Write,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -181,12 +181,11 @@ impl Drop for Busy<'_> {
 
 /// What no other question of this process or of another has been given.
 pub(super) fn echo() -> String {
-    static NONCE: std::sync::LazyLock<[u8; 8]> = std::sync::LazyLock::new(|| random_bytes(&SystemRandom));
+    static NONCE: LazyLock<String> =
+        LazyLock::new(|| format!("{:016x}", u64::from_be_bytes(random_bytes(&SystemRandom))));
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut text = String::with_capacity(32);
-    for byte in *NONCE {
-        let _ = write!(text, "{byte:02x}");
-    }
+    text.push_str(&NONCE);
     let _ = write!(text, "{:x}", COUNTER.fetch_add(1, Ordering::Relaxed));
     text
 }

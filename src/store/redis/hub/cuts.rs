@@ -1,0 +1,127 @@
+//! What the hub cuts off: of a client, and of everyone. Every refresh asks twice, so one look answers all who wait when it
+//! begins; whoever comes while it is under way waits for the next.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+
+use tokio::{
+    sync::{mpsc::Receiver, oneshot},
+    time::timeout,
+};
+
+use super::gone;
+use crate::{
+    model::{
+        ClientId, Timestamp,
+        denial::{Ends, Target},
+    },
+    store::{
+        StoreError,
+        embedded::{Hold, decode, index_key},
+        redis::{
+            Core,
+            commit::{UNREADABLE, maybe},
+            life::Began,
+            step::is_of,
+        },
+    },
+};
+
+/// Questions that wait at most.
+pub(super) const QUEUE: usize = 4096;
+/// Questions that one look answers at most.
+const TOGETHER: usize = 256;
+
+/// Before which instants the hub's cut-offs, of a client and of everyone, cover.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::store::redis) struct HubCuts {
+    pub(in crate::store::redis) sessions: Timestamp,
+    pub(in crate::store::redis) tokens: Timestamp,
+}
+
+impl HubCuts {
+    fn and(self, other: Self) -> Self {
+        Self { sessions: self.sessions.max(other.sessions), tokens: self.tokens.max(other.tokens) }
+    }
+}
+
+/// A question, and where the answer goes.
+pub(in crate::store::redis) struct Asked {
+    began: Began,
+    client: ClientId,
+    answer: oneshot::Sender<Result<HubCuts, StoreError>>,
+}
+
+impl Core {
+    /// What the hub cuts off, at an instant after this was asked. A hub that is not of this store tells nothing.
+    pub(in crate::store::redis) async fn hub_cuts(
+        &self,
+        began: Began,
+        client: &ClientId,
+    ) -> Result<HubCuts, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked { began, client: client.clone(), answer };
+        self.hub.cuts.try_send(asked).map_err(|_| StoreError::Busy)?;
+        let within = timeout(self.options.deadline, answered).await;
+        within.map_err(|_| StoreError::Failed("the hub did not answer in time".into()))?.map_err(|_| gone())?
+    }
+
+    /// What cuts each of these clients off.
+    async fn look_at_hub_cuts(&self, asked: &[Asked]) -> Result<(Option<Vec<u8>>, Vec<HubCuts>), StoreError> {
+        let denied = self.layout.hub("denied");
+        let mut places = BTreeMap::new();
+        let mut targets = vec![Target::All];
+        let of_each: Vec<usize> = asked
+            .iter()
+            .map(|asked| {
+                *places.entry(&asked.client).or_insert_with(|| {
+                    targets.push(Target::Client(asked.client.clone()));
+                    targets.len() - 1
+                })
+            })
+            .collect();
+        let fields = targets.iter().flat_map(|target| [Ends::Sessions, Ends::Tokens].map(|e| index_key(target, e)));
+        let look = fields.fold(self.look_in_hub(), |look, field| look.hget(denied.clone(), &field));
+        let parts = look.ask(&self.link).await?.parts;
+        let ([life, _stamped], rows) = parts.split_first_chunk().ok_or(UNREADABLE)?;
+        let before = |part| {
+            let hold = maybe(part)?.map(|row| decode::<Hold>(row, "denial")).transpose()?;
+            Ok::<_, StoreError>(hold.map_or(Timestamp::default(), |hold| hold.before))
+        };
+        let (pairs, _) = rows.as_chunks::<2>();
+        let cuts: Vec<HubCuts> = pairs
+            .iter()
+            .map(|[sessions, tokens]| Ok(HubCuts { sessions: before(sessions)?, tokens: before(tokens)? }))
+            .collect::<Result<_, StoreError>>()?;
+        let all = cuts.first().copied().ok_or(UNREADABLE)?;
+        let of = |place: usize| cuts.get(place).map(|ours| ours.and(all)).ok_or(UNREADABLE);
+        Ok((maybe(life)?.map(<[u8]>::to_vec), of_each.into_iter().map(of).collect::<Result<_, _>>()?))
+    }
+}
+
+/// Answers until the store is closed.
+pub(in crate::store::redis) async fn look_out(core: Weak<Core>, mut questions: Receiver<Asked>) {
+    let mut asked = Vec::new();
+    while questions.recv_many(&mut asked, TOGETHER).await > 0 {
+        let Some(core) = core.upgrade() else { return };
+        answer(&core, std::mem::take(&mut asked)).await;
+    }
+}
+
+async fn answer(core: &Arc<Core>, mut all: Vec<Asked>) {
+    // Whoever has gone away meanwhile need not be answered.
+    all.retain(|asked| !asked.answer.is_closed());
+    if all.is_empty() {
+        return;
+    }
+    let (life, cuts) = match core.look_at_hub_cuts(&all).await {
+        Ok((life, cuts)) => (life, cuts.into_iter().map(Ok).collect()),
+        Err(error) => (None, vec![Err(error); all.len()]),
+    };
+    for (Asked { began, answer, .. }, cuts) in all.into_iter().zip(cuts) {
+        let told = cuts.and_then(|cuts| is_of(life.as_deref(), &began).map(|()| cuts));
+        let _ = answer.send(told);
+    }
+}
