@@ -376,7 +376,13 @@ impl Me<'_> {
     fn add(&self, life: &Life, nodes: Vec<(NodeId, Box<str>)>, seen: &Seen<'_>) -> Change {
         let mut life = life.clone();
         life.waived.retain(|id| *id != self.node);
-        Change::of(Why::Added, life, seen).adding(nodes, self.version, seen)
+        let known = life.members;
+        let mut change = Change::of(Why::Added, life, seen).adding(nodes, self.version, seen);
+        // Whoever takes part already is remembered here, durably: they need not wait for the newcomer to say so.
+        for (_, row) in change.rows.iter_mut().filter(|(id, _)| *id == self.node) {
+            row.knows = known;
+        }
+        change
     }
 
     fn confirm(&self, life: &Life, seen: &Seen<'_>, now: Duration) -> Duty {

@@ -36,7 +36,9 @@ pub enum StoreError {
     #[error("the store cannot answer: {0}")]
     Failed(String),
     /// It is not the store that it was (G10). Nothing was written.
-    #[error("the store came back older than what it had acknowledged; an operator must decide")]
+    #[error(
+        "the store came back without all that it had acknowledged; /readyz says what is waited for, and what mends it"
+    )]
     NotWhole,
     /// The keys that nodes share may have changed since this node looked. What was to be signed is not.
     #[error(transparent)]

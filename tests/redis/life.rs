@@ -284,7 +284,11 @@ async fn a_node_that_is_gone_is_waited_for_by_name_until_it_is_waived() {
     server.restart();
     let report = says(&a, &format!("rescind store waive {}", gone.id)).await;
     assert!(report.why.unwrap().contains("b ("), "by its name, too");
-    assert!(matches!(a.deny(denial(Target::Token(fresh_token()), Ends::Tokens)).await, Err(StoreError::NotWhole)));
+    let deny = || a.deny(denial(Target::Token(fresh_token()), Ends::Tokens));
+    wait_for("it is not taken for one that comes back", || async {
+        matches!(deny().await.expect_err("nobody serves"), StoreError::NotWhole)
+    })
+    .await;
     assert_eq!(a.standing(), Standing::NotWhole);
     a.waive(&gone.id, Draft::default()).await.unwrap();
     serves(&a).await;

@@ -244,11 +244,23 @@ impl Life {
     }
 }
 
+/// A node that has been silent for so many leases is not one that is about to push what it knows.
+const SILENT: u32 = 5;
+
 impl Now {
+    /// Whether any of them has been silent for long, by the store's time, as the others have it.
+    fn are_gone(&self, nodes: &[NodeId]) -> bool {
+        let latest = self.rows.iter().map(|(_, row)| row.seen).max().unwrap_or_default();
+        let patience = self.life.as_ref().map_or(Duration::ZERO, |life| life.lease * SILENT);
+        let of = |id: &NodeId| self.rows.iter().find(|(other, _)| other == id);
+        nodes.iter().filter_map(of).any(|(_, row)| latest.since(row.seen) > patience)
+    }
+
     fn refusal(&self) -> StoreError {
         match &self.why {
             Some(Why::Waits(Wait::Word(Doubt::Declared(_)))) => StoreError::Busy,
-            Some(Why::Waits(Wait::Word(_) | Wait::Nodes(_))) => StoreError::NotWhole,
+            Some(Why::Waits(Wait::Word(_))) => StoreError::NotWhole,
+            Some(Why::Waits(Wait::Nodes(nodes))) if self.are_gone(nodes) => StoreError::NotWhole,
             Some(Why::Waits(_)) => StoreError::Failed("this node may not speak for the store at this moment".into()),
             Some(Why::Failed(error)) => error.clone(),
             None => StoreError::Failed("it is not known yet whether this node may speak for the store".into()),
