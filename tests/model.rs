@@ -11,10 +11,6 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and says what it saw")]
 
-mod model {
-    mod reign;
-}
-
 use std::{
     sync::{
         Arc,

@@ -6,7 +6,6 @@ pub mod audit;
 pub mod chain;
 pub mod claims;
 pub mod denial;
-#[cfg(feature = "server")]
 pub mod family;
 pub mod feed;
 pub mod ids;
@@ -14,7 +13,6 @@ pub mod ids;
 mod installation;
 pub mod jwk;
 mod prepared;
-#[cfg(feature = "server")]
 pub mod reign;
 pub mod report;
 pub mod scope;

@@ -6,7 +6,7 @@
 //! it, nobody serves. A *lease* is what a node holds while it serves.
 //!
 //! All of it is pure: [`duty`] looks at what a node knows and at what the store says, and names the next thing to do.
-//! `tests/model/reign.rs` explores this very rule.
+//! `tests/reign/reign.rs` explores this very rule.
 
 use std::time::Duration;
 

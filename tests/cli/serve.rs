@@ -261,7 +261,7 @@ fn a_lost_store_is_served_only_after_an_operator_has_accepted_the_loss() {
     assert!(why.as_str().unwrap().contains("--accept-store-loss"), "{why}");
     assert_eq!(place.refresh(&session).0, 503, "nobody knows whether that session may go on");
     let ended = server.end();
-    assert!(ended.stderr.contains("serving 503 until an operator decides"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("serving 503 until this is mended"), "{}", ended.stderr);
 
     let server = place.start(&["--accept-store-loss", "end-sessions"], 200);
     let (status, refused) = place.refresh(&session);

@@ -421,17 +421,3 @@ async fn an_audit_log_that_was_changed_is_told_by_whoever_sees_it_next() {
     })
     .await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn how_many_denials_a_second() {
-    let site = Site::new();
-    let place = tempfile::tempdir().unwrap();
-    for (what, journal) in [("in memory", None), ("on disk", Some(place.path().join("journal.redb")))] {
-        let a = site.try_node(Options { journal, ..Site::options() }).await.unwrap();
-        let (seed, clock) = (u8::from(what == "on disk"), rescind::clock::SystemClock::default());
-        let began = clock.monotonic();
-        deny_many(&a, seed, 4000, 64).await;
-        let took = (clock.monotonic() - began).as_secs_f64();
-        println!("64 callers, journal {what}: {:.0} denials a second", 4000.0 / took);
-    }
-}
