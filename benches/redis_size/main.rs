@@ -57,6 +57,9 @@ struct Options {
 
 /// Requests under way at a time.
 const WAITING: usize = 128;
+/// How often what was answered with 503 is asked again, and after how long.
+const TRIES: u32 = 100;
+const AGAIN: Duration = Duration::from_millis(100);
 /// Numbers that no session of the filling has.
 const APART: usize = 1 << 40;
 /// As configured by default, but for the access tokens: what is denied must still be denied when it is weighed.
@@ -172,15 +175,21 @@ impl Bench {
         Ok(took)
     }
 
-    fn open_one(&self, number: usize) -> impl Future<Output = io::Result<()>> + Send + 'static {
+    fn open_one(&self, number: usize) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let families = self.families.clone();
         async move {
-            let opened = families.open(fixture::identity(number), fixture::draft(number)).await;
-            opened.map(drop).map_err(io::Error::other)
+            // Whoever is told to come again does.
+            for _ in 0..TRIES {
+                if families.open(fixture::identity(number), fixture::draft(number)).await.is_ok() {
+                    return Ok(());
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(io::Error::other("a session cannot be opened"))
         }
     }
 
-    fn deny_one(&self, _: usize) -> impl Future<Output = io::Result<()>> + Send + 'static {
+    fn deny_one(&self, _: usize) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let (store, now) = (self.store.clone(), self.clock.now());
         let target = Target::Token(TokenId::new(now, &random_bytes(&SystemRandom)));
         async move { deny(&store, target).await }
@@ -212,7 +221,13 @@ impl Bench {
 async fn deny(store: &RedisStore, target: Target) -> io::Result<()> {
     let audit = Draft::default();
     let denial = Denial { target, ends: Ends::Sessions, before: None, expires: None, reason: None, audit };
-    store.deny(denial).await.map(drop).map_err(io::Error::other)
+    for _ in 0..TRIES {
+        if store.deny(denial.clone()).await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    Err(io::Error::other("what is to be denied cannot be"))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

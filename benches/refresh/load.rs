@@ -29,6 +29,8 @@ pub(crate) struct Round {
     pub(crate) errors: u64,
     pub(crate) server_user_us: f64,
     pub(crate) server_system_us: f64,
+    /// Of what works for the server in a process of its own: Redis.
+    pub(crate) beside_us: f64,
     pub(crate) generator_us: f64,
     /// Share of the machine's cores that somebody else used: above a few per cent the round tells little.
     pub(crate) others_cores: f64,
@@ -163,6 +165,7 @@ impl Client {
 struct Readings {
     at: Duration,
     server: Cpu,
+    beside: f64,
     generator: f64,
     all: f64,
     written: f64,
@@ -174,6 +177,7 @@ impl Readings {
         Ok(Self {
             at: clock.monotonic(),
             server: cpu_of(server.pid())?,
+            beside: server.cpu_beside()?,
             generator: cpu_of(std::process::id())?.total(),
             all: cpu_of_all()?,
             written: written_by(server.pid())?,
@@ -190,6 +194,7 @@ impl Round {
         let exchanges = latencies.len() as f64;
         let server = after.server - before.server;
         let generator = after.generator - before.generator;
+        let beside = after.beside - before.beside;
         Self {
             per_second: exchanges / seconds,
             p50_ms: percentile(&latencies, 0.50),
@@ -198,8 +203,9 @@ impl Round {
             errors: clients.iter_mut().map(|c| std::mem::take(&mut c.errors)).sum(),
             server_user_us: server.user * 1e6 / exchanges,
             server_system_us: server.system * 1e6 / exchanges,
+            beside_us: beside * 1e6 / exchanges,
             generator_us: generator * 1e6 / exchanges,
-            others_cores: (after.all - before.all - server.total() - generator).max(0.0) / seconds,
+            others_cores: (after.all - before.all - server.total() - beside - generator).max(0.0) / seconds,
             resident_mib: after.resident,
             written_bytes: (after.written - before.written) / exchanges,
         }

@@ -22,6 +22,8 @@ struct Ready {
 /// A running server. It ends when this goes out of scope.
 pub(crate) struct Server {
     child: Child,
+    /// What works for it in a process of its own.
+    beside: Option<u32>,
     pub(crate) address: SocketAddr,
     /// The client's credentials as HTTP Basic.
     pub(crate) authorization: String,
@@ -46,6 +48,7 @@ impl Server {
         let credentials = BASE64_STANDARD.encode(format!("{}:{}", ready.client_id, ready.client_secret));
         Ok(Self {
             child,
+            beside: None,
             address: address.parse().map_err(io::Error::other)?,
             authorization: format!("Basic {credentials}"),
         })
@@ -53,6 +56,18 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The process with this number works for it.
+    #[allow(dead_code, reason = "not every bench has one")]
+    pub(crate) fn with(mut self, beside: u32) -> Self {
+        self.beside = Some(beside);
+        self
+    }
+
+    /// What the process beside it has used so far, if there is one.
+    pub(crate) fn cpu_beside(&self) -> io::Result<f64> {
+        self.beside.map_or(Ok(0.0), |pid| cpu_of(pid).map(Cpu::total))
     }
 }
 

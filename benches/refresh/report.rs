@@ -10,13 +10,14 @@ use crate::load::Round;
 type Figure = (&'static str, fn(&Round) -> f64);
 
 /// Each is the median over the rounds.
-const FIGURES: [Figure; 10] = [
+const FIGURES: [Figure; 11] = [
     ("per_second", |r| r.per_second),
     ("p50_ms", |r| r.p50_ms),
     ("p99_ms", |r| r.p99_ms),
     ("max_ms", |r| r.max_ms),
     ("server_user_us", |r| r.server_user_us),
     ("server_system_us", |r| r.server_system_us),
+    ("beside_us", |r| r.beside_us),
     ("generator_us", |r| r.generator_us),
     ("written_bytes", |r| r.written_bytes),
     ("resident_mib", |r| r.resident_mib),
@@ -44,6 +45,14 @@ impl Series {
         median(
             self.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| ours.per_second / theirs.per_second).collect(),
         )
+    }
+
+    /// The same by the processor time that an exchange takes, of everybody who takes part in it: what others did on the
+    /// machine meanwhile matters less to it.
+    #[allow(dead_code, reason = "not every bench compares")]
+    pub(crate) fn ratio_of_work(&self, other: &Self) -> f64 {
+        let work = |r: &Round| r.server_user_us + r.server_system_us + r.beside_us + r.generator_us;
+        median(self.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| work(theirs) / work(ours)).collect())
     }
 
     fn range(&self, of: fn(&Round) -> f64) -> (f64, f64) {
@@ -86,7 +95,7 @@ impl Syncs {
 /// The table.
 pub(crate) fn print(all: &[Series], disk: &[(&str, Syncs)]) {
     println!(
-        "{:24} {:>10} {:>19} {:>7} {:>7} {:>7} {:>16} {:>9} {:>9} {:>8} {:>6}",
+        "{:24} {:>10} {:>19} {:>7} {:>7} {:>7} {:>16} {:>9} {:>9} {:>9} {:>8} {:>6}",
         "medians",
         "per second",
         "min - max",
@@ -94,17 +103,18 @@ pub(crate) fn print(all: &[Series], disk: &[(&str, Syncs)]) {
         "p99 ms",
         "max ms",
         "server us (u+s)",
+        "beside us",
         "client us",
         "B written",
         "RSS MiB",
         "others"
     );
     for series in all {
-        let [rate, p50, p99, max, user, system, generator, written, resident, others] =
+        let [rate, p50, p99, max, user, system, beside, generator, written, resident, others] =
             FIGURES.map(|(_, of)| series.median(of));
         let (low, high) = series.range(|r| r.per_second);
         println!(
-            "{:24} {rate:10.0} {:>19} {p50:7.2} {p99:7.2} {max:7.2} {:>16} {generator:9.1} {written:9.0} {resident:8.1} {others:6.2}",
+            "{:24} {rate:10.0} {:>19} {p50:7.2} {p99:7.2} {max:7.2} {:>16} {beside:9.1} {generator:9.1} {written:9.0} {resident:8.1} {others:6.2}",
             series.name,
             format!("{low:.0} - {high:.0}"),
             format!("{user:.1} + {system:.1}"),

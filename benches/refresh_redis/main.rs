@@ -116,7 +116,7 @@ fn start(options: &Options, home: &Path) -> io::Result<Vec<Contender>> {
             let redis = Redis::start(&place)?;
             let url = redis.url();
             let arguments: Vec<&str> = before.iter().copied().chain([&*url]).collect();
-            let server = Server::start(program, &arguments, &place.join("log"))?;
+            let server = Server::start(program, &arguments, &place.join("log"))?.with(redis.pid());
             Ok(Contender { name, server, _redis: redis })
         })
         .collect()
@@ -150,9 +150,11 @@ async fn loads(options: &Options, contenders: &mut [Contender], clients: usize) 
     report::print(&all, &[]);
     let [rescind, limit, peer] = &all[..] else { return Err(io::Error::other("three contenders")) };
     println!(
-        "ratios, medians of rounds: {:.2} of the limit, {:.1} x oidc-provider",
+        "ratios, medians of rounds: {:.2} of the limit, {:.1} x oidc-provider; by processor time {:.2} and {:.1}",
         rescind.ratio(limit),
-        rescind.ratio(peer)
+        rescind.ratio(peer),
+        rescind.ratio_of_work(limit),
+        rescind.ratio_of_work(peer)
     );
     println!("{}", report::json_line(&all, &[]));
     Ok(all.iter().map(Series::errors).sum())

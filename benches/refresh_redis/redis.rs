@@ -68,6 +68,11 @@ impl Redis {
         Ok(calls.sum())
     }
 
+    #[allow(dead_code, reason = "not every bench asks")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

@@ -13,6 +13,8 @@ const secret = randomBytes(32).toString('base64url');
 const key = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' });
 
 const server = createServer();
+// Clients keep their connections while the others have their turn.
+server.keepAliveTimeout = 0;
 await new Promise((done) => server.listen(0, '127.0.0.1', done));
 const issuer = `http://127.0.0.1:${server.address().port}`;
 

@@ -25,6 +25,8 @@ use crate::{
     },
 };
 
+/// Of how many times buckets are told once: the more debts at a time, the less a debt costs.
+const PAYS_RARELY: u64 = 4;
 /// Buckets that are told at once.
 const PAYS: usize = 64;
 /// How often the mirror is rid of what has expired.
@@ -39,7 +41,10 @@ const RARELY: u64 = 60;
 impl Clerk {
     /// What nobody asks for and must be done all the same. What fails is done the next time.
     pub(super) async fn keep_house(&mut self, core: &Arc<Core>) {
-        self.pay(core);
+        self.rounds = self.rounds.wrapping_add(1);
+        if self.rounds.is_multiple_of(PAYS_RARELY) {
+            self.pay(core);
+        }
         for done in
             [self.vouch(core).await, self.push_again(core).await, self.make_up(core).await, self.sweep(core).await]
         {

@@ -42,6 +42,8 @@ mod taking;
 
 /// How much one commit carries at most.
 const BATCH: usize = 256;
+/// How long what nobody waits for may wait for company: it stands in its bucket already.
+const LINGERS: Duration = Duration::from_millis(20);
 /// How often the hub is looked after besides: what has been done is said to the buckets, what has expired is let go of.
 const PAYS_EVERY: Duration = Duration::from_millis(500);
 /// How often a batch is tried before whoever waits is told to come again.
@@ -63,6 +65,7 @@ pub(in crate::store::redis) struct Clerk {
     /// What the buckets have not been told yet.
     paid: BTreeMap<Bucket, u64>,
     paying: Option<tokio::task::JoinHandle<()>>,
+    rounds: u64,
     /// Entries that leave before their time, and when.
     superseded: Vec<(u64, Timestamp)>,
     /// How far the entries that are kept for long have been looked through.
@@ -110,6 +113,7 @@ impl Clerk {
             vouched: None,
             paid: BTreeMap::new(),
             paying: None,
+            rounds: 0,
             superseded: Vec::new(),
             kept_from: 0,
             sweeps: 0,
@@ -121,8 +125,8 @@ impl Clerk {
     pub(in crate::store::redis) async fn run(mut self) {
         let mut pays = tokio::time::interval(PAYS_EVERY);
         loop {
+            // Neither is preferred: under load there is always something to be done, and the house is kept all the same.
             let first = tokio::select! {
-                biased;
                 ask = self.asked.recv() => match ask {
                     Some(ask) => Some(ask),
                     None => return,
@@ -132,20 +136,33 @@ impl Clerk {
             let Some(core) = self.core.upgrade() else { return };
             match first {
                 Some(first) => {
-                    let mut weight = first.order.weight();
-                    let mut asks = vec![first];
-                    while weight < BATCH
-                        && let Ok(ask) = self.asked.try_recv()
-                    {
-                        weight += ask.order.weight();
-                        asks.push(ask);
-                    }
+                    let asks = self.gather(first).await;
                     self.work(&core, asks).await;
                 }
                 None => self.keep_house(&core).await,
             }
             self.tidy(&core).await;
         }
+    }
+
+    /// Whatever has queued up; and while nobody waits for any of it, what comes in a moment besides: each commit is signed,
+    /// and takes a trip.
+    async fn gather(&mut self, first: Ask) -> Vec<Ask> {
+        let until = tokio::time::Instant::now() + LINGERS;
+        let (mut weight, mut awaited) = (first.order.weight(), first.answer.is_some());
+        let mut asks = vec![first];
+        while weight < BATCH {
+            let next = match self.asked.try_recv() {
+                Ok(ask) => Some(ask),
+                Err(_) if awaited => None,
+                Err(_) => tokio::time::timeout_at(until, self.asked.recv()).await.ok().flatten(),
+            };
+            let Some(ask) = next else { break };
+            weight += ask.order.weight();
+            awaited |= ask.answer.is_some();
+            asks.push(ask);
+        }
+        asks
     }
 
     async fn work(&mut self, core: &Core, mut asks: Vec<Ask>) {
