@@ -1015,7 +1015,7 @@ fn long() -> bool {
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn a_failover_loses_no_acknowledged_revocation() {
     let world = World { failover: true, ..CALM };
     let sights = [Sight::AcknowledgedAfterwards, Sight::SignedAfterwards, Sight::HeldBack, Sight::WaitedForNodes];
@@ -1023,21 +1023,21 @@ fn a_failover_loses_no_acknowledged_revocation() {
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn positions_that_were_lost_and_given_again_deceive_nobody() {
     let world = World { failover: true, revoked: &[FAMILY, TOKEN], ..CALM };
     explore("positions", world, 10_000, &[Sight::SignedAfterwards]);
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn a_failover_brings_nothing_spent_alive() {
     let world = World { failover: true, revoked: &[FAMILY], generations: 2, ..CALM };
     explore("refreshes", world, 10_000, &[Sight::RefreshedAfterwards]);
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn a_node_that_is_gone_for_ever_is_waited_for_until_it_is_waived() {
     let world = World { failover: true, waive: true, ..CALM };
     explore("waived alive", world, 10_000, &[Sight::WaitedForNodes, Sight::WaitedForLeases, Sight::SignedAfterwards]);
@@ -1046,35 +1046,35 @@ fn a_node_that_is_gone_for_ever_is_waited_for_until_it_is_waived() {
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn a_node_that_crashes_comes_back_with_what_it_knew() {
     let world = World { failover: true, crash: Some(true), ..CALM };
     explore("crash", world, 10_000, &[Sight::SignedAfterwards, Sight::WaitedForNodes]);
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn a_node_that_lost_its_journal_is_waited_for_as_the_one_that_it_was() {
     let world = World { failover: true, crash: Some(false), waive: true, ..CALM };
     explore("journal lost", world, 10_000, &[Sight::SignedAfterwards, Sight::WaitedForNodes]);
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn a_node_that_has_just_come_is_not_forgotten() {
     let world = World { failover: true, nodes: 1, late: 1, ..CALM };
     explore("late", world, 10_000, &[Sight::SignedAfterwards, Sight::WaitedToBeKnown]);
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn a_node_that_stops_leaves_what_it_knew_to_another() {
     let world = World { failover: true, stop: true, ..CALM };
     explore("stop", world, 10_000, &[Sight::SignedAfterwards, Sight::Left]);
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn an_empty_store_is_not_taken_for_a_new_one() {
     let world = World { wipe: true, word: true, revoked: &[FAMILY, TOKEN], generations: 1, ..CALM };
     explore("wiped", world, 10_000, &[Sight::Wiped, Sight::ServesWiped, Sight::SignedAfterwards]);
@@ -1094,7 +1094,7 @@ const REVOKED: &str = "no refresh after a revocation";
 const SPENT: &str = "nothing spent comes alive";
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn model_refutes_a_rule_by_which_one_who_vouches_is_enough() {
     refute(World { guards: Guards { majority: false, ..ALL_GUARDS }, ..FAILOVER }, COMPLETE);
 }
@@ -1110,7 +1110,7 @@ fn model_refutes_a_rule_that_serves_before_all_have_pushed() {
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn model_refutes_a_store_without_markers() {
     let guards = Guards { mark: false, ..ALL_GUARDS };
     refute(World { guards, revoked: &[FAMILY], generations: 1, ..FAILOVER }, REVOKED);
@@ -1143,19 +1143,19 @@ fn model_refutes_nodes_that_forget_which_heads_moved() {
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn model_refutes_nodes_that_forget_each_other() {
     refute(World { guards: Guards { nodes: false, ..ALL_GUARDS }, nodes: 1, late: 1, ..FAILOVER }, COMPLETE);
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn model_refutes_a_node_that_serves_before_it_is_remembered() {
     refute(World { guards: Guards { known: false, ..ALL_GUARDS }, nodes: 1, late: 1, ..FAILOVER }, COMPLETE);
 }
 
 #[test]
-#[ignore = "many minutes: tests/run --long"]
+#[ignore = "many minutes, and not seen to end: by itself, with --ignored"]
 fn model_refutes_a_node_that_stops_without_handing_over() {
     refute(World { guards: Guards { handover: false, ..ALL_GUARDS }, stop: true, ..FAILOVER }, COMPLETE);
 }
