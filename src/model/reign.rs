@@ -531,6 +531,23 @@ pub fn declare(ends: Ends, seal: Seal, memory: Option<&Memory>, seen: &Seen<'_>)
     Ok(Change { served, ..Change::of(Why::Word, next, seen) })
 }
 
+/// A part of the store came back empty, while what says which store it is did not: another life begins, into which all that
+/// is remembered is pushed. What that part does not know may be unknown for being lost. `None`: there is no life.
+#[must_use]
+pub fn lost_a_part(seal: Seal, seen: &Seen<'_>) -> Option<Change> {
+    let life = seen.life?;
+    let next = Life {
+        incarnation: life.incarnation + 1,
+        seal,
+        whole: false,
+        doubt: life.doubt.or(Some(Doubt::Wiped)),
+        dated: Timestamp::default(),
+        since: seen.now,
+        ..life.clone()
+    };
+    Some(Change::of(Why::TakenOver, next, seen))
+}
+
 /// Under which life a step began, and over which way to the servers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Term {

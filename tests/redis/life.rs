@@ -33,7 +33,7 @@ use crate::{
 
 const DURABLE: &[&str] = &["appendonly yes", "appendfsync always"];
 
-fn options(name: &str, journals: &Path) -> Options {
+pub(crate) fn options(name: &str, journals: &Path) -> Options {
     Options {
         name: name.into(),
         lease: LEASE,
@@ -43,7 +43,7 @@ fn options(name: &str, journals: &Path) -> Options {
     }
 }
 
-async fn node(url: &str, options: Options) -> Arc<RedisStore> {
+pub(crate) async fn node(url: &str, options: Options) -> Arc<RedisStore> {
     let url = url.parse().unwrap();
     for _ in 0..500 {
         let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom));
@@ -58,16 +58,16 @@ async fn node(url: &str, options: Options) -> Arc<RedisStore> {
 }
 
 /// Waits until what goes on by itself in a node that was dropped has ended.
-fn has_ended(journals: &Path, name: &str) {
+pub(crate) fn has_ended(journals: &Path, name: &str) {
     wait("it is gone", || File::open(journals.join(name)).unwrap().try_lock().is_ok());
 }
 
-fn fresh_token() -> TokenId {
+pub(crate) fn fresh_token() -> TokenId {
     let random = rescind::clock::random_bytes(&SystemRandom);
     TokenId::new(SystemClock::default().now(), &random)
 }
 
-fn of_token(token: TokenId) -> Bearer {
+pub(crate) fn of_token(token: TokenId) -> Bearer {
     Bearer { token, session: None, subject: subject(1), client: app(), key: kid("k1") }
 }
 
@@ -77,7 +77,7 @@ async fn deny(store: &RedisStore) -> TokenId {
     token
 }
 
-async fn serves(store: &RedisStore) {
+pub(crate) async fn serves(store: &RedisStore) {
     wait_for("the node serves again", || async { store.standing() == Standing::Whole }).await;
 }
 
@@ -95,7 +95,7 @@ async fn incarnation(store: &RedisStore) -> u32 {
     store.life().incarnation
 }
 
-async fn rotated(store: &RedisStore, family: &Family, generation: u32) {
+pub(crate) async fn rotated(store: &RedisStore, family: &Family, generation: u32) {
     assert_eq!(verdict(store, family, generation).await, Verdict::Rotate);
 }
 

@@ -12,5 +12,6 @@ mod hub;
 mod keys;
 mod life;
 mod link;
+mod losses;
 mod nodes;
 mod sessions;

@@ -22,6 +22,7 @@ use crate::{
     model::{
         Timestamp,
         denial::{Ends, Entry, Target},
+        family::Served,
         feed::{Digest, Epoch, Mark, Place},
     },
     store::StoreError,
@@ -31,6 +32,9 @@ use crate::{
 const MIRRORED: &str = "mirrored";
 /// Where it holds what has no place in the log as it is now.
 const UNPLACED: std::ops::Range<&str> = "unplaced ".."unplaced!";
+
+/// Where it holds what was closed of late: the time served, then a name.
+const CLOSED: std::ops::Range<&str> = "closed ".."closed!";
 
 /// An entry, and the digest of what lies before it.
 #[derive(Clone, PartialEq, Debug)]
@@ -93,11 +97,15 @@ impl EmbeddedStore {
         self.urgent_step(move |step| step.lay_out(whole)).await
     }
 
-    /// The entry in force that denies as strongly.
+    /// The entry in force that denies as strongly. Where something about the target has no place in the log, what is in
+    /// force here is not what the log says: then only an entry that does so by itself.
     pub(in crate::store) fn standing(&self, new: &NewEntry) -> Result<Option<Entry>, StoreError> {
         let txn = self.read()?;
         let (Some(denied), Some(log)) = (table(&txn, DENIED)?, table(&txn, LOG)?) else { return Ok(None) };
-        standing_in(&denied, &log, new)
+        let standing = standing_in(&denied, &log, new)?;
+        let Some(meta) = table(&txn, META)? else { return Ok(standing) };
+        let all_placed = meta.get(&*unplaced_key(&new.target, new.ends)).map_err(failed)?.is_none();
+        Ok(standing.filter(|entry| all_placed || Hold::of(entry).reaches(new)))
     }
 
     /// The newest entry about a target.
@@ -113,6 +121,29 @@ impl EmbeddedStore {
         let Some(meta) = table(&self.read()?, META)? else { return Ok(Vec::new()) };
         let rows = meta.range(UNPLACED).map_err(failed)?;
         rows.take(most).map(|row| decode(row.map_err(failed)?.1.value(), "entry")).collect()
+    }
+
+    /// Keeps in mind what was closed at this time served, each by a name; lets go of what was closed before `since`. Durable
+    /// once it returns.
+    pub(in crate::store) async fn keep_closed(
+        &self,
+        at: Served,
+        rows: Vec<(u128, Vec<u8>)>,
+        since: Served,
+    ) -> Result<(), StoreError> {
+        self.urgent_step(move |step| step.keep_closed(at, &rows, since)).await
+    }
+
+    /// All of that, the oldest first.
+    pub(in crate::store) fn closed(&self) -> Result<Vec<(Served, u128, Vec<u8>)>, StoreError> {
+        let Some(meta) = table(&self.read()?, META)? else { return Ok(Vec::new()) };
+        let rows = meta.range(CLOSED).map_err(failed)?;
+        let read = |row: Result<(redb::AccessGuard<'_, &str>, redb::AccessGuard<'_, &[u8]>), _>| {
+            let (key, row) = row.map_err(failed)?;
+            let (at, name) = closed_of(key.value()).ok_or(StoreError::Damaged("closed"))?;
+            Ok((at, name, row.value().to_vec()))
+        };
+        rows.map(read).collect()
     }
 
     /// Whether it has the digest at the beginning of a page.
@@ -186,7 +217,7 @@ impl Step<'_> {
         if let Some(Hold { position, .. }) = old {
             self.supersede(position, entry)?;
         }
-        let key = unplaced_key(entry);
+        let key = unplaced_key(&entry.target, entry.ends);
         let missing: Option<Entry> = {
             let row = self.meta.get(&*key).map_err(failed)?;
             row.map(|row| decode(row.value(), "entry")).transpose()?
@@ -194,6 +225,16 @@ impl Step<'_> {
         if missing.is_some_and(|missing| Hold::of(entry).reaches(&new_of(missing))) {
             self.meta.remove(&*key).map_err(failed)?;
         }
+        Ok(())
+    }
+
+    fn keep_closed(&mut self, at: Served, rows: &[(u128, Vec<u8>)], since: Served) -> Result<(), StoreError> {
+        let before = closed_key(since, 0);
+        self.meta.retain_in(CLOSED.start..&before, |_, _| false).map_err(failed)?;
+        for (name, row) in rows {
+            self.meta.insert(&*closed_key(at, *name), &row[..]).map_err(failed)?;
+        }
+        self.dirty = true;
         Ok(())
     }
 
@@ -254,7 +295,7 @@ impl Step<'_> {
         // One row stands for all about this target.
         let Hold { before, feed_until, kept_until, .. } = Hold::of(&entry).merged(hold);
         let entry = Entry { position: 0, before, feed_until, kept_until, ..entry };
-        self.meta.insert(&*unplaced_key(&entry), &encode(&entry)[..]).map_err(failed)?;
+        self.meta.insert(&*unplaced_key(&entry.target, entry.ends), &encode(&entry)[..]).map_err(failed)?;
         self.index(&entry)
     }
 }
@@ -264,11 +305,78 @@ fn new_of(entry: Entry) -> NewEntry {
     NewEntry { target, ends, before, at, feed_until, kept_until, reason }
 }
 
-fn unplaced_key(entry: &Entry) -> String {
+fn closed_key(at: Served, name: u128) -> String {
+    format!("{}{:016x} {name:032x}", CLOSED.start, at.0)
+}
+
+fn closed_of(key: &str) -> Option<(Served, u128)> {
+    let (at, name) = key.strip_prefix(CLOSED.start)?.split_once(' ')?;
+    Some((Served(u64::from_str_radix(at, 16).ok()?), u128::from_str_radix(name, 16).ok()?))
+}
+
+fn unplaced_key(target: &Target, ends: Ends) -> String {
     use std::fmt::Write as _;
     let mut key = UNPLACED.start.to_owned();
-    for byte in index_key(&entry.target, entry.ends) {
+    for byte in index_key(target, ends) {
         let _ = write!(key, "{byte:02x}");
     }
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        clock::{ManualClock, SystemRandom},
+        model::{SubjectRef, denial::Retention},
+    };
+
+    const START: Timestamp = Timestamp::from_seconds(1_795_374_805);
+
+    fn cut_off(position: u64, after: u64) -> Entry {
+        let until = START.plus(Duration::from_secs(600));
+        Entry {
+            position,
+            target: Target::Subject(SubjectRef([1; 16])),
+            ends: Ends::Sessions,
+            before: START.plus(Duration::from_millis(after)),
+            at: START,
+            feed_until: until,
+            kept_until: until,
+            reason: None,
+        }
+    }
+
+    fn log(epoch: u8, entries: Vec<Entry>) -> Whole {
+        let mut mark = Mark { position: 0, digest: NOTHING };
+        let place = |entry: Entry| {
+            let before = mark.digest;
+            mark = Mark { position: entry.position, digest: chain(before, &body_of(&entry)) };
+            Placed { entry, before }
+        };
+        let entries = entries.into_iter().map(place).collect();
+        Whole { place: Place { epoch: Epoch([epoch; 16]), mark }, entries, seals: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn what_has_no_place_is_not_taken_for_what_weaker_entries_say() {
+        let retention = Retention { access: Duration::from_secs(300), session: Duration::from_secs(7200) };
+        let clock = Arc::new(ManualClock::new(START));
+        let mirror = EmbeddedStore::mirror(None, Options::new(retention), clock, &SystemRandom).unwrap();
+        let strong = cut_off(1, 5);
+        mirror.lay_out(log(1, vec![strong.clone()])).await.unwrap();
+        // The log came back without it, and another node, which has not heard of it, denies what it knows.
+        mirror.lay_out(log(2, Vec::new())).await.unwrap();
+        let Whole { place, entries, .. } = log(2, vec![cut_off(1, 1)]);
+        assert_eq!(mirror.follow_on(place.epoch, entries).await.unwrap(), Followed::On);
+        assert_eq!(mirror.unplaced(10).unwrap().len(), 1);
+        assert_eq!(mirror.standing(&new_of(strong.clone())).unwrap(), None, "no entry of the log denies as strongly");
+        // It gets a place.
+        let Whole { place, mut entries, .. } = log(2, vec![cut_off(1, 1), Entry { position: 2, ..strong.clone() }]);
+        mirror.follow_on(place.epoch, entries.split_off(1)).await.unwrap();
+        assert_eq!(mirror.unplaced(10).unwrap(), Vec::new());
+        assert_eq!(mirror.standing(&new_of(strong)).unwrap().map(|entry| entry.position), Some(2));
+    }
 }

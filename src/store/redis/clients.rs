@@ -11,18 +11,22 @@ use std::{
 
 use super::{
     Core, RedisStore,
-    commit::{Commit, Look, Outcome, maybe, number},
+    commit::{Commit, Look, Outcome, maybe, number as count},
     hub::{Answer, Order},
     life::Began,
     step::TRIES,
 };
 use crate::{
     model::Timestamp,
-    store::{AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, StoreError},
+    store::{ASSERTION_LIFE, AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, StoreError},
 };
 
 /// Where the hub's [`super::layout::Layout::hub`] `meta` holds the time up to which assertions have been forgotten.
 const FORGOTTEN_BY: &[u8] = b"assertions_forgotten_by";
+/// Where it holds how often the book was changed.
+pub(super) const BOOKED: &[u8] = b"booked";
+/// How many assertions are given again in one step.
+const PUSHES: usize = 64;
 /// How many assertions are let go of in one step.
 const FORGETS: usize = 256;
 /// How many this node remembers by itself: enough to refuse most replays without a question, and to push again what a
@@ -34,7 +38,8 @@ pub(super) const BOOK_EVERY: Duration = Duration::from_millis(100);
 /// What this node knows by itself.
 #[derive(Default)]
 pub(super) struct Clients {
-    book: Mutex<Option<Vec<u8>>>,
+    /// How often it was changed, and what is in it.
+    book: Mutex<(u64, Option<Vec<u8>>)>,
     used: Mutex<HashMap<[u8; 16], Timestamp>>,
 }
 
@@ -105,8 +110,8 @@ impl Core {
             .hget(self.assertions_by(), &member[..8]);
         let mut found = self.seen(began, look).await?;
         let (forgotten_by, used) = (found.value()?, found.value()?);
-        let (all, mine) = (number(&found.part()?)?, found.part()?);
-        let mine = if maybe(&mine)?.is_some() { number(&mine)? } else { 0 };
+        let (all, mine) = (count(&found.part()?)?, found.part()?);
+        let mine = if maybe(&mine)?.is_some() { count(&mine)? } else { 0 };
         Ok(Sight { forgotten_by, is_used: used.is_some(), all, mine })
     }
 
@@ -163,33 +168,84 @@ impl Core {
         }
     }
 
-    /// From here on nobody can say of an assertion from before that instant whether it has been used: the store has lost
-    /// what it knew.
-    pub(super) async fn forget_assertions_by(&self, by: Timestamp) -> Result<(), StoreError> {
-        let (began, meta) = (self.begin().await?, self.layout.hub("meta"));
-        let commit = Commit::new(began.moment().now).life(meta.clone(), began.mark());
-        match commit.raise(meta, FORGOTTEN_BY, by.millis()).make(&self.link).await? {
+    /// An operator has accepted a loss: nobody can say of any assertion from before whether it was used.
+    pub(super) async fn forget_assertions(&self) -> Result<(), StoreError> {
+        let (began, meta) = (self.begin_repair()?, self.layout.hub("meta"));
+        let (now, commit) = (self.clock.now(), Commit::new(self.clock.now()).life(meta.clone(), began.mark()));
+        match commit.raise(meta, FORGOTTEN_BY, now.plus(ASSERTION_LIFE).millis()).make(&self.link).await? {
             Outcome::Done(_) => Ok(()),
             Outcome::Moved | Outcome::NotTheSame => Err(StoreError::Busy),
         }
     }
 
-    /// What this node knows to have been used, for a store that came back without it.
-    pub(super) async fn push_assertions(&self) -> Result<(), StoreError> {
+    /// What this node knows of clients, for a store that came back without it.
+    pub(super) async fn push_clients(&self) -> Result<(), StoreError> {
+        self.push_book().await?;
         let (now, used) = (self.clock.now(), lock(&self.node.clients.used).clone());
-        for (member, until) in used.into_iter().filter(|(_, until)| *until > now) {
-            let client = *member.first_chunk().expect("a member has 16 bytes");
-            let jti = *member.last_chunk().expect("a member has 16 bytes");
-            self.use_assertion(AssertionId { client, jti }, until).await?;
+        let used: Vec<_> = used.into_iter().filter(|(_, until)| *until > now).collect();
+        for lot in used.chunks(PUSHES) {
+            self.push_assertions(lot).await?;
         }
         Ok(())
     }
 
+    async fn push_assertions(&self, used: &[([u8; 16], Timestamp)]) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            let (began, all) = (self.begin_repair()?, self.assertions());
+            let look = used.iter().fold(self.look_in_hub(), |look, (member, _)| look.score(all.clone(), member));
+            let mut found = self.seen(began, look).await?;
+            let mut commit = Commit::new(self.clock.now()).life(self.layout.hub("meta"), began.mark());
+            for (member, until) in used {
+                if found.value()?.is_none() {
+                    commit = commit
+                        .member_absent(all.clone(), member)
+                        .enter_with(all.clone(), member, until.millis())
+                        .count(self.assertions_by(), &member[..8], 1);
+                }
+            }
+            if let Outcome::Done(_) = commit.make(&self.link).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    /// The book, unless the hub has one that was changed as often.
+    async fn push_book(&self) -> Result<(), StoreError> {
+        let (number, Some(book)) = lock(&self.node.clients.book).clone() else { return Ok(()) };
+        for _ in 0..TRIES {
+            let began = self.begin_repair()?;
+            let (theirs, seen) = self.look_at_book(began).await?;
+            if theirs >= number {
+                return Ok(());
+            }
+            let (key, meta) = (self.layout.hub("book"), self.layout.hub("meta"));
+            let commit = Commit::new(self.clock.now()).life(meta.clone(), began.mark());
+            let commit = commit.value_is(key.clone(), seen.as_deref()).set(key, &book).raise(meta, BOOKED, number);
+            if let Outcome::Done(_) = commit.make(&self.link).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
+    async fn look_at_book(&self, began: Began) -> Result<(u64, Option<Vec<u8>>), StoreError> {
+        let look = self.look_in_hub().hget(self.layout.hub("meta"), BOOKED).get(self.layout.hub("book"));
+        let mut found = self.seen(began, look).await?;
+        let number = found.part()?;
+        Ok((if maybe(&number)?.is_some() { count(&number)? } else { 0 }, found.value()?))
+    }
+
     /// Reads the book, for those who cannot wait for it.
     pub(super) async fn read_book(&self) -> Result<(), StoreError> {
-        let look = self.look_in_hub().get(self.layout.hub("book"));
-        let mut found = self.seen(self.begin().await?, look).await?;
-        *lock(&self.node.clients.book) = found.value()?;
+        let began = self.begin().await?;
+        let book = self.look_at_book(began).await?;
+        self.life.current(&began)?;
+        // One that was changed less often is what a server has left that lost the last changes.
+        let mut known = lock(&self.node.clients.book);
+        if book.0 >= known.0 {
+            *known = book;
+        }
         Ok(())
     }
 
@@ -229,7 +285,7 @@ pub(super) async fn follow_book(core: Weak<Core>) {
 
 impl ClientStore for RedisStore {
     fn client_book(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(lock(&self.core.node.clients.book).clone())
+        Ok(lock(&self.core.node.clients.book).1.clone())
     }
 
     async fn amend_book(&self, change: BookChange) -> Result<BookChanged, StoreError> {

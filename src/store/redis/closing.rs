@@ -68,6 +68,7 @@ impl Core {
             let began = self.begin().await?;
             let (found, family) = self.family_and_cuts(began, id).await?;
             let mut step = Step::new(self, bucket, &found);
+            let known = family.as_ref().map(|(record, _)| record.clone());
             let (was_open, place) = match family {
                 Some((record, cuts)) if record.family.lineage.closed.is_none() => {
                     self.list_as_ended(&mut step, &record).await?;
@@ -76,11 +77,17 @@ impl Core {
                 Some((record, cuts)) => (false, step.close_again(&record, &cuts, reason.as_deref())),
                 None => (false, step.close_unknown(id, cause, reason.as_deref(), audit.clone())),
             };
+            // Whoever closed it may not have heard of it, and remembers nothing.
+            let said: Vec<_> = known.into_iter().filter(|_| !was_open).collect();
             if !was_open && place.is_none() {
+                self.remember_closed(&said, step.moment.served).await?;
+                self.life.current(&began)?;
                 return Ok(ClosedFamily { was_open, entry: None });
             }
+            let served = step.moment.served;
             let Some(debts) = step.make().await? else { continue };
             drop(turn);
+            self.remember_closed(&said, served).await?;
             let entries = self.settle(bucket, debts).await?;
             self.life.current(&began)?;
             let entry = place.map(|place| entry_at(&entries, place)).transpose()?;
@@ -96,8 +103,9 @@ impl Core {
             self.give_way(attempt).await;
             let Some(made) = self.try_close_others(bucket, others).await? else { continue };
             let Made { began, outcome, debts } = made;
-            let (mut done, places) = outcome;
+            let (mut done, places, said) = outcome;
             drop(turn);
+            self.remember_closed(&said, began.moment().served).await?;
             let entries = if debts.is_empty() { Vec::new() } else { self.settle(bucket, debts).await? };
             self.life.current(&began)?;
             for place in places {
@@ -112,7 +120,7 @@ impl Core {
         &self,
         bucket: Bucket,
         others: &Others,
-    ) -> Result<Option<Made<(ClosedOthers, Vec<usize>)>>, StoreError> {
+    ) -> Result<Option<Made<(ClosedOthers, Vec<usize>, Vec<Record>)>>, StoreError> {
         let subject = others.subject;
         let look = self.look_at_sessions(self.look_at_cuts(self.look(bucket), subject), subject);
         let began = self.begin().await?;
@@ -128,18 +136,21 @@ impl Core {
         let next = ids.last().copied().filter(|_| is_more);
         let mut step = Step::new(self, bucket, &found);
         let (mut outcome, mut places) = (ClosedOthers { next, until, ..ClosedOthers::default() }, Vec::new());
+        // Those that were closed before: whoever did may not have heard of it, and remembers nothing.
+        let mut said = Vec::new();
         for (id, record) in self.records(began, bucket, &ids).await? {
-            let Some(record) = record.filter(|record| id != others.keep && !is_over(&record.family, step.moment.now))
-            else {
+            let Some(record) = record.filter(|_| id != others.keep) else { continue };
+            if is_over(&record.family, step.moment.now) {
+                said.extend(Some(record).filter(|record| record.family.lineage.closed.is_some()));
                 continue;
-            };
+            }
             sessions.end(id);
             places.extend(step.close(record, &cuts, Closure::Revoked, others.reason.as_deref(), others.audit.clone()));
             outcome.closed += 1;
         }
         // Also if none was closed: what is opened meanwhile must not be passed over.
         sessions.put(&mut step);
-        Ok(step.make().await?.map(|debts| Made { began, outcome: (outcome, places), debts }))
+        Ok(step.make().await?.map(|debts| Made { began, outcome: (outcome, places, said), debts }))
     }
 }
 

@@ -137,6 +137,7 @@ impl RedisStore {
         let (ways, (hub, asked, questions)) = (link.clone(), Hub::new());
         let life = Life::new(memories, options.heads, clock.clone(), move || ways.way());
         let core = Arc::new(Core { link, layout, options, clock, random, life, hub, mirror, node });
+        core.recall_closed()?;
         tokio::spawn(Clerk::new(&core, asked).run());
         tokio::spawn(look_out(Arc::downgrade(&core), questions));
         tokio::spawn(life::keep(Arc::downgrade(&core)));

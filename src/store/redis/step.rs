@@ -19,7 +19,7 @@ use crate::{
         SessionId, SubjectRef, Timestamp,
         audit::Draft,
         denial::{Ends, Entry, SINGLES_PER_SUBJECT, Target},
-        family::Moment,
+        family::{Moment, Served},
     },
     store::{
         StoreError,
@@ -205,6 +205,28 @@ impl Core {
         Ok((found, family))
     }
 
+    /// These sessions are closed, and it was acknowledged, or is about to be: whatever the store loses, this node knows it.
+    /// Durable once it returns.
+    pub(super) async fn remember_closed(&self, closed: &[Record], served: Served) -> Result<(), StoreError> {
+        if closed.is_empty() {
+            return Ok(());
+        }
+        closed.iter().for_each(|record| self.life.heads.moved(record.clone(), served));
+        let name = |record: &Record| u128::from_be_bytes(*record.family.id.as_bytes());
+        let rows = closed.iter().map(|record| (name(record), record.encode())).collect();
+        let within = u64::try_from(self.options.heads.as_millis()).unwrap_or(u64::MAX);
+        self.mirror.keep_closed(served, rows, Served(served.0.saturating_sub(within))).await
+    }
+
+    /// What was closed before this process began.
+    pub(super) fn recall_closed(&self) -> Result<(), StoreError> {
+        for (served, name, row) in self.mirror.closed()? {
+            let id = SessionId::from_bytes(name.to_be_bytes()).ok_or(StoreError::Damaged("closed"))?;
+            self.life.heads.moved(Record::decode(id, &row)?, served);
+        }
+        Ok(())
+    }
+
     /// What nobody waits for goes to the hub in a while.
     pub(super) fn hand_over(&self, bucket: Bucket, debts: Vec<Debt>) {
         if !debts.is_empty() {
@@ -307,9 +329,14 @@ impl<'c> Step<'c> {
 
     /// Writes a record in the place of the one that was seen.
     pub(super) fn put(&mut self, record: &Record) {
+        self.put_over(record.begins(), record);
+    }
+
+    /// The same where the one that was seen begins like this.
+    pub(super) fn put_over(&mut self, seen: [u8; 4], record: &Record) {
         let key = self.core.layout.families(self.bucket);
         let id = *record.family.id.as_bytes();
-        self.also(|commit| commit.field_begins(key.clone(), &id, &record.begins()).hset(key, &id, &record.next()));
+        self.also(|commit| commit.field_begins(key.clone(), &id, &seen).hset(key, &id, &record.next()));
         self.moves(record);
     }
 
@@ -436,7 +463,21 @@ impl<'c> Step<'c> {
         let commit =
             self.owed.iter().fold(commit, |commit, owed| commit.owe(meta.clone(), list.clone(), &owed.encode()));
         let outcome = commit.make(&self.core.link).await?;
-        self.made(outcome)
+        let (core, bucket, served) = (self.core, self.bucket, self.moment.served);
+        let closed: Vec<_> =
+            self.moved.iter().filter(|record| record.family.lineage.closed.is_some()).cloned().collect();
+        let debts = self.made(outcome)?;
+        // What was closed is remembered on disk: no token of it may be alive, and then the log says nothing of it.
+        match debts {
+            Some(debts) => match core.remember_closed(&closed, served).await {
+                Ok(()) => Ok(Some(debts)),
+                Err(error) => {
+                    core.hand_over(bucket, debts);
+                    Err(error)
+                }
+            },
+            None => Ok(None),
+        }
     }
 
     /// The same where a family moves on to this record, stamped at that instant, and nothing else is written but the one

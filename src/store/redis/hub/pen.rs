@@ -15,7 +15,7 @@ use crate::{
     store::{
         BookChange, Denial, StoreError,
         embedded::{Happened, Hold, Placed, Row, Salts, body_of, chain, encode, index_key, is_superseded, told},
-        redis::{Core, commit::Commit},
+        redis::{Core, clients::BOOKED, commit::Commit},
     },
 };
 
@@ -210,8 +210,8 @@ impl<'a> Pen<'a> {
             return Ok(Answer::Refused);
         }
         self.book = Some(sealed.clone());
-        let book = self.key("book");
-        self.say(|commit| commit.set(book, sealed));
+        let (book, meta) = (self.key("book"), self.key("meta"));
+        self.say(|commit| commit.set(book, sealed).count(meta, BOOKED, 1));
         let happened =
             Happened { event: *event, outcome: Outcome::Done, session: None, generation: None, cause: cause.clone() };
         self.note(NewRecord::of(self.now, audit.clone(), happened));

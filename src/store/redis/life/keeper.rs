@@ -19,7 +19,7 @@ use crate::{
         audit::Draft,
         denial::{Ends, Target},
         family::Served,
-        reign::{Change, Duty, Lease, Me, Memory, NodeId, Reign, Row, Seal, Wait, duty},
+        reign::{self, Change, Duty, Lease, Me, Memory, NodeId, Reign, Row, Seal, Wait, duty},
     },
     store::{Denial, StoreError},
 };
@@ -110,6 +110,12 @@ impl Keeper {
                 }
                 Duty::Push if core.life.pushed() != told.life.as_ref().map(|life| life.seal) => {
                     let life = told.life.as_ref().ok_or(StoreError::NotWhole)?;
+                    if push::has_lost_a_part(core, life).await?
+                        && let Some(change) = reign::lost_a_part(seal(&*core.random), &told.seen())
+                    {
+                        round.change(&told, &change).await?;
+                        continue;
+                    }
                     push::push(core, life).await?;
                     core.life.has_pushed(life.seal);
                     // What was vouched for is old by now.
@@ -215,6 +221,7 @@ impl Round<'_> {
     async fn cut_off(&self, ends: Ends) -> Result<(), StoreError> {
         let core = self.core;
         push::mark_all(core, &core.life.begin_repair(core.clock.now())?).await?;
+        core.forget_assertions().await?;
         core.reconcile().await?;
         let reason = Some("the store came back without acknowledged writes".into());
         let denial = Denial { target: Target::All, ends, before: None, expires: None, reason, audit: Draft::default() };

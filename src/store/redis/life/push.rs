@@ -1,14 +1,20 @@
 //! What this node knows, pushed into a store that came back as another. All of it may be done twice, and never makes weaker
 //! what is there.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::task::JoinSet;
 
 use super::{
     super::{
         Core,
-        commit::{Commit, Outcome},
+        commit::{Commit, Look, Outcome, UNREADABLE, maybe},
         hub::NewEntry,
         layout::Bucket,
         record::Record,
@@ -19,8 +25,9 @@ use super::{
 };
 use crate::{
     model::{
+        Timestamp,
         denial::{Entry, Target},
-        family::{Closure, Lineage},
+        family::Closure,
         reign,
     },
     store::{DenyStore, StoreError},
@@ -38,6 +45,12 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
     let (began, mut pushed) = (core.clock.monotonic(), 0_usize);
     mark_all(core, &core.repairs()?).await?;
     core.reconcile().await?;
+    core.push_clients().await?;
+    // First what moved, as this node has it: what the log says of it counts after that.
+    let heads = core.life.heads.all();
+    let moved = heads.len();
+    each(core, heads.into_iter(), |core, record| async move { core.move_again(record).await }).await?;
+    core.come_abreast().await?;
     let younger = life.dated.minus(CLOCKS);
     let mut after = 0;
     loop {
@@ -48,9 +61,6 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
         pushed += entries.len();
         each(core, entries.into_iter(), |core, entry| async move { core.deny_again(&entry).await }).await?;
     }
-    let heads = core.life.heads.all();
-    let moved = heads.len();
-    each(core, heads.into_iter(), |core, record| async move { core.move_again(record).await }).await?;
     let millis = u64::try_from((core.clock.monotonic() - began).as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         incarnation = life.incarnation,
@@ -87,6 +97,27 @@ where
         failed(done)?;
     }
     Ok(())
+}
+
+/// Whether a part of what had been marked came back without its marker: one of several servers lost all that it held.
+pub(super) async fn has_lost_a_part(core: &Arc<Core>, life: &reign::Life) -> Result<bool, StoreError> {
+    // Only what has been whole was marked all over; and what an operator knows need not be told again.
+    if life.dated == Timestamp::default() || life.doubt.is_some() {
+        return Ok(false);
+    }
+    let lost = Arc::new(AtomicBool::new(false));
+    each(core, Bucket::all(), |core, bucket| {
+        let lost = lost.clone();
+        async move {
+            let seen = Look::default().hget(core.layout.meta(bucket), b"life").ask(&core.link.urgent()).await?;
+            if maybe(seen.parts.first().ok_or(UNREADABLE)?)?.is_none() {
+                lost.store(true, Ordering::SeqCst);
+            }
+            Ok(())
+        }
+    })
+    .await?;
+    Ok(lost.load(Ordering::SeqCst))
 }
 
 /// Writes the marker of every bucket, and of the hub.
@@ -177,13 +208,14 @@ impl Core {
             let mut step = Step::new(self, bucket, &found);
             match family {
                 Some((mut record, _)) => {
-                    if !further(&mut record.family.lineage, &moved.family.lineage) {
+                    let seen = record.begins();
+                    if !further(&mut record, &moved) {
                         return Ok(());
                     }
                     if record.family.lineage.closed.is_some() {
                         self.list_as_ended(&mut step, &record).await?;
                     }
-                    step.put(&record);
+                    step.put_over(seen, &record);
                 }
                 None if moved.family.lineage.absolute_until <= step.moment.now => return Ok(()),
                 None => {
@@ -197,7 +229,7 @@ impl Core {
                     let families = self.layout.families(bucket);
                     step.also(|commit| {
                         let commit = commit.field_is(families.clone(), id.as_bytes(), None);
-                        commit.hset(families, id.as_bytes(), &moved.encode())
+                        commit.hset(families, id.as_bytes(), &moved.next())
                     });
                 }
             }
@@ -215,15 +247,23 @@ fn again(entry: &Entry) -> NewEntry {
     NewEntry { target, ends, before, at, feed_until, kept_until, reason: None }
 }
 
-/// Merges forward, never back. Whether anything has changed.
-fn further(lineage: &mut Lineage, other: &Lineage) -> bool {
-    let was = lineage.clone();
-    if other.head > lineage.head {
+/// Merges forward, never back. Whether anything has changed. What is not in an order of its own (whose session it is, the
+/// stamps of a head) is that of the one that was written later.
+fn further(record: &mut Record, moved: &Record) -> bool {
+    let was = record.family.clone();
+    let is_later = moved.version.saturating_add(1) >= record.version;
+    let (lineage, other) = (&mut record.family.lineage, &moved.family.lineage);
+    if other.head > lineage.head || (is_later && other.head == lineage.head) {
         (lineage.head, lineage.stamps) = (other.head, other.stamps);
     }
     lineage.closed = lineage.closed.or(other.closed);
     lineage.last_used = lineage.last_used.max(other.last_used);
     lineage.idle_until = lineage.idle_until.max(other.idle_until);
     lineage.access_until = lineage.access_until.max(other.access_until);
-    *lineage != was
+    if is_later {
+        record.family.sealed.clone_from(&moved.family.sealed);
+        // As often as it was written then: those who come after it with what is older see that.
+        record.version = record.version.max(moved.version);
+    }
+    record.family != was
 }

@@ -1,0 +1,239 @@
+//! What a store lost that came back as another, and who remembers it: node and server together, one node for another.
+
+use std::{path::Path, sync::Arc};
+
+use rescind::{
+    clock::{Clock, ManualClock, SystemClock, SystemRandom},
+    model::{
+        SubjectRef,
+        audit::{Draft, Event},
+        denial::{Ends, Target},
+        family::{Closure, Doubt, Refusal, Standing, Verdict},
+    },
+    store::{
+        AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, FamilyStore,
+        redis::{Options, RedisStore},
+    },
+};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::{
+    common::{LIVES, START, client, denial, millis, open, secs, subject, verdict},
+    life::{has_ended, node, options, rotated, serves},
+    servers::{
+        Server,
+        cluster::Cluster,
+        proxy::{Fate, Proxy},
+        wait_for,
+    },
+};
+
+/// A node whose clock is set by hand, and is not the server's.
+async fn by_hand(url: &str, name: &str, journals: &Path, clock: &Arc<ManualClock>) -> Arc<RedisStore> {
+    let options = Options { skew: secs(0), ..options(name, journals) };
+    let store = RedisStore::open(&url.parse().unwrap(), options, clock.clone(), Arc::new(SystemRandom)).await;
+    Arc::new(store.unwrap())
+}
+
+/// No token of what was opened until now can be alive.
+fn no_token_lives(clock: &ManualClock) {
+    clock.advance(LIVES.access + secs(100));
+}
+
+async fn has_come_back(store: &RedisStore) {
+    wait_for("it has come back", || async { store.life().incarnation == 1 }).await;
+    serves(store).await;
+}
+
+// ---- closings
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_without_live_tokens_stays_closed_if_node_and_server_crash_together() {
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let clock = Arc::new(ManualClock::new(START));
+    let store = by_hand(&server.url(), "a", journals.path(), &clock).await;
+    let families = [open(&*store, subject(1)).await, open(&*store, subject(2)).await, open(&*store, subject(2)).await];
+    no_token_lives(&clock);
+    server.ask::<String>(&["SAVE"]);
+    let closed = store.close(families[0].id, Closure::Revoked, None, Draft::default()).await.unwrap();
+    assert!(closed.was_open && closed.entry.is_none(), "there is nothing for verifiers to know");
+    let others = rescind::store::Others {
+        subject: subject(2),
+        keep: families[2].id,
+        reason: None,
+        audit: Draft::default(),
+        after: None,
+        until: None,
+        limit: 10,
+    };
+    assert_eq!(store.close_others(others).await.unwrap().closed, 1);
+    drop(store);
+    has_ended(journals.path(), "a");
+    server.restart();
+    let store = by_hand(&server.url(), "a", journals.path(), &clock).await;
+    has_come_back(&store).await;
+    for family in &families[..2] {
+        assert_eq!(verdict(&*store, family, 0).await, Verdict::Refused(Refusal::Closed), "it was acknowledged");
+    }
+    assert_eq!(verdict(&*store, &families[2], 0).await, Verdict::Rotate);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_that_a_session_was_closed_before_remembers_it() {
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let (clock, proxy) = (Arc::new(ManualClock::new(START)), Proxy::to(server.port).await);
+    let a = by_hand(&proxy.url(), "a", journals.path(), &clock).await;
+    let node = a.clone();
+    let b = by_hand(&server.url(), "b", journals.path(), &clock).await;
+    let family = open(&*b, subject(1)).await;
+    no_token_lives(&clock);
+    server.ask::<String>(&["SAVE"]);
+    // The first one goes away before it has heard that it is done; its client comes again, elsewhere.
+    proxy.set(Fate::Late(millis(200)));
+    let closing = tokio::spawn(async move { a.close(family.id, Closure::Revoked, None, Draft::default()).await });
+    let closed = || async { b.find(family.id).await.is_ok_and(|found| found.unwrap().lineage.closed.is_some()) };
+    wait_for("it is closed", closed).await;
+    closing.abort();
+    assert!(closing.await.is_err(), "it has not been answered");
+    assert!(!b.close(family.id, Closure::Revoked, None, Draft::default()).await.unwrap().was_open);
+    server.restart();
+    proxy.set(Fate::Pass);
+    has_come_back(&b).await;
+    assert_eq!(verdict(&*b, &family, 0).await, Verdict::Refused(Refusal::Closed), "it was acknowledged");
+    drop(node);
+}
+
+// ---- what moved
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_amended_is_the_amended_one_afterwards() {
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let a = node(&server.url(), options("a", journals.path())).await;
+    let b = node(&server.url(), options("b", journals.path())).await;
+    let family = open(&*a, subject(1)).await;
+    rotated(&b, &family, 0).await;
+    server.ask::<String>(&["SAVE"]);
+    // One has rotated it before, the other since.
+    let [fewer, fewest] = [b"fewer rights".to_vec(), b"fewest rights".to_vec()];
+    a.amend(family.id, family.sealed.clone(), fewer.clone(), Draft::default()).await.unwrap();
+    rotated(&b, &rescind::store::Family { sealed: fewer.clone(), ..family.clone() }, 1).await;
+    a.amend(family.id, fewer, fewest.clone(), Draft::default()).await.unwrap();
+    server.restart();
+    has_come_back(&a).await;
+    let found = a.find(family.id).await.unwrap().unwrap();
+    assert_eq!((found.lineage.head.0, found.sealed), (2, fewest));
+}
+
+// ---- clients
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assertion_that_was_used_is_used_in_a_store_that_lost_it() {
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let [a, b] = [
+        node(&server.url(), options("a", journals.path())).await,
+        node(&server.url(), options("b", journals.path())).await,
+    ];
+    let (id, until) = (AssertionId::of(&client("a"), "1"), SystemClock::default().now().plus(secs(100)));
+    server.ask::<String>(&["SAVE"]);
+    assert_eq!(a.use_assertion(id, until).await.unwrap(), AssertionUse::First);
+    server.restart();
+    has_come_back(&b).await;
+    assert_eq!(b.use_assertion(id, until).await.unwrap(), AssertionUse::Again);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_book_of_clients_is_the_newest_that_any_node_knows() {
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let [a, b] = [
+        node(&server.url(), options("a", journals.path())).await,
+        node(&server.url(), options("b", journals.path())).await,
+    ];
+    let change = |seen: Option<&[u8]>, sealed: &str| BookChange {
+        seen: seen.map(<[u8]>::to_vec),
+        sealed: sealed.into(),
+        denial: None,
+        event: Event::ClientDisabled,
+        cause: None,
+        audit: Draft::default(),
+    };
+    assert_eq!(a.amend_book(change(None, "first")).await.unwrap(), BookChanged::Done(None));
+    server.ask::<String>(&["SAVE"]);
+    assert_eq!(a.amend_book(change(Some(b"first"), "disabled")).await.unwrap(), BookChanged::Done(None));
+    for wiped in [false, true] {
+        if wiped {
+            server.ask::<String>(&["FLUSHALL"]);
+            server.ask::<String>(&["SAVE"]);
+        }
+        server.restart();
+        for store in [&a, &b] {
+            wait_for("it has come back", || async { store.life().incarnation > u32::from(wiped) }).await;
+            wait_for("it serves", || async { store.standing() != Standing::NotWhole }).await;
+            wait_for("it has read it", || async { store.client_book().unwrap().as_deref() == Some(&b"disabled"[..]) })
+                .await;
+            // It is what the hub holds, and not only what this node remembers.
+            let held: Vec<u8> = server.ask(&["GET", "rescind:{hub}:book"]);
+            assert_eq!(held, b"disabled", "wiped: {wiped}");
+        }
+    }
+}
+
+// ---- two nodes that push at once
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_denials_of_one_subject_the_stronger_finds_its_place_beside_the_weaker() {
+    const SUBJECTS: u16 = 300;
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let proxies = [Proxy::to(server.port).await, Proxy::to(server.port).await];
+    let a = node(&proxies[0].url(), options("a", journals.path())).await;
+    let b = node(&proxies[1].url(), options("b", journals.path())).await;
+    server.ask::<String>(&["SAVE"]);
+    let subject = |n: u16| SubjectRef([&n.to_be_bytes()[..], &[7; 12], &n.to_be_bytes()].concat().try_into().unwrap());
+    let deny_all = || async {
+        let mut denying = JoinSet::new();
+        for n in 0..SUBJECTS {
+            let (b, target) = (b.clone(), Target::Subject(subject(n)));
+            denying.spawn(async move { b.deny(denial(target, Ends::Sessions)).await.unwrap().unwrap() });
+            if denying.len() > 100 {
+                denying.join_next().await;
+            }
+        }
+        denying.join_all().await.into_iter().map(|entry| entry.before).max().unwrap()
+    };
+    deny_all().await;
+    let at = b.entries(0, 1).await.unwrap().head;
+    a.appended(at - 1).await;
+    // From here on only one of them knows.
+    proxies[0].set(Fate::Cut);
+    let latest = deny_all().await;
+    proxies[1].set(Fate::Cut);
+    server.restart();
+    proxies.iter().for_each(|proxy| proxy.set(Fate::Pass));
+    has_come_back(&b).await;
+    let entries = b.entries(0, 10_000).await.unwrap().entries;
+    let strongest = entries.iter().map(|entry| entry.before).max();
+    assert_eq!(strongest, Some(latest));
+}
+
+// ---- a part of a cluster
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_cluster_that_came_back_empty_is_not_taken_for_one_that_never_held_anything() {
+    let (journals, mut cluster) = (TempDir::new().unwrap(), Cluster::start(&[]));
+    let forgetful = Options { heads: millis(500), ..options("a", journals.path()) };
+    let store = node(&cluster.url(), forgetful).await;
+    let hub = cluster.master_of("rescind:{hub}:head").unwrap();
+    let master =
+        |n: u8| cluster.master_of(&format!("rescind:{{{:03x}}}:meta", u16::from_be_bytes([n, n]) % 4096)).unwrap();
+    let n = (1..).find(|n| master(*n) != hub).unwrap();
+    let part = master(n);
+    let family = open(&*store, subject(n)).await;
+    let opened = store.moment().served;
+    wait_for("nobody remembers that it moved", || async { store.moment().served.since(opened) > millis(600) }).await;
+    open(&*store, subject(n)).await;
+    cluster.servers[part + 3].kill();
+    cluster.servers[part].restart();
+    wait_for("it has come back", || async { store.life().incarnation > 0 }).await;
+    wait_for("it serves", || async { store.standing() != Standing::NotWhole }).await;
+    assert_eq!(verdict(&*store, &family, 0).await, Verdict::Unavailable(Doubt::WipeUndecided));
+}
