@@ -7,6 +7,8 @@ pub mod chain;
 pub mod claims;
 pub mod denial;
 #[cfg(feature = "server")]
+pub mod edition;
+#[cfg(feature = "server")]
 pub mod family;
 pub mod feed;
 pub mod ids;
