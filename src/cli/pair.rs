@@ -10,6 +10,7 @@ use crate::{
     keyring::{self, Keyring, KeyringError, Passphrase},
     service::StoredKeys,
     store::{
+        StoreError,
         embedded::{EmbeddedStore, Held, OpenError, Options, made_by},
         redis::RedisStore,
     },
@@ -83,7 +84,9 @@ pub(super) async fn shared(
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys);
     made.or_exit(Exit::Usage, format!("keys.dir: cannot make {}", keys.display()))?;
     let store = RedisStore::open(&url, options, clock.clone(), random.clone()).await;
-    let store = Arc::new(store.or_exit(Exit::CannotTell, format!("store.url: {url}"))?);
+    // What is written there will not change by itself.
+    let exit = if matches!(store, Err(StoreError::Layout(_))) { Exit::Usage } else { Exit::CannotTell };
+    let store = Arc::new(store.or_exit(exit, format!("store.url: {url}"))?);
     let stored = Box::new(StoredKeys::new(store.clone(), Handle::current()));
     // It asks the store and waits for it.
     let opened = spawn_blocking(move || Keyring::open_shared(&keys, key, stored, settings, clock, random)).await;

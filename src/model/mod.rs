@@ -6,6 +6,8 @@ pub mod audit;
 pub mod chain;
 pub mod claims;
 pub mod denial;
+#[cfg(feature = "server")]
+pub mod edition;
 pub mod family;
 pub mod feed;
 pub mod ids;

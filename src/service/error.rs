@@ -128,6 +128,10 @@ impl From<StoreError> for Error {
                 tracing::error!(error = %e, "the store did not answer");
                 Self::unavailable("store_unavailable", "the store cannot answer; your token still works afterwards", 2)
             }
+            // An operator must do something; /readyz says what.
+            StoreError::Layout(_) => {
+                Self::unavailable("store_unavailable", "the store cannot answer; your token still works afterwards", 30)
+            }
             StoreError::KeysUnconfirmed(unconfirmed) => unconfirmed.into(),
             StoreError::Damaged(_) => {
                 tracing::error!(error = %e, "a record in the store is damaged");

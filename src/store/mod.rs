@@ -43,6 +43,9 @@ pub enum StoreError {
     /// The keys that nodes share may have changed since this node looked. What was to be signed is not.
     #[error(transparent)]
     KeysUnconfirmed(#[from] crate::keyring::Unconfirmed),
+    /// Its layout is not one that this program may touch. Nothing was written.
+    #[error(transparent)]
+    Layout(#[from] crate::model::edition::Unfit),
     /// A record that we wrote does not read back.
     #[error("a record is damaged: {0}")]
     Damaged(&'static str),

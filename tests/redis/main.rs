@@ -10,6 +10,7 @@ mod servers;
 
 mod hub;
 mod keys;
+mod layout;
 mod life;
 mod link;
 mod losses;

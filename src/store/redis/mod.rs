@@ -12,6 +12,7 @@ use std::{
 };
 
 use self::{
+    commit::{Look, maybe},
     hub::{Clerk, Hub, look_for_debts, look_out},
     layout::Layout,
     life::{Life, Memories},
@@ -20,7 +21,10 @@ use self::{
     node::Node,
 };
 use super::StoreError;
-use crate::clock::{Clock, Random};
+use crate::{
+    clock::{Clock, Random},
+    model::edition::Edition,
+};
 
 mod clients;
 mod closing;
@@ -129,9 +133,14 @@ impl RedisStore {
         let failed = |e: link::OpenError| StoreError::Failed(e.to_string());
         let link = Link::open(url, &options, machine.clone()).map_err(failed)?;
         link.ready(READY_WITHIN).await.map_err(failed)?;
+        let layout = Layout::new(&options.prefix);
+        // Whoever cannot be asked now is asked by the keeper, before anything is written.
+        if let Ok(seen) = Look::default().get(layout.hub("layout")).ask(&link).await {
+            Edition::read(seen.parts.first().map_or(Ok(None), maybe)?)?;
+        }
         // Where nobody looks whether the two clocks agree, they are one.
         let clock: Arc<dyn Clock> = if options.skew.is_zero() { machine } else { link.clock() };
-        let (layout, node) = (Layout::new(&options.prefix), Node::new(options.retention));
+        let node = Node::new(options.retention);
         let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| StoreError::Failed(e.to_string()))?;
         let memories = Memories::open(options.journal.as_deref(), &*random)?;
         let (ways, (hub, asked, questions)) = (link.clone(), Hub::new());

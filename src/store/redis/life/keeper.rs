@@ -18,6 +18,7 @@ use crate::{
         Timestamp,
         audit::Draft,
         denial::{Ends, Target},
+        edition::Edition,
         family::Served,
         reign::{self, Change, Duty, Lease, Me, Memory, NodeId, Reign, Row, Seal, Wait, duty},
     },
@@ -40,7 +41,12 @@ pub(crate) async fn keep(core: Weak<Core>) {
         match keeper.round(&core).await {
             Ok(None) => keeper.whole(),
             Ok(Some(wait)) => keeper.stands_against(&core, Why::Waits(wait)),
-            Err(error) => keeper.stands_against(&core, Why::Failed(error)),
+            Err(error) => {
+                if matches!(error, StoreError::Layout(_)) {
+                    core.life.forgo();
+                }
+                keeper.stands_against(&core, Why::Failed(error));
+            }
         }
         let pause = next.saturating_sub(core.life.machine.boottime());
         let wakes = core.life.wake.notified();
@@ -126,6 +132,10 @@ impl Keeper {
                     told.say(&core.layout, node, &row, core.clock.now()).make(&core.link.urgent()).await?;
                 }
                 Duty::Serve(_) => {
+                    if let Some(next) = told.edition.raised(&told.rows) {
+                        round.raise(&told, &next).await?;
+                        continue;
+                    }
                     if round.serve(&told, node).await? {
                         return Ok(None);
                     }
@@ -193,6 +203,20 @@ impl Round<'_> {
         if matches!(outcome, Outcome::Done(_)) {
             let (why, life) = (change.why, &change.life);
             tracing::info!(?why, incarnation = life.incarnation, whole = life.whole, doubt = ?life.doubt, "the store's life");
+        }
+        Ok(())
+    }
+
+    /// The second phase of an upgrade.
+    async fn raise(&self, told: &Told, next: &Edition) -> Result<(), StoreError> {
+        let core = self.core;
+        let outcome = told.raise(&core.layout, next, core.clock.now()).make(&core.link.urgent()).await?;
+        if matches!(outcome, Outcome::Done(_)) {
+            tracing::info!(
+                from = told.edition.written,
+                to = next.written,
+                "every node reads a newer layout: it is written from here on"
+            );
         }
         Ok(())
     }

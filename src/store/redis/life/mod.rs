@@ -226,6 +226,12 @@ impl Life {
         self.wake.notify_one();
     }
 
+    /// The store is not for this program: nothing is served, and nothing is repaired.
+    fn forgo(&self) {
+        let state = self.now.load_full();
+        self.tell(Now { life: None, lease: None, ..(*state).clone() });
+    }
+
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }

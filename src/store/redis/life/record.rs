@@ -7,6 +7,7 @@ use super::super::{
 use crate::{
     model::{
         Timestamp,
+        edition::Edition,
         family::Served,
         reign::{self, Change, NodeId, Row, Seal},
     },
@@ -20,6 +21,9 @@ use crate::{
 pub(super) struct Told {
     /// As it is written.
     bytes: Option<Vec<u8>>,
+    /// The same of its layout.
+    layout: Option<Vec<u8>>,
+    pub(super) edition: Edition,
     pub(super) life: Option<reign::Life>,
     pub(super) rows: Vec<(NodeId, Row)>,
     pub(super) served: Served,
@@ -31,11 +35,14 @@ impl Told {
     pub(super) fn look(layout: &Layout) -> Look {
         let meta = layout.hub("meta");
         let look = Look::default().get(layout.hub("life")).hall(layout.hub("nodes"));
-        look.hget(meta.clone(), b"served").hget(meta, b"raised")
+        look.hget(meta.clone(), b"served").hget(meta, b"raised").get(layout.hub("layout"))
     }
 
+    /// What is of a layout that this program may not touch is not even looked at.
     pub(super) fn read(seen: &Seen) -> Result<Self, StoreError> {
-        let [life, nodes, served, raised] = &seen.parts[..] else { return Err(UNREADABLE) };
+        let [life, nodes, served, raised, layout] = &seen.parts[..] else { return Err(UNREADABLE) };
+        let layout = maybe(layout)?.map(<[u8]>::to_vec);
+        let edition = Edition::read(layout.as_deref())?;
         let bytes = maybe(life)?.map(<[u8]>::to_vec);
         let life = bytes.as_deref().map(|bytes| decode(bytes, "life of the store")).transpose()?;
         let mut rows = Vec::new();
@@ -46,7 +53,7 @@ impl Told {
         rows.sort_by_key(|(id, _)| *id);
         let read = |part| maybe(part).and_then(|some| some.map_or(Ok(0), |_| number(part)));
         let (served, raised) = (Served(read(served)?), Timestamp::from_millis(read(raised)?));
-        Ok(Self { bytes, life, rows, served, raised, now: seen.now })
+        Ok(Self { bytes, layout, edition, life, rows, served, raised, now: seen.now })
     }
 
     pub(super) fn seen(&self) -> reign::Seen<'_> {
@@ -58,9 +65,16 @@ impl Told {
         self.rows.iter().find(|(id, _)| *id == node).map(|(_, row)| row)
     }
 
-    /// A change that is made if the life is still the one that was seen. `asked`: now, which may be long after the look.
+    /// A change that is made if life and layout are still those that were seen. `asked`: now, which may be long after the
+    /// look.
     fn guarded(&self, layout: &Layout, asked: Timestamp) -> Commit {
-        Commit::new(asked).value_is(layout.hub("life"), self.bytes.as_deref())
+        let commit = Commit::new(asked).value_is(layout.hub("life"), self.bytes.as_deref());
+        commit.value_is(layout.hub("layout"), self.layout.as_deref())
+    }
+
+    /// The store moves on to this layout, if nobody has joined since.
+    pub(super) fn raise(&self, layout: &Layout, edition: &Edition, asked: Timestamp) -> Commit {
+        self.guarded(layout, asked).set(layout.hub("layout"), edition.text().as_bytes())
     }
 
     /// What a change of the life writes.
@@ -72,6 +86,9 @@ impl Told {
         }
         for id in &change.gone {
             commit = commit.hdel(nodes.clone(), &id.0.to_be_bytes());
+        }
+        if self.layout.is_none() {
+            commit = commit.set(layout.hub("layout"), self.edition.text().as_bytes());
         }
         commit.raise(meta, b"served", change.served.0)
     }
