@@ -13,5 +13,6 @@ mod keys;
 mod layout;
 mod life;
 mod link;
+mod migrate;
 mod nodes;
 mod sessions;
