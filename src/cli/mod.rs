@@ -33,6 +33,7 @@ mod keys;
 #[cfg(test)]
 mod lists;
 mod logs;
+mod migrate;
 mod node;
 mod notify;
 #[cfg(feature = "otlp")]

@@ -76,9 +76,7 @@ pub(super) async fn shared(
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<(Keyring, Arc<RedisStore>), Failure> {
-    if env::var_os(TRIAL).is_none() {
-        return Err(Failure::usage(format!("store.url: {UNFINISHED}")));
-    }
+    trial()?;
     let RedisPlace { url, options, keys, key } = place;
     // The journal lies there, too, unless it is said otherwise.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys);
@@ -95,6 +93,11 @@ pub(super) async fn shared(
         Failure::new(exit, anyhow::Error::new(e).context(UNUSABLE))
     })?;
     Ok((keyring, store))
+}
+
+/// Refused where nobody has said that it is a trial.
+pub(super) fn trial() -> Result<(), Failure> {
+    if env::var_os(TRIAL).is_some() { Ok(()) } else { Err(Failure::usage(format!("store.url: {UNFINISHED}"))) }
 }
 
 /// Who sets this knows that it is a trial.

@@ -10,6 +10,7 @@ use super::{
     Exit, Failure, backup,
     config::Config,
     consent::{Consent, Foreseen},
+    migrate,
     output::plain,
     pair::exit_of,
     remote::{Remote, Server},
@@ -24,6 +25,7 @@ pub(super) enum Command {
     Restored(RestoredArgs),
     Waive(WaiveArgs),
     Compact(Compact),
+    Migrate(migrate::Args),
 }
 
 /// Show whether the store is whole, how large it is, and when it was last backed up.
@@ -95,6 +97,7 @@ pub(super) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Restored(args) => restored(args).await,
         Command::Waive(args) => waive(args).await,
         Command::Compact(args) => run_compact(&args),
+        Command::Migrate(args) => migrate::run(args).await,
     }
 }
 

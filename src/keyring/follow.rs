@@ -15,7 +15,10 @@ use super::{
     shared::{Found, Shared, SharedKey, SharedKeys, Unshared, Whole},
     sound,
 };
-use crate::clock::{Clock, Random};
+use crate::{
+    clock::{Clock, Random},
+    model::Installation,
+};
 
 /// For how long a node goes on signing without having heard that its keys are still the ones.
 pub const FRESH: Duration = Duration::from_secs(5);
@@ -143,10 +146,17 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`].
     pub fn inspect_shared(dir: &Path, key: SharedKey) -> Result<bool, KeyringError> {
+        Self::installation_of_shared(dir, key).map(|whose| whose.is_some())
+    }
+
+    /// Whose the keys are that this copy in `dir` holds; `None` if there is none. Changes nothing.
+    ///
+    /// # Errors
+    /// [`KeyringError`]: it does not open with this key, or keys of one node alone lie there.
+    pub fn installation_of_shared(dir: &Path, key: SharedKey) -> Result<Option<Installation>, KeyringError> {
         match Shared::inspect(dir, key)? {
-            Some(_) => Ok(true),
             None if Disk::holds_files(dir)? => Err(KeyringError::NotShared { dir: dir.to_owned() }),
-            None => Ok(false),
+            whose => Ok(whose),
         }
     }
 

@@ -14,5 +14,6 @@ mod layout;
 mod life;
 mod link;
 mod losses;
+mod migrate;
 mod nodes;
 mod sessions;

@@ -24,7 +24,7 @@ struct Site {
 }
 
 /// One node, with a directory of its own.
-struct Node {
+pub(super) struct Node {
     dir: PathBuf,
     base: String,
     operations: String,
@@ -34,13 +34,13 @@ struct Node {
 }
 
 /// The program, for a trial of what is in the making.
-fn program() -> Command {
+pub(super) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
     command.env("UNFINISHED_REDIS", "1");
     command
 }
 
-fn rescind(arguments: &[&str]) -> String {
+pub(super) fn rescind(arguments: &[&str]) -> String {
     let output = program().args(arguments).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {said}");
@@ -71,11 +71,7 @@ impl Site {
         }
         // The first one is where the issuer says, as a proxy would be.
         let base = if dir == first { self.issuer.clone() } else { format!("http://127.0.0.1:{}", spare_port()) };
-        let operations = format!("http://127.0.0.1:{}", spare_port());
-        let http = reqwest::Client::builder().tls_backend_preconfigured(no_tls()).build().unwrap();
-        let mut node = Node { dir, base, operations, child: None, http, secret: self.secret.clone() };
-        node.start();
-        node
+        Node::at(dir, base, self.secret.clone())
     }
 
     async fn two(&self) -> (Node, Node) {
@@ -99,6 +95,15 @@ fn no_tls() -> rustls::ClientConfig {
 }
 
 impl Node {
+    /// One with this directory and this address.
+    pub(super) fn at(dir: PathBuf, base: String, secret: String) -> Self {
+        let operations = format!("http://127.0.0.1:{}", spare_port());
+        let http = reqwest::Client::builder().tls_backend_preconfigured(no_tls()).build().unwrap();
+        let mut node = Self { dir, base, operations, child: None, http, secret };
+        node.start();
+        node
+    }
+
     fn start(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
         let at = |base: &str| base.trim_start_matches("http://").to_owned();
@@ -114,13 +119,13 @@ impl Node {
     }
 
     /// Asks it to stop, and waits.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         let mut child = self.child.take().unwrap();
         let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
         assert!(asked.success() && child.wait().unwrap().success(), "{}", self.log());
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap()
     }
 
@@ -128,7 +133,7 @@ impl Node {
         self.dir.join("keys/keyring.sealed")
     }
 
-    async fn is_ready(&self) {
+    pub(super) async fn is_ready(&self) {
         for _ in 0..1000 {
             let answer = self.http.get(format!("{}/readyz", self.operations)).send().await;
             if answer.is_ok_and(|answer| answer.status() == 200) {
@@ -145,24 +150,29 @@ impl Node {
         (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
     }
 
-    async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let request = self.http.post(format!("{}{path}", self.base)).basic_auth("operator", Some(&self.secret));
         self.ask(request.json(body)).await
     }
 
-    async fn open(&self, subject: &str) -> Value {
+    pub(super) async fn list(&self, path: &str) -> (u16, Value) {
+        let request = self.http.get(format!("{}{path}", self.base)).basic_auth("operator", Some(&self.secret));
+        self.ask(request).await
+    }
+
+    pub(super) async fn open(&self, subject: &str) -> Value {
         let body = json!({"subject": subject, "audience": ["api"], "client_id": "app"});
         let (status, session) = self.post("/v1/sessions", &body).await;
         assert_eq!(status, 201, "{session}: {}", self.log());
         session
     }
 
-    async fn refresh(&self, token: &Value) -> (u16, Value) {
+    pub(super) async fn refresh(&self, token: &Value) -> (u16, Value) {
         let form = [("grant_type", "refresh_token"), ("client_id", "app"), ("refresh_token", token.as_str().unwrap())];
         self.ask(self.http.post(format!("{}/oauth2/token", self.base)).form(&form)).await
     }
 
-    async fn active(&self, token: &Value) -> bool {
+    pub(super) async fn active(&self, token: &Value) -> bool {
         let request = self.http.post(format!("{}/oauth2/introspect", self.base));
         let request = request.basic_auth("operator", Some(&self.secret)).form(&[("token", token.as_str().unwrap())]);
         let (status, answer) = self.ask(request).await;
@@ -171,13 +181,13 @@ impl Node {
     }
 
     /// The `kid`s of its key set, in their order.
-    async fn kids(&self) -> Vec<String> {
+    pub(super) async fn kids(&self) -> Vec<String> {
         let (status, set) = self.ask(self.http.get(format!("{}/.well-known/jwks.json", self.base))).await;
         assert_eq!(status, 200);
         set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
 
-    async fn rotate(&self) -> String {
+    pub(super) async fn rotate(&self) -> String {
         let (status, change) = self.post("/v1/keys/rotate", &json!({"dangerous_without_waiting": true})).await;
         assert_eq!(status, 200, "{change}: {}", self.log());
         change["active"].as_str().unwrap().to_owned()

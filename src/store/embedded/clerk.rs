@@ -285,14 +285,20 @@ pub(super) fn broken_at(
     Ok(told.filter(|sequence| *sequence >= head.first))
 }
 
+/// What nobody may miss, however old.
+pub(super) fn stored_alarm(
+    meta: &impl ReadableTable<&'static str, Bytes>,
+) -> Result<Option<(u64, Timestamp)>, StoreError> {
+    let row = meta.get(ALARM).map_err(failed)?;
+    Ok(row.and_then(|bytes| decode(bytes.value(), "audit").ok()))
+}
+
 /// What nobody may miss, as long as it is news.
 pub(super) fn recent_alarm(
     meta: &impl ReadableTable<&'static str, Bytes>,
     now: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
-    let row = meta.get(ALARM).map_err(failed)?;
-    let alarm: Option<(u64, Timestamp)> = row.and_then(|bytes| decode(bytes.value(), "audit").ok());
-    Ok(alarm.filter(|(_, at)| now.since(*at) <= NEWS).map(|(sequence, _)| sequence))
+    Ok(stored_alarm(meta)?.filter(|(_, at)| now.since(*at) <= NEWS).map(|(sequence, _)| sequence))
 }
 
 pub(super) fn stored_chain(meta: &impl ReadableTable<&'static str, Bytes>) -> Result<Chain, StoreError> {

@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// Where [`META`] holds the sealed book.
-const BOOK: &str = "clients";
+pub(super) const BOOK: &str = "clients";
 /// Where it holds the time up to which assertions have been forgotten.
-const FORGOTTEN_BY: &str = "assertions_forgotten_by";
+pub(super) const FORGOTTEN_BY: &str = "assertions_forgotten_by";
 
 impl Step<'_> {
     fn amend_book(&mut self, change: BookChange, retention: Retention) -> Result<BookChanged, StoreError> {

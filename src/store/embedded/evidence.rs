@@ -25,7 +25,7 @@ pub(in crate::store) const ERASES: usize = 500;
 pub(in crate::store) const LOOKS: usize = 4000;
 
 /// Where cursors are in [`super::tables::META`].
-const CURSORS: std::ops::Range<&str> = "cursor ".."cursor!";
+pub(super) const CURSORS: std::ops::Range<&str> = "cursor ".."cursor!";
 
 fn cursor_name(name: &str) -> String {
     format!("{}{name}", CURSORS.start)

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::model::{Installation, audit::Event};
 
-fn open(file: &File) -> Option<ReadOnlyDatabase> {
-    let bytes: Arc<dyn Backing> = Arc::new(FileBacking(file.try_clone().ok()?));
+pub(super) fn open(file: &File) -> Result<ReadOnlyDatabase, redb::DatabaseError> {
+    let bytes: Arc<dyn Backing> = Arc::new(FileBacking(file.try_clone().map_err(redb::StorageError::Io)?));
     let fenced = Fenced { bytes, fence: Arc::default(), on_sync_failure: Arc::new(|_| {}) };
     fenced.fence.store(true, Ordering::Release);
-    redb::Builder::new().open_read_only_with_backend(fenced).ok()
+    redb::Builder::new().open_read_only_with_backend(fenced)
 }
 
 /// Whose keys a store was made with. `None` also where that cannot be told: a service has it open, it does not read, or
@@ -29,14 +29,14 @@ fn open(file: &File) -> Option<ReadOnlyDatabase> {
 pub fn made_by(path: &Path) -> Option<Installation> {
     let file = File::open(path).ok()?;
     file.try_lock_shared().ok()?;
-    let transaction = open(&file)?.begin_read().ok()?;
+    let transaction = open(&file).ok()?.begin_read().ok()?;
     let row = table(&transaction, META).ok()??.get(INSTALLATION).ok()??;
     decode(row.value(), "installation").ok().map(Installation)
 }
 
 /// What an old store knows and a backup of it does not.
 pub(super) fn lost(old: &File, head: &Head) -> Option<Lost> {
-    let transaction = open(old)?.begin_read().ok()?;
+    let transaction = open(old).ok()?.begin_read().ok()?;
     let meta = table(&transaction, META).ok()??;
     let character: Character = decode(meta.get("character").ok()??.value(), "character").ok()?;
     if format!("{:032x}", character.id) != head.store {

@@ -47,6 +47,11 @@ impl Look {
         self.0.op("hkeys", key, &[]);
         self
     }
+    /// 1 if it is there, 0 if it is not.
+    pub(super) fn exists(mut self, key: Vec<u8>) -> Self {
+        self.0.op("exists", key, &[]);
+        self
+    }
     pub(super) fn get(mut self, key: Vec<u8>) -> Self {
         self.0.op("get", key, &[]);
         self

@@ -56,6 +56,14 @@ struct Lives {
     session: Longest,
 }
 
+/// Of a store that comes from elsewhere: the longest life of tokens and of sessions there, in milliseconds, each with the
+/// instant by which everything has ended that was made under a longer one.
+pub(super) fn carried(now: Timestamp, [access, session]: [(u64, Timestamp); 2]) -> Vec<u8> {
+    let longest = |(millis, older_until)| Longest { millis, said_at: now, older_until };
+    let lives = Lives { access: longest(access), session: longest(session) };
+    postcard::to_stdvec(&lives).expect("numbers serialise")
+}
+
 impl Core {
     /// Says how long what this node makes lives, and learns by when what others made has ended.
     pub(super) async fn say_lives(&self) -> Result<(), StoreError> {

@@ -43,12 +43,15 @@ pub(super) struct Mirror {
     together: Together,
 }
 
+/// Of which life the hub was.
+type Marked = Result<Option<Vec<u8>>, StoreError>;
+
 /// Looks at the log that many share.
 #[derive(Default)]
 struct Together {
     begun: AtomicU64,
     /// The number of the last one that has ended, and what came of it.
-    last: Mutex<Option<(u64, Result<Option<Vec<u8>>, StoreError>)>>,
+    last: Mutex<Option<(u64, Marked)>>,
 }
 
 impl std::ops::Deref for Mirror {

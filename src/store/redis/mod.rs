@@ -54,6 +54,7 @@ mod url;
 mod verbs;
 
 pub use families::Sight;
+pub use hub::{Destination, MoveError, Moved};
 pub use life::{LifeReport, NodeReport, WordError};
 pub use options::Options;
 pub use url::{StoreUrl, StoreUrlError};

@@ -30,6 +30,10 @@ pub(super) struct Cut {
 }
 
 impl Cut {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("three numbers serialise")
+    }
+
     pub(super) fn decode(row: &[u8]) -> Result<Self, StoreError> {
         postcard::from_bytes(row).map_err(|_| StoreError::Damaged("cut-off"))
     }
@@ -95,7 +99,7 @@ impl Cuts {
             feed_until: old.feed_until.max(new.feed_until),
             kept_until: old.kept_until.max(new.kept_until),
         };
-        postcard::to_stdvec(&cut).expect("three numbers serialise")
+        cut.encode()
     }
 
     /// Whether what is in force reaches as far as this already.

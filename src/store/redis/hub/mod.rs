@@ -30,9 +30,11 @@ mod debts;
 mod evidence;
 mod head;
 mod log;
+mod moving;
 mod orders;
 mod pen;
 
+pub use self::moving::{Destination, MoveError, Moved};
 pub(super) use self::{
     clerk::Clerk,
     cuts::{HubCuts, look_out},

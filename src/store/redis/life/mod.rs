@@ -43,7 +43,7 @@ mod record;
 mod report;
 mod words;
 
-pub(super) use self::{heads::Heads, keeper::keep, memory::Memories};
+pub(super) use self::{heads::Heads, keeper::keep, memory::Memories, record::seal};
 pub use self::{
     report::{LifeReport, NodeReport},
     words::WordError,

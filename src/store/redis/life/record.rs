@@ -109,6 +109,6 @@ impl Told {
 }
 
 /// A seal that no other life has.
-pub(super) fn seal(random: &dyn crate::clock::Random) -> Seal {
+pub(in crate::store::redis) fn seal(random: &dyn crate::clock::Random) -> Seal {
     Seal(u64::from_be_bytes(crate::clock::random_bytes(random)))
 }

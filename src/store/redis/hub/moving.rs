@@ -1,0 +1,516 @@
+//! An installation moves here from an embedded store. Until all of it is here the store says so in its layout, which every
+//! node asks first, so nobody serves a half of it; what was begun and not ended is not gone on with.
+//!
+//! Sessions stay behind, and so end: each lies in the bucket of its subject by its very id, which theirs do not. What is
+//! denied, cut off, used, or on record is all here, and one more cut-off: of every session that there was.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+
+use super::{
+    Head,
+    log::{is_kept_for_long, sealed, stands_for_many, written},
+    pen::{LIST, place_of},
+};
+use crate::{
+    clock::{Clock, Random, random_bytes},
+    model::{
+        Timestamp,
+        audit::{Draft, Event, Link as Tie, Outcome as AuditOutcome, Record},
+        chain::tie,
+        denial::{Ends, Entry, Retention, Target},
+        edition::{Edition, Unfit},
+        family::Served,
+        feed::Epoch,
+        reign::{self, Reign},
+    },
+    store::{
+        StoreError,
+        embedded::{
+            Amount, Hold, Leaving, NewEntry, Older, Placed, Row, Salts, body_of, chain, encode, index_key, told, until,
+        },
+        redis::{
+            READY_WITHIN,
+            commit::{Commit, Look, Outcome, maybe, number},
+            layout::{Bucket, Layout},
+            life::seal,
+            link::{Link, OpenError},
+            lives::carried,
+            options::Options,
+            subjects::{Cut, Cuts},
+            url::StoreUrl,
+        },
+    },
+};
+
+/// Rows that are read and written together.
+const PAGE: usize = 500;
+/// Buckets that are asked or written at once.
+const AT_ONCE: usize = 64;
+/// What the cut-off says.
+const REASON: &str = "the store was moved, and sessions do not move with it";
+
+/// Why an installation does not move. What the target holds then says [`MoveError::Begun`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// The target cannot be reached, or would not be safe.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is something already. Nothing was written.
+    #[error("the target is not empty: {what} is there under the prefix `{prefix}`; name another prefix or database")]
+    NotEmpty {
+        /// What was found first.
+        what: String,
+        /// What names begin with.
+        prefix: Box<str>,
+    },
+    /// A move was begun and did not end. Nothing was written by this one.
+    #[error(
+        "a move into this store was begun ({word}) and did not end; it is not gone on with: delete every key that begins \
+         with `{prefix}`, as by `redis-cli --scan --pattern '{prefix}*' | xargs redis-cli unlink`, and run this again"
+    )]
+    Begun {
+        /// What the store says of it.
+        word: Box<str>,
+        /// What names begin with.
+        prefix: Box<str>,
+    },
+    /// Somebody else has written there meanwhile.
+    #[error("somebody else writes to the target; it must be for this alone until all is there")]
+    Disturbed,
+    /// One of both stores could not tell.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What has been moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct Moved {
+    /// Sessions that have ended by this.
+    pub sessions_ended: u64,
+    /// Entries of the denylist that live, and the one that ends all sessions.
+    pub entries: u64,
+    /// Audit records, and the two that tell of this.
+    pub records: u64,
+    /// Assertions that have been used.
+    pub assertions: u64,
+}
+
+/// Where an installation is to move.
+pub struct Destination {
+    link: Link,
+    layout: Layout,
+    options: Options,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl std::fmt::Debug for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Destination")
+    }
+}
+
+impl Destination {
+    /// The store that this address names, in which there is nothing yet. Writes nothing.
+    ///
+    /// # Errors
+    /// [`MoveError`].
+    pub async fn at(
+        url: &StoreUrl,
+        mut options: Options,
+        machine: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, MoveError> {
+        if let Some(prefix) = url.prefix() {
+            options.prefix = prefix.into();
+        }
+        let link = Link::open(url, &options, machine.clone())?;
+        link.ready(READY_WITHIN).await?;
+        let clock: Arc<dyn Clock> = if options.skew.is_zero() { machine } else { link.clock() };
+        let target = Self { layout: Layout::new(&options.prefix), link, options, clock, random };
+        target.is_empty().await?;
+        Ok(target)
+    }
+
+    async fn is_empty(&self) -> Result<(), MoveError> {
+        let (hub, prefix) = (|name| self.layout.hub(name), self.options.prefix.clone());
+        let seen = Look::default().get(hub("layout")).ask(&self.link).await?;
+        match Edition::read(seen.parts.first().map_or(Ok(None), maybe)?) {
+            Err(Unfit::Held { word }) => return Err(MoveError::Begun { word, prefix }),
+            other => other.map_err(StoreError::from)?,
+        };
+        let names = ["layout", "life", "head", "keys", "nodes", "meta", "book", "log"];
+        self.has_none(names.map(hub).to_vec()).await?;
+        let mut buckets = JoinSet::new();
+        for bucket in Bucket::all() {
+            let layout = &self.layout;
+            let keys = vec![layout.meta(bucket), layout.families(bucket), layout.cuts(bucket), layout.owed(bucket)];
+            if buckets.len() >= AT_ONCE {
+                join(buckets.join_next().await)?;
+            }
+            let target = self.asker();
+            buckets.spawn(async move { target.has_none(keys).await });
+        }
+        while let Some(done) = buckets.join_next().await {
+            join(Some(done))?;
+        }
+        Ok(())
+    }
+
+    fn asker(&self) -> Asker {
+        Asker { link: self.link.clone(), prefix: self.options.prefix.clone() }
+    }
+
+    async fn has_none(&self, keys: Vec<Vec<u8>>) -> Result<(), MoveError> {
+        self.asker().has_none(keys).await
+    }
+
+    /// Moves everything but sessions, which end, and the sealed keys of the nodes with it. `by`: on whose word.
+    ///
+    /// # Errors
+    /// [`MoveError`].
+    pub async fn take_in(&self, source: &Leaving, keys: &[u8], by: &str) -> Result<Moved, MoveError> {
+        let random: [u8; 8] = random_bytes(&*self.random);
+        let word = format!("being filled since {}, {:016x}", self.clock.now().to_rfc3339(), u64::from_be_bytes(random));
+        let edition = Edition { held: Some(word.into()), ..Edition::FIRST };
+        let claim = self.hub_commit(None).set(self.layout.hub("layout"), edition.text().as_bytes());
+        let free =
+            ["life", "head"].into_iter().fold(claim, |commit, name| commit.value_is(self.layout.hub(name), None));
+        done(free.make(&self.link).await?)?;
+        // From here on no node touches it, and nobody else who moves.
+        let mut mover = Mover {
+            to: self,
+            from: source,
+            held: edition.text(),
+            head: Head::new(Epoch(random_bytes(&*self.random))),
+            moved: Moved { sessions_ended: source.amount()?.sessions, ..Moved::default() },
+        };
+        mover.denials().await?;
+        mover.records(by).await?;
+        mover.assertions().await?;
+        mover.buckets().await?;
+        mover.rest(keys).await?;
+        // All is there; the life is what a node looks for.
+        mover.open_the_door().await?;
+        Ok(mover.moved)
+    }
+
+    /// A change of the hub while the layout is this one.
+    fn hub_commit(&self, held: Option<&str>) -> Commit {
+        Commit::new(self.clock.now()).value_is(self.layout.hub("layout"), held.map(str::as_bytes))
+    }
+}
+
+/// For what is asked at once.
+struct Asker {
+    link: Link,
+    prefix: Box<str>,
+}
+
+impl Asker {
+    async fn has_none(&self, keys: Vec<Vec<u8>>) -> Result<(), MoveError> {
+        let look = keys.iter().fold(Look::default(), |look, key| look.exists(key.clone()));
+        let seen = look.ask(&self.link).await?;
+        for (key, there) in keys.iter().zip(&seen.parts) {
+            if number(there)? > 0 {
+                let what = String::from_utf8_lossy(key).into_owned();
+                return Err(MoveError::NotEmpty { what, prefix: self.prefix.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn join<T: Default>(done: Option<Result<Result<T, MoveError>, tokio::task::JoinError>>) -> Result<T, MoveError> {
+    match done {
+        None => Ok(T::default()),
+        Some(Ok(outcome)) => outcome,
+        Some(Err(e)) => Err(StoreError::Failed(e.to_string()).into()),
+    }
+}
+
+fn done(outcome: Outcome) -> Result<(), MoveError> {
+    if matches!(outcome, Outcome::Done(_)) { Ok(()) } else { Err(MoveError::Disturbed) }
+}
+
+struct Mover<'a> {
+    to: &'a Destination,
+    from: &'a Leaving,
+    /// What the layout says meanwhile.
+    held: String,
+    head: Head,
+    moved: Moved,
+}
+
+impl Mover<'_> {
+    fn hub(&self, name: &str) -> Vec<u8> {
+        self.to.layout.hub(name)
+    }
+
+    fn commit(&self) -> Commit {
+        self.to.hub_commit(Some(&self.held))
+    }
+
+    async fn make(&self, commit: Commit) -> Result<(), MoveError> {
+        done(commit.make(&self.to.link).await?)
+    }
+
+    /// Changes of many buckets, each in one step.
+    async fn make_in(&self, changes: BTreeMap<Bucket, Vec<Change>>) -> Result<(), MoveError> {
+        let mut running = JoinSet::new();
+        for (bucket, changes) in changes {
+            if running.len() >= AT_ONCE {
+                join(running.join_next().await)?;
+            }
+            let meta = self.to.layout.meta(bucket);
+            let commit = Commit::new(self.to.clock.now()).field_is(meta, b"life", None);
+            let commit = changes.into_iter().fold(commit, |commit, change| change.say(commit));
+            let link = self.to.link.clone();
+            running.spawn(async move { done(commit.make(&link).await?) });
+        }
+        while let Some(done) = running.join_next().await {
+            join(Some(done))?;
+        }
+        Ok(())
+    }
+
+    /// What is denied and lives, in its order; then the end of all sessions.
+    async fn denials(&mut self) -> Result<(), MoveError> {
+        let (now, mut after) = (self.to.clock.now(), 0);
+        loop {
+            let page = self.from.entries(after, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = last.position;
+            self.deny(page.into_iter().filter(|(_, hold)| hold.kept_until > now).collect()).await?;
+        }
+        let (new, hold) = self.end_of_sessions()?;
+        self.deny(vec![(new.at(0), hold)]).await
+    }
+
+    fn end_of_sessions(&self) -> Result<(NewEntry, Hold), MoveError> {
+        let (now, about) = (self.to.clock.now(), self.from.about());
+        let latest = now.max(about.stamped());
+        let before = latest.plus(Duration::from_millis(1));
+        // For as long as anything can live that was made under whichever configuration.
+        let [access, session] = about.lives();
+        let longest = |configured: Duration, (millis, _)| configured.max(Duration::from_millis(millis));
+        let configured = self.to.options.retention;
+        let retention =
+            Retention { access: longest(configured.access, access), session: longest(configured.session, session) };
+        let older = Older { tokens_until: access.1, sessions_until: session.1 };
+        let (target, ends) = (Target::All, Ends::Sessions);
+        let (feed_until, kept_until) = until(&target, ends, before, None, latest, retention, older);
+        let new = NewEntry { target, ends, before, at: now, feed_until, kept_until, reason: Some(REASON.into()) };
+        let entry = new.clone().at(0);
+        let hold = Hold::of(&entry).merged(self.from.hold(&entry.target, ends)?);
+        Ok((new, hold))
+    }
+
+    async fn deny(&mut self, page: Vec<(Entry, Hold)>) -> Result<(), MoveError> {
+        let now = self.to.clock.now();
+        let mut commit = self.commit();
+        let mut changes: BTreeMap<Bucket, Vec<Change>> = BTreeMap::new();
+        for (old, hold) in page {
+            let before = self.head.digest;
+            let entry = Entry { position: self.head.position + 1, ..old };
+            self.head.position = entry.position;
+            self.head.digest = chain(before, &body_of(&entry));
+            self.moved.entries += 1;
+            let row = written(&Placed { entry: entry.clone(), before });
+            commit = commit.xadd(self.hub("log"), entry.position, &row);
+            if is_kept_for_long(&entry) {
+                commit = commit.xadd(self.hub("kept"), entry.position, &row);
+            }
+            if let Some(word) = entry.reason.as_deref().filter(|_| !stands_for_many(&entry)) {
+                commit = commit.hset(self.hub("reasons"), &entry.position.to_be_bytes(), word.as_bytes());
+            }
+            if let Some(page) = sealed(&self.head.place()) {
+                commit = commit.hset(self.hub("seals"), &page.to_be_bytes(), &self.head.digest.0);
+            }
+            let layout = &self.to.layout;
+            let (bucket, change) = match &entry.target {
+                Target::Client(_) | Target::Key(_) | Target::All => {
+                    let hold = Hold { position: entry.position, ..hold };
+                    let field = index_key(&entry.target, entry.ends);
+                    commit = commit.hset(self.hub("denied"), &field, &encode(&hold));
+                    continue;
+                }
+                Target::Subject(subject) => {
+                    let Hold { before, feed_until, kept_until, .. } = hold;
+                    let bucket = Bucket::of_subject(*subject);
+                    let row = Cut { before, feed_until, kept_until }.encode();
+                    (bucket, Change::Cut(layout.cuts(bucket), Cuts::field(*subject, entry.ends), row))
+                }
+                // For those who ask Redis itself.
+                Target::Token(_) | Target::Session(_) if entry.feed_until <= now => continue,
+                Target::Token(id) => (Bucket::of_token(*id), Change::Denied(layout.denied_token(*id), hold.feed_until)),
+                Target::Session(id) => {
+                    (Bucket::of_session(*id), Change::Denied(layout.denied_session(*id), hold.feed_until))
+                }
+            };
+            changes.entry(bucket).or_default().push(change);
+        }
+        self.make(commit).await?;
+        self.make_in(changes).await
+    }
+
+    /// The audit log, record by record as it is, so that its chain goes on; and what is to be told of this.
+    async fn records(&mut self, by: &str) -> Result<(), MoveError> {
+        let about = self.from.about();
+        self.head.chain = about.chain;
+        (self.head.latest, self.head.stamped) = (about.latest, about.stamped());
+        (self.head.broken, self.head.alarm) = (about.broken, about.alarm);
+        let (mut at, end) = (about.chain.first, about.chain.sequence + 1);
+        while at < end {
+            let (number, place) = place_of(at);
+            let to = end.min((number + 1) * LIST + 1);
+            let list = self.hub(&format!("audit:{number}"));
+            // What was dropped before the first that is kept has its places there.
+            let fills = if at == about.chain.first { place } else { 0 };
+            let commit = (0..fills).fold(self.commit(), |commit, _| commit.push(list.clone(), b""));
+            let rows = self.from.records(at, to)?;
+            self.moved.records += rows.len() as u64;
+            self.make(rows.iter().fold(commit, |commit, row| commit.push(list.clone(), row))).await?;
+            at = to;
+        }
+        let sessions = self.moved.sessions_ended;
+        let revoked = told(&Target::All, Some(REASON));
+        let accepted = format!("moved from an embedded store, {sessions} sessions ended, by {by}");
+        let mut salts = Salts::new(&*self.to.random);
+        for (event, cause) in [(Event::Revoked, revoked), (Event::StoreAccepted, accepted.into())] {
+            self.tell(event, cause, &mut salts).await?;
+        }
+        Ok(())
+    }
+
+    /// As a start of the store tells what it has done before there is anyone to sign it.
+    async fn tell(&mut self, event: Event, cause: Box<str>, salts: &mut Salts) -> Result<(), MoveError> {
+        let Draft { actor, client, subject, origin } = Draft::default();
+        let mut record = Record {
+            sequence: self.head.chain.sequence + 1,
+            at: self.to.clock.now(),
+            event,
+            outcome: AuditOutcome::Done,
+            actor,
+            client,
+            subject,
+            session: None,
+            generation: None,
+            origin,
+            cause: Some(cause),
+            subject_ref: None,
+            link: Tie::default(),
+        };
+        let digest = tie(&mut record, self.head.chain.digest, salts.next());
+        self.head.latest = self.head.latest.max(record.at);
+        let (number, place) = place_of(record.sequence);
+        let list = self.hub(&format!("audit:{number}"));
+        // Where all that were before it have been dropped.
+        let fills = if self.head.chain.kept() == 0 { place } else { 0 };
+        (self.head.chain.sequence, self.head.chain.digest) = (record.sequence, digest);
+        self.moved.records += 1;
+        let commit = (0..fills).fold(self.commit(), |commit, _| commit.push(list.clone(), b""));
+        let row = Row { latest: self.head.latest, record };
+        self.make(commit.push(list, &encode(&row))).await
+    }
+
+    async fn assertions(&mut self) -> Result<(), MoveError> {
+        let mut after = None;
+        loop {
+            let page = self.from.assertions(after, PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            self.moved.assertions += page.len() as u64;
+            let commit = page.iter().fold(self.commit(), |commit, (id, until)| {
+                let commit = commit.enter_with(self.hub("assertions"), id, until.millis());
+                commit.count(self.hub("assertions_by"), &id[..8], 1)
+            });
+            self.make(commit).await?;
+        }
+    }
+
+    /// In every bucket, the latest instant that was stamped: a cut-off that is made there must cover it.
+    async fn buckets(&self) -> Result<(), MoveError> {
+        let stamped = self.from.about().stamped();
+        let all = Bucket::all().map(|bucket| {
+            let meta = self.to.layout.meta(bucket);
+            (bucket, vec![Change::Stamped(meta, stamped)])
+        });
+        self.make_in(all.collect()).await
+    }
+
+    /// What there is one of.
+    async fn rest(&self, keys: &[u8]) -> Result<(), MoveError> {
+        let (about, now) = (self.from.about(), self.to.clock.now());
+        let meta = self.hub("meta");
+        let mut commit = self.commit();
+        if let Some(book) = &about.book {
+            commit = commit.set(self.hub("book"), book);
+        }
+        if let Some(statement) = &about.statement {
+            commit = commit.set(self.hub("statement"), statement);
+        }
+        for (name, at) in &about.cursors {
+            commit = commit.hset(self.hub("cursors"), name.as_bytes(), &at.to_be_bytes());
+        }
+        let forgotten = about.assertions_forgotten_by;
+        if forgotten > Timestamp::default() {
+            commit = commit.raise(meta.clone(), b"assertions_forgotten_by", forgotten.millis());
+        }
+        let head = Head { commits: 1, ..self.head.clone() };
+        commit = commit.set(self.hub("lives"), &carried(now, about.lives())).set(self.hub("keys"), keys);
+        self.make(commit.raise(meta, b"stamped", about.stamped().millis()).set(self.hub("head"), &head.bytes())).await
+    }
+
+    /// The last step. Whichever node comes first takes over from servers that there never were.
+    async fn open_the_door(&self) -> Result<(), MoveError> {
+        let (about, now) = (self.from.about(), self.to.clock.now());
+        let (incarnation, restored) = about.incarnation();
+        let life = reign::Life {
+            store: about.id(),
+            also: Vec::new(),
+            incarnation,
+            seal: seal(&*self.to.random),
+            restored,
+            reign: Reign(0),
+            whole: false,
+            doubt: None,
+            found: Served::default(),
+            dated: now,
+            members: 0,
+            waived: Vec::new(),
+            lease: self.to.options.lease,
+            since: now,
+        };
+        let commit = self.commit().value_is(self.hub("life"), None).set(self.hub("life"), &encode(&life));
+        self.make(commit.set(self.hub("layout"), Edition::FIRST.text().as_bytes())).await
+    }
+}
+
+/// What is written in a bucket.
+enum Change {
+    Cut(Vec<u8>, [u8; 17], Vec<u8>),
+    Denied(Vec<u8>, Timestamp),
+    Stamped(Vec<u8>, Timestamp),
+}
+
+impl Change {
+    fn say(self, commit: Commit) -> Commit {
+        match self {
+            Self::Cut(key, field, row) => commit.hset(key, &field, &row),
+            Self::Denied(key, until) => commit.set_until(key, b"1", until),
+            Self::Stamped(key, at) => commit.raise(key, b"stamped", at.millis()),
+        }
+    }
+}
+
+impl From<Amount> for Moved {
+    /// As it would be.
+    fn from(amount: Amount) -> Self {
+        let Amount { sessions, entries, records, assertions } = amount;
+        Self { sessions_ended: sessions, entries, records, assertions }
+    }
+}
