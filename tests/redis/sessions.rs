@@ -366,9 +366,12 @@ async fn a_subject_with_hundreds_of_sessions_is_listed_capped_closed_and_swept_l
     site.clock.advance(LIVES.absolute + LEEWAY_AND_MARGIN);
     a.sweep_of(subject(1)).await.unwrap();
     assert_eq!(b.of_subject(subject(1), None, 1000).await.unwrap(), []);
-    let left = site.server.cli(&["KEYS", "*{101}*"]);
-    let left: Vec<_> = left.lines().filter(|key| !key.ends_with(":meta") && !key.ends_with(":cuts")).collect();
-    assert!(left.is_empty(), "{left:?}");
+    // What the bucket has owed leaves when it is told that it need not keep it.
+    eventually("nothing is left of them", || async {
+        let left = site.server.cli(&["KEYS", "*{101}*"]);
+        left.lines().all(|key| key.ends_with(":meta") || key.ends_with(":cuts"))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -469,25 +472,32 @@ async fn a_rotation_whose_answer_was_lost_is_given_again_however_late() {
     let [a, b] = site.two().await;
     let family = open(&*a, subject(1)).await;
     assert_eq!(verdict(&*a, &family, 0).await, Verdict::Rotate);
-    // The caller goes away once the change is made and before it is told so.
-    let mut exchange = Box::pin(a.present(showing(&family, 1)));
+    // The caller goes away once the change is made and before it is told so. One that was told so before that could be seen
+    // is followed by another.
+    let mut spent = 0;
     loop {
-        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(exchange.as_mut().poll(context))).await;
-        assert!(polled.is_pending(), "it was answered before anybody could see that it was made");
-        if head(&*b, &family).await == 2 {
+        spent += 1;
+        let mut exchange = Box::pin(a.present(showing(&family, spent)));
+        let told = loop {
+            let polled = std::future::poll_fn(|context| std::task::Poll::Ready(exchange.as_mut().poll(context))).await;
+            if polled.is_ready() || head(&*b, &family).await == spent + 1 {
+                break polled.is_ready();
+            }
+        };
+        if !told {
             break;
         }
+        assert!(spent < 100, "each was answered before anybody could see that it was made");
     }
-    drop(exchange);
     a.sweep_of(subject(1)).await.unwrap();
     let found = b.find(family.id).await.unwrap().unwrap();
     assert_eq!(found.lineage.stamps[0].rotated, Served::NOT_YET, "the other node knows, too");
     site.clock.advance(LIVES.retry_window * 20);
-    let again = show(&*b, &family, 1).await;
-    assert_eq!((again.verdict, again.family.unwrap().lineage.head.0), (Verdict::Retry, 2));
+    let again = show(&*b, &family, spent).await;
+    assert_eq!((again.verdict, again.family.unwrap().lineage.head.0), (Verdict::Retry, spent + 1));
     // From here on the window runs.
     site.clock.advance(LIVES.retry_window);
-    assert_eq!(verdict(&*b, &family, 1).await, Verdict::Close(Closure::Reused));
+    assert_eq!(verdict(&*b, &family, spent).await, Verdict::Close(Closure::Reused));
 }
 
 // ---- clients
@@ -637,12 +647,12 @@ async fn a_session_takes_six_hundred_bytes_at_most() {
     let before = memory();
     let mut under_way = JoinSet::new();
     for number in 0..sessions {
-        if under_way.len() >= 32 {
+        if under_way.len() >= 8 {
             under_way.join_next().await.unwrap().unwrap();
         }
         // A subject each, in as few buckets as a million would fill like this.
         let mut subject: [u8; 16] = random_bytes(&*random);
-        let bucket = u16::try_from(number / IN_A_BUCKET).unwrap();
+        let bucket = u16::try_from(number % (sessions / IN_A_BUCKET)).unwrap();
         subject[14..].copy_from_slice(&bucket.to_be_bytes());
         let (store, random) = (store.clone(), random.clone());
         under_way.spawn(async move {
