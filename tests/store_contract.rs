@@ -98,7 +98,7 @@ impl Place for OnRedis {
             margin: Duration::ZERO,
             // Thousands at once, as the embedded store queues them.
             in_flight: 8192,
-            lease: LEASE,
+            lease: LEASE * 2,
             deadline: secs(30),
             ..redis::Options::new(RETENTION)
         };

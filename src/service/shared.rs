@@ -1,7 +1,7 @@
 //! What nodes share beside sessions and denials: the keys, and the book of clients. Each node looks twice a second what
 //! the others have changed.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
@@ -12,6 +12,9 @@ use crate::{
     model::{audit::Draft, family::Doubt},
     store::{StoreError, redis::RedisStore},
 };
+
+/// How often it is looked for the sake of a key that nobody may have.
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
 /// The keys as they lie in a Redis. Asked by threads that may block.
 pub struct StoredKeys {
@@ -83,8 +86,14 @@ impl Service {
             outcome,
             Err(RefreshError::Doubt(Doubt::KeyMissing) | RefreshError::Store(StoreError::Damaged(_)))
         );
-        // Anyone can ask with a key that nobody has: not each of them is worth a look.
-        let looked = self.keyring.following().and_then(|now| now.confirmed);
-        wanting && looked.is_some_and(|ago| ago.as_millis() > 100) && self.hear_of_keys().await
+        let Some(before) = self.keyring.following().filter(|_| wanting) else { return false };
+        // Anyone can ask with a key that nobody has: not each of them is worth a look, and all who wait share one.
+        let Some(rest) = before.confirmed.and_then(|ago| LOOKS_EVERY.checked_sub(ago)) else {
+            return before.confirmed.is_some() && self.hear_of_keys().await;
+        };
+        tokio::time::sleep(rest).await;
+        let now = self.keyring.following();
+        let looked = now.as_ref().and_then(|now| now.confirmed).is_some_and(|ago| ago < rest);
+        if looked { now.map(|now| now.version) != Some(before.version) } else { self.hear_of_keys().await }
     }
 }
