@@ -16,7 +16,7 @@ use super::{
     commit::{Commit, Look, Outcome, maybe},
     hub::{FOLLOWS_EVERY, Head, Order, read_on, read_whole},
     life::Began,
-    step::TRIES,
+    step::{TRIES, is_of},
 };
 use crate::{
     clock::{Clock, Random, random_bytes},
@@ -76,10 +76,6 @@ impl Abreast {
     pub(super) fn is_of(&self, began: &Began) -> Result<(), StoreError> {
         is_of(self.mark.as_deref(), began)
     }
-}
-
-fn is_of(mark: Option<&[u8]>, began: &Began) -> Result<(), StoreError> {
-    if mark == Some(began.mark()) { Ok(()) } else { Err(StoreError::Busy) }
 }
 
 impl Mirror {
