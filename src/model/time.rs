@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted (RFC 7519 §2, `NumericDate`, ×1000).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "u64", into = "u64")]
 pub struct Timestamp(u64);
 
 impl Timestamp {
@@ -47,6 +47,19 @@ impl Timestamp {
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// As [`Timestamp::from_millis`]: what is read back is capped like everything else.
+impl From<u64> for Timestamp {
+    fn from(millis: u64) -> Self {
+        Self::from_millis(millis)
+    }
+}
+
+impl From<Timestamp> for u64 {
+    fn from(timestamp: Timestamp) -> Self {
+        timestamp.0
     }
 }
 
@@ -112,6 +125,13 @@ pub fn format_duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_instant_that_is_read_lies_beyond_the_largest() {
+        for beyond in [(1 << 48) - 1, 1 << 48, 180_000_000_000_000_000, u64::MAX] {
+            assert_eq!(serde_json::from_str::<Timestamp>(&beyond.to_string()).unwrap(), Timestamp::MAX);
+        }
+    }
 
     #[test]
     fn durations_read_back() {
