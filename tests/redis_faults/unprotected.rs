@@ -3,6 +3,8 @@
 //! What no configuration switches off (leases, pushes, marks, digests) is switched off in `tests/model.rs`, where each
 //! one is seen to lose.
 
+use tokio::task::JoinSet;
+
 use crate::{
     deployment::{Aof, Kind},
     nodes::Settings,
@@ -33,14 +35,17 @@ async fn a_failover_that_loses(settings: Settings) -> Outcome {
     let master = stage.servers.master(0);
     let wires = stage.deafen(master).await;
     let mut outcome = Outcome { asked: sessions.len(), acknowledged: 0, lost: 0 };
-    let mut revoked = Vec::new();
-    for (n, session) in sessions.iter().enumerate() {
-        let id = session["session_id"].as_str().unwrap();
-        if matches!(stage.world.clients.end(n % 2, id).await, Some((204, _))) {
-            outcome.acknowledged += 1;
-            revoked.push(session["access_token"].as_str().unwrap().to_owned());
-        }
+    // All at once: after some seconds Sentinel finds that the replicas follow something else, and mends it.
+    let mut ending = JoinSet::new();
+    for (n, session) in sessions.into_iter().enumerate() {
+        let world = stage.world.clone();
+        ending.spawn(async move {
+            let ended = world.clients.end(n % 2, session["session_id"].as_str().unwrap()).await;
+            matches!(ended, Some((204, _))).then(|| session["access_token"].as_str().unwrap().to_owned())
+        });
     }
+    let revoked: Vec<_> = ending.join_all().await.into_iter().flatten().collect();
+    outcome.acknowledged = revoked.len();
     stage.servers.servers()[master].kill();
     stage.nodes.both.iter_mut().for_each(crate::nodes::Node::kill);
     drop(wires);

@@ -33,7 +33,7 @@ use crate::{
     store::{DenyStore, StoreError},
 };
 
-/// Buckets that are written to at once.
+/// Buckets that are asked, or written to, at once.
 const AT_ONCE: usize = 64;
 /// Entries that are looked at in one go.
 const ENTRIES: usize = 1000;
@@ -49,7 +49,7 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
     // First what moved, as this node has it: what the log says of it counts after that.
     let heads = core.life.heads.all();
     let moved = heads.len();
-    each(core, heads.into_iter(), |core, record| async move { core.move_again(record).await }).await?;
+    so_many(waited(core), core, heads.into_iter(), |core, record| async move { core.move_again(record).await }).await?;
     core.come_abreast().await?;
     let younger = life.dated.minus(CLOCKS);
     let mut after = 0;
@@ -59,7 +59,8 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
         after = last.position;
         let entries: Vec<_> = page.entries.into_iter().filter(|entry| entry.at >= younger).collect();
         pushed += entries.len();
-        each(core, entries.into_iter(), |core, entry| async move { core.deny_again(&entry).await }).await?;
+        so_many(waited(core), core, entries.into_iter(), |core, entry| async move { core.deny_again(&entry).await })
+            .await?;
     }
     let millis = u64::try_from((core.clock.monotonic() - began).as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
@@ -72,8 +73,25 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
     Ok(())
 }
 
-/// So many at once.
+/// Of what replicas are waited for, no more at once than there are connections to wait on: what queues for one has less
+/// time left for its own answer, and late, all of it would be done again.
+fn waited(core: &Core) -> usize {
+    if core.options.replicas > 0 { usize::from(core.options.waiting.max(1)) } else { AT_ONCE }
+}
+
 async fn each<T, F>(
+    core: &Arc<Core>,
+    all: impl Iterator<Item = T>,
+    one: impl Fn(Arc<Core>, T) -> F,
+) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<(), StoreError>> + Send + 'static,
+{
+    so_many(AT_ONCE, core, all, one).await
+}
+
+async fn so_many<T, F>(
+    at_once: usize,
     core: &Arc<Core>,
     all: impl Iterator<Item = T>,
     one: impl Fn(Arc<Core>, T) -> F,
@@ -86,7 +104,7 @@ where
         done.unwrap_or_else(|_| Err(StoreError::Failed("a repair was cut short".into())))
     };
     for item in all {
-        if running.len() >= AT_ONCE
+        if running.len() >= at_once
             && let Some(done) = running.join_next().await
         {
             failed(done)?;
@@ -133,9 +151,10 @@ impl Core {
         self.life.begin_repair(self.clock.now())
     }
 
+    /// Not waited for: every change in the bucket follows it to the replicas, and no such change is made without it.
     async fn mark(&self, meta: Vec<u8>, began: &Began) -> Result<(), StoreError> {
         let commit = Commit::new(self.clock.now()).no_later_life(meta.clone(), began.mark());
-        match commit.hset(meta, b"life", began.mark()).make(&self.link.urgent()).await? {
+        match commit.hset(meta, b"life", began.mark()).make(&self.link.urgent().unwaited()).await? {
             Outcome::Done(_) => Ok(()),
             // Somebody has begun another life meanwhile.
             Outcome::Moved | Outcome::NotTheSame => Err(StoreError::Busy),

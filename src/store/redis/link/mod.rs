@@ -104,6 +104,8 @@ pub type LinkClock = StoreClock<Arc<dyn Clock>>;
 pub struct Link {
     held: Arc<Held>,
     urgent: bool,
+    /// Whether replicas are waited for where the options say so.
+    waits: bool,
 }
 
 struct Held {
@@ -170,7 +172,7 @@ impl Link {
             skew: options.skew,
         });
         let keeper = tokio::spawn(shared.clone().look_after());
-        Ok(Self { held: Arc::new(Held { shared, keeper }), urgent: false })
+        Ok(Self { held: Arc::new(Held { shared, keeper }), urgent: false, waits: true })
     }
 
     /// Waits until every master has been looked at and nothing stands against any.
@@ -198,7 +200,14 @@ impl Link {
     /// The same way for what must not wait behind the rest: revocations, and what proves that the store is the store.
     #[must_use]
     pub fn urgent(&self) -> Self {
-        Self { held: self.held.clone(), urgent: true }
+        Self { urgent: true, ..self.clone() }
+    }
+
+    /// The same way for what stands and falls with a later change on the same server: whoever waits until replicas have
+    /// that has waited for this, too.
+    #[must_use]
+    pub fn unwaited(&self) -> Self {
+        Self { waits: false, ..self.clone() }
     }
 
     /// The store's time.
@@ -219,7 +228,7 @@ impl Link {
     /// [`StoreError::Busy`]: too much is waiting, and nothing was written. [`StoreError::Failed`]: it may have run; it is
     /// never run twice. If replicas are waited for and too few have the change, it was made, and is not safe.
     pub async fn run(&self, script: Script, keys: &[Vec<u8>], args: &[Vec<u8>]) -> Result<Vec<Value>, StoreError> {
-        let replicas = if script.writes() { self.shared().replicas } else { 0 };
+        let replicas = if self.waits && script.writes() { self.shared().replicas } else { 0 };
         self.ask(&Ask::script(script, keys, args, replicas)).await
     }
 
