@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "what cannot run here is said")]
 
 mod packaging {
+    mod composed;
     mod container;
     mod debian;
     mod machine;

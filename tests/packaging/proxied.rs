@@ -10,15 +10,18 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::support::{PROGRAM, command, free, good, said, text, until};
 
-struct Site {
-    dir: tempfile::TempDir,
-    base: String,
-    children: Vec<Child>,
+pub(super) struct Site {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) base: String,
+    /// The service, or its nodes, and what is before and behind them.
+    pub(super) children: Vec<Child>,
 }
 
 impl Drop for Site {
     fn drop(&mut self) {
         for child in self.children.iter_mut().rev() {
+            // One that a test has stopped ends, too.
+            let _ = kill_process(Pid::from_child(child), Signal::CONT);
             let _ = kill_process(Pid::from_child(child), Signal::TERM);
             let _ = child.wait();
         }
@@ -35,19 +38,26 @@ impl Site {
         let mut init = command(PROGRAM);
         init.arg("init").arg(&etc).arg("--secret-file").arg(&secret);
         good(init.args(["--issuer", &base, "--listen", &listen, "--operations-listen", &operations]));
-        certificate(dir.path());
-        write_nginx(dir.path(), &front, &listen);
+        let file = nginx_file("deploy/nginx/rescind.conf", dir.path(), &front, &[("127.0.0.1:8080", listen)]);
+        let around = format!("pid {};\nevents {{}}\nhttp {{\n{file}}}\n", dir.path().join("nginx.pid").display());
+        fs::write(dir.path().join("nginx.conf"), around).unwrap();
         let serve = command(PROGRAM).args(["serve", "--config"]).arg(etc.join("rescind.toml")).spawn().unwrap();
         let mut site = Self { dir, base, children: vec![serve] };
-        let mut nginx = Command::new("sh");
-        nginx.args(["-c", "PATH=$PATH:/usr/sbin exec nginx -c \"$0\" -e stderr -g 'daemon off;'"]);
-        site.children.push(nginx.arg(site.dir.path().join("nginx.conf")).spawn().unwrap());
-        until("both serve", || site.ask("/.well-known/jwks.json", &[]).0 == "200");
+        site.begin_nginx();
         site
     }
 
+    /// With the file and the certificate that lie there.
+    pub(super) fn begin_nginx(&mut self) {
+        certificate(self.dir.path());
+        let mut nginx = Command::new("sh");
+        nginx.args(["-c", "PATH=$PATH:/usr/sbin exec nginx -c \"$0\" -e stderr -g 'daemon off;'"]);
+        self.children.push(nginx.arg(self.dir.path().join("nginx.conf")).spawn().unwrap());
+        until("all serve", || self.ask("/.well-known/jwks.json", &[]).0 == "200");
+    }
+
     /// Status, head and body of an answer.
-    fn ask(&self, path: &str, arguments: &[&str]) -> (String, String) {
+    pub(super) fn ask(&self, path: &str, arguments: &[&str]) -> (String, String) {
         let mut curl = command("curl");
         curl.args(["--silent", "--include", "--max-time", "40", "--cacert"]).arg(self.dir.path().join("cert.pem"));
         let answer = said(&curl.args(arguments).arg(format!("{}{path}", self.base)).output().unwrap());
@@ -56,7 +66,7 @@ impl Site {
     }
 
     /// As the operator.
-    fn operate(&self, path: &str, body: &str) -> (String, String) {
+    pub(super) fn operate(&self, path: &str, body: &str) -> (String, String) {
         let file = fs::read_to_string(self.dir.path().join("operator")).unwrap();
         let values: Vec<&str> = file.lines().filter_map(|line| line.split_once('=')).map(|(_, value)| value).collect();
         let user = format!("{}:{}", values[0], values[1]);
@@ -73,22 +83,21 @@ fn certificate(dir: &Path) {
 }
 
 /// The file as it is, but for addresses and places.
-fn write_nginx(dir: &Path, front: &str, service: &str) {
+pub(super) fn nginx_file(file: &str, dir: &Path, front: &str, services: &[(&str, String)]) -> String {
     let place = |file: &str| dir.join(file).display().to_string();
-    let mut file = text("deploy/nginx/rescind.conf");
-    for (theirs, ours) in [
-        ("127.0.0.1:8080", service.to_owned()),
+    let mut file = text(file);
+    let ours = [
         ("listen 443 ssl", format!("listen {front} ssl")),
         ("/etc/ssl/rescind/fullchain.pem", place("cert.pem")),
         ("/etc/ssl/rescind/key.pem", place("key.pem")),
         ("/var/log/nginx/rescind.log", place("access.log")),
         ("auth.example.com", "localhost".to_owned()),
-    ] {
+    ];
+    for (theirs, ours) in ours.iter().chain(services) {
         assert!(file.contains(theirs), "{theirs}");
-        file = file.replace(theirs, &ours);
+        file = file.replace(theirs, ours);
     }
-    let around = |body| format!("pid {};\nevents {{}}\nhttp {{\n{body}}}\n", place("nginx.pid"));
-    fs::write(dir.join("nginx.conf"), around(file)).unwrap();
+    file
 }
 
 #[test]
