@@ -13,7 +13,7 @@ use super::{
     args::StoreUrl,
     config::{Config, layers::failure},
     owner,
-    pair::{exit_of, trial},
+    pair::exit_of,
     say, tell,
 };
 use crate::{
@@ -68,7 +68,6 @@ struct Printed {
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
-    trial()?;
     let StoreUrl::Embedded(from) = &args.from else {
         return Err(Failure::usage(
             "--from: only an embedded store can be moved; write `embedded:` and the path of its file",

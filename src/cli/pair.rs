@@ -1,6 +1,6 @@
 //! Keys and store, which belong together: each remembers the other.
 
-use std::{env, fs, io::ErrorKind, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use std::{fs, io::ErrorKind, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use tokio::{runtime::Handle, task::spawn_blocking};
 
@@ -76,7 +76,6 @@ pub(super) async fn shared(
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<(Keyring, Arc<RedisStore>), Failure> {
-    trial()?;
     let RedisPlace { url, options, keys, key } = place;
     // The journal lies there, too, unless it is said otherwise.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys);
@@ -95,15 +94,6 @@ pub(super) async fn shared(
     Ok((keyring, store))
 }
 
-/// Refused where nobody has said that it is a trial.
-pub(super) fn trial() -> Result<(), Failure> {
-    if env::var_os(TRIAL).is_some() { Ok(()) } else { Err(Failure::usage(format!("store.url: {UNFINISHED}"))) }
-}
-
-/// Who sets this knows that it is a trial.
-const TRIAL: &str = "UNFINISHED_REDIS";
-const UNFINISHED: &str = "a store in Redis is in the making: what it promises has not been shown under faults yet, so nothing that matters \
-     may lie in it. To try it all the same, set UNFINISHED_REDIS=1 in the environment; for all else use `embedded:`";
 const UNUSABLE: &str = "cannot use the keys";
 const MEND_KEYS: &str = "name the directory of its own keys in keys.dir, or put those back from their backup. To begin anew, so that \
      everyone logs in again, put the store away, or start once with --dangerous-other-keys";

@@ -16,7 +16,6 @@ mod backend;
 mod clients;
 pub mod embedded;
 mod evidence;
-#[expect(dead_code, reason = "in the making")]
 pub mod redis;
 
 pub use backend::{Backend, Report};

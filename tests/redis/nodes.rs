@@ -33,11 +33,8 @@ pub(super) struct Node {
     secret: String,
 }
 
-/// The program, for a trial of what is in the making.
 pub(super) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
-    command.env("UNFINISHED_REDIS", "1");
-    command
+    Command::new(env!("CARGO_BIN_EXE_rescind"))
 }
 
 pub(super) fn rescind(arguments: &[&str]) -> String {

@@ -52,7 +52,6 @@ impl Node {
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = self.host.command(env!("CARGO_BIN_EXE_rescind"));
-        command.env("UNFINISHED_REDIS", "1");
         let ours = std::env::vars_os().map(|(name, _)| name).filter(|n| n.to_string_lossy().starts_with("RESCIND_"));
         for name in ours {
             command.env_remove(name);
@@ -170,7 +169,6 @@ impl Nodes {
         let both = [node(0, first), node(1, second)];
         // The keys begin with one of them.
         let mut share = Command::new(env!("CARGO_BIN_EXE_rescind"));
-        share.env("UNFINISHED_REDIS", "1");
         let said =
             share.args(["keys", "share", "--config"]).arg(both[0].directory.join("rescind.toml")).output().unwrap();
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
@@ -205,7 +203,6 @@ impl Nodes {
     /// As an operator at its shell.
     pub fn command(&self, node: usize, arguments: &[&str]) -> std::process::Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
-        command.env("UNFINISHED_REDIS", "1");
         command.args(arguments).env("RESCIND_SERVER", &self.both[node].base).env("RESCIND_CLIENT_ID", CLIENT);
         command.env("RESCIND_CLIENT_SECRET", &self.secret).stdin(Stdio::null()).output().unwrap()
     }
@@ -213,7 +210,6 @@ impl Nodes {
     /// `rescind doctor` on the configuration of a node.
     pub fn doctor(&self, node: usize) -> std::process::Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rescind"));
-        command.env("UNFINISHED_REDIS", "1");
         command.arg("doctor").args(["--server", &self.both[node].base]);
         command.arg("--config").arg(self.both[node].directory.join("rescind.toml"));
         command.stdin(Stdio::null()).output().unwrap()

@@ -22,12 +22,6 @@ use crate::{
 const TOGETHER: usize = 64;
 
 impl Core {
-    /// Whether this node may speak for the store now. What it does not know may be unknown for being lost: see
-    /// [`FamilyStore::standing`].
-    pub(super) fn whole(&self) -> Result<(), StoreError> {
-        self.begin_now().map(drop)
-    }
-
     async fn of_subject(
         &self,
         subject: SubjectRef,

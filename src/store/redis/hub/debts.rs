@@ -8,7 +8,7 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::{Answer, Order};
+use super::Order;
 use crate::store::{
     StoreError,
     redis::{
@@ -64,14 +64,6 @@ impl Core {
         let seen = Look::default().range(self.layout.owed(bucket), 0, 0).ask(&self.link).await?;
         match seen.parts.first() {
             Some(redis::Value::Array(items)) => Ok(!items.is_empty()),
-            _ => Err(UNREADABLE),
-        }
-    }
-
-    /// Takes over whatever a bucket owes, and waits until that is done.
-    pub(in crate::store::redis) async fn settle_all(&self, bucket: Bucket) -> Result<(), StoreError> {
-        match self.hub.order(Order::Settle { bucket, debts: Vec::new() }).await? {
-            Answer::Entries(_) | Answer::Done => Ok(()),
             _ => Err(UNREADABLE),
         }
     }
