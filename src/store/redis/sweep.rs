@@ -173,13 +173,15 @@ impl Core {
 }
 
 impl RedisStore {
-    /// Removes now what is of no more use and lies with this subject: its turn in the sweep would come by itself.
+    /// Removes now what is of no more use and lies with this subject, in the hub, or in this node's journal: its turn in the
+    /// sweep would come by itself.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn sweep_of(&self, subject: SubjectRef) -> Result<(), StoreError> {
         self.core.write_unanswered().await;
         self.core.sweep_bucket(Bucket::of_subject(subject)).await?;
-        self.core.sweep_hub().await
+        self.core.sweep_hub().await?;
+        self.core.mirror.tidy().await
     }
 }

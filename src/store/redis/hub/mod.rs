@@ -54,6 +54,16 @@ pub(super) enum Owed {
     Note(Box<NewRecord>),
 }
 
+impl Owed {
+    /// When it came to be.
+    fn at(&self) -> Timestamp {
+        match self {
+            Self::Deny(entry) => entry.at,
+            Self::Note(record) => record.at,
+        }
+    }
+}
+
 /// An audit record before it has its place.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct NewRecord {

@@ -72,7 +72,7 @@ pub(in crate::store::redis) struct Clerk {
     kept_from: u64,
     sweeps: u64,
     /// When the mirror was last rid of what has expired.
-    tidied: Option<Duration>,
+    tidied: Option<tokio::time::Instant>,
 }
 
 /// What a commit is decided by.
@@ -315,13 +315,28 @@ async fn take_all(
 /// Writes what buckets owe. Gives the entries, by bucket and number.
 fn take_over(pen: &mut Pen<'_>, began: &Began, taken: &BTreeMap<Bucket, Taken>) -> Result<Entries, StoreError> {
     let mut entries = Entries::new();
-    for (bucket, Taken { debts, upto, .. }) in taken.iter().filter(|(_, taken)| !taken.debts.is_empty()) {
-        for (number, owed) in debts {
-            entries.extend(pen.take_over(owed.clone())?.map(|entry| ((*bucket, *number), entry)));
-        }
+    for (bucket, number, owed) in in_order(taken) {
+        entries.extend(pen.take_over(owed.clone())?.map(|entry| ((bucket, number), entry)));
+    }
+    for (bucket, Taken { upto, .. }) in taken.iter().filter(|(_, taken)| !taken.debts.is_empty()) {
         pen.drained(&field(*bucket), &drained_to(began, *upto));
     }
     Ok(entries)
+}
+
+/// What is owed in the order in which it happened: what came later must not stand before it in the audit log, which is read
+/// by time. Of one bucket it stays in the order of its numbers, whatever the clock did meanwhile.
+fn in_order(taken: &BTreeMap<Bucket, Taken>) -> Vec<(Bucket, u64, &Owed)> {
+    let mut all = Vec::new();
+    for (bucket, Taken { debts, .. }) in taken {
+        let mut latest = Timestamp::default();
+        for (number, owed) in debts {
+            latest = latest.max(owed.at());
+            all.push((latest, (*bucket, *number, owed)));
+        }
+    }
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, owed)| owed).collect()
 }
 
 /// Lets go of the oldest records where there are too many.
