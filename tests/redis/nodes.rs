@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -367,4 +368,66 @@ async fn a_node_that_may_not_is_told_why() {
     };
     let said = refused("e", &alone);
     assert!(said.contains("rescind keys share"), "{said}");
+}
+
+/// `rescind dev`, and what it says first.
+struct Dev {
+    child: Child,
+    said: Value,
+}
+
+impl Dev {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = program()
+            .args(["dev", "--json"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        Self { child, said: serde_json::from_str(&line).expect("it says where it serves") }
+    }
+
+    fn says(&self, member: &str) -> &str {
+        self.said[member].as_str().unwrap()
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// As docs/how-to/many-nodes.md starts them.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_without_any_set_up_are_one_service() {
+    let (server, [a, b]) = (Server::start(&[]), [(); 2].map(|()| format!("127.0.0.1:{}", spare_port())));
+    let (store, issuer) = (format!("redis://127.0.0.1:{}", server.port), format!("http://{a}"));
+    let first = Dev::start(&["--store", &store, "--listen", &a]);
+    let second = Dev::start(&["--store", &store, "--listen", &b, "--issuer", &issuer]);
+    for same in ["issuer", "client_id", "client_secret", "public_client_id"] {
+        assert_eq!(first.says(same), second.says(same), "{same}");
+    }
+    let http = reqwest::Client::builder().tls_backend_preconfigured(no_tls()).build().unwrap();
+    let post = |at: &str, path: &str| {
+        http.post(format!("http://{at}{path}")).basic_auth(first.says("client_id"), Some(first.says("client_secret")))
+    };
+    let opened = post(&a, "/v1/sessions").json(&json!({"subject": "alice", "audience": ["api"]})).send().await.unwrap();
+    let opened: Value = serde_json::from_str(&opened.text().await.unwrap()).unwrap();
+    let refresh = async |at: &str, token: &Value| {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str().unwrap())];
+        let answer = post(at, "/oauth2/token").form(&form).send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap())
+    };
+    let (status, next) = refresh(&b, &opened["refresh_token"]).await;
+    assert_eq!(status, 200, "{next}");
+    let ended = post(&b, "/v1/revocations").json(&json!({"kind": "subject", "id": "alice"})).send().await.unwrap();
+    assert_eq!(ended.status(), 201);
+    let (status, refused) = refresh(&a, &next["refresh_token"]).await;
+    assert_eq!((status, refused["error"].as_str()), (400, Some("invalid_grant")), "{refused}");
 }
