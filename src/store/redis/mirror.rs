@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use super::{
     Core, Options,
     commit::{Commit, Look, Outcome, maybe},
-    hub::{FOLLOWS_EVERY, Head, Order, read_on, read_whole},
+    hub::{FOLLOWS_EVERY, Head, Order, contradicts, follow, read_on, read_whole},
     life::Began,
     step::{TRIES, is_of},
 };
@@ -126,17 +126,26 @@ impl Core {
                 self.mirror.lay_out(read_whole(self).await?).await?;
                 continue;
             };
-            let at = part.head.place().mark.position;
-            if at <= place.mark.position {
+            let head = part.head.place().mark;
+            if head.position <= place.mark.position {
                 // It ends before what this node knows, or elsewhere.
                 return Err(StoreError::NotWhole);
             }
-            // All that came since has left again.
-            let gap = part.entries.is_empty();
-            match self.mirror.follow_on(place.epoch, part.entries).await? {
-                Followed::On if !gap => {}
+            let followed = match follow(place.mark, part.entries, head) {
+                Ok(entries) => self.mirror.follow_on(place.epoch, entries).await?,
+                Err(why) => why,
+            };
+            match followed {
+                Followed::On => {}
                 Followed::Contradicted => return Err(StoreError::NotWhole),
-                _ => self.mirror.lay_out(read_whole(self).await?).await?,
+                // Some of what came since has left again.
+                Followed::Gap => {
+                    let whole = read_whole(self).await?;
+                    if whole.place.epoch == place.epoch && contradicts(&whole, place.mark) {
+                        return Err(StoreError::NotWhole);
+                    }
+                    self.mirror.lay_out(whole).await?;
+                }
             }
         }
         Err(StoreError::Busy)
@@ -198,7 +207,7 @@ impl Core {
 }
 
 /// Follows the log until the store is closed.
-pub(super) async fn follow(core: Weak<Core>) {
+pub(super) async fn follow_log(core: Weak<Core>) {
     let Some(mut reader) = core.upgrade().map(|core| core.link.reader(&core.layout.hub("log"))) else { return };
     loop {
         let Some(at) = core.upgrade().map(|core| core.mirror_position()) else { return };
