@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Random, random_bytes},
-    model::feed::Epoch,
+    model::{Timestamp, feed::Epoch},
     store::{
         StoreError,
         embedded::{self, EmbeddedStore, Followed, OpenError, Placed},
@@ -43,8 +43,8 @@ pub(super) struct Mirror {
     together: Together,
 }
 
-/// Of which life the hub was.
-type Marked = Result<Option<Vec<u8>>, StoreError>;
+/// Of which life the hub was, and the latest instant that was stamped by then.
+type Marked = Result<(Option<Vec<u8>>, Timestamp), StoreError>;
 
 /// Looks at the log that many share.
 #[derive(Default)]
@@ -93,20 +93,25 @@ impl Core {
     }
 
     /// The same, by one look for all who wait: whoever comes while one is under way waits for the next, which begins after
-    /// he has asked.
-    pub(super) async fn come_abreast_together(&self, began: &Began) -> Result<(), StoreError> {
+    /// he has asked. Gives the latest instant that was stamped by then.
+    pub(super) async fn come_abreast_together(&self, began: &Began) -> Result<Timestamp, StoreError> {
+        let (mark, stamped) = self.look_together().await?;
+        is_of(mark.as_deref(), began).map(|()| stamped)
+    }
+
+    async fn look_together(&self) -> Marked {
         let together = &self.mirror.together;
         let next = together.begun.load(Ordering::SeqCst) + 1;
         let mut last = together.last.lock().await;
         if let Some((number, outcome)) = &*last
             && *number >= next
         {
-            return outcome.clone().and_then(|mark| is_of(mark.as_deref(), began));
+            return outcome.clone();
         }
         let number = together.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let outcome = self.come_abreast().await.map(|abreast| abreast.mark);
+        let outcome = self.come_abreast().await.map(|abreast| (abreast.mark, abreast.head.stamped()));
         *last = Some((number, outcome.clone()));
-        outcome.and_then(|mark| is_of(mark.as_deref(), began))
+        outcome
     }
 
     /// Brings the mirror on, and looks at something else in the hub at the same instant.
