@@ -80,7 +80,7 @@ impl Core {
     /// The mirror holds what the log held when this was asked.
     async fn abreast(&self) -> Result<Began, StoreError> {
         let began = self.begin().await?;
-        self.come_abreast().await?.is_of(&began)?;
+        self.come_abreast_together(&began).await?;
         Ok(began)
     }
 
@@ -114,9 +114,8 @@ impl Core {
     ) -> Result<Option<Entry>, StoreError> {
         let began = self.begin().await?;
         // Tokens were minted until then, wherever it was.
-        let abreast = self.come_abreast().await?;
-        abreast.is_of(&began)?;
-        self.node.stamp(abreast.head.stamped());
+        let stamped = self.come_abreast_together(&began).await?;
+        self.node.stamp(stamped);
         let at = self.clock.now();
         let latest = at.max(self.node.stamped());
         let before = denial.before.unwrap_or(latest);

@@ -14,13 +14,13 @@ use tokio::sync::Mutex;
 use super::{
     Core, Options,
     commit::{Commit, Look, Outcome, maybe},
-    hub::{FOLLOWS_EVERY, Head, Order, read_on, read_whole},
+    hub::{FOLLOWS_EVERY, Head, Order, contradicts, follow, read_on, read_whole},
     life::Began,
     step::{TRIES, is_of},
 };
 use crate::{
     clock::{Clock, Random, random_bytes},
-    model::feed::Epoch,
+    model::{Timestamp, feed::Epoch},
     store::{
         StoreError,
         embedded::{self, EmbeddedStore, Followed, OpenError, Placed},
@@ -43,8 +43,8 @@ pub(super) struct Mirror {
     together: Together,
 }
 
-/// Of which life the hub was.
-type Marked = Result<Option<Vec<u8>>, StoreError>;
+/// Of which life the hub was, and the latest instant that was stamped by then.
+type Marked = Result<(Option<Vec<u8>>, Timestamp), StoreError>;
 
 /// Looks at the log that many share.
 #[derive(Default)]
@@ -93,20 +93,25 @@ impl Core {
     }
 
     /// The same, by one look for all who wait: whoever comes while one is under way waits for the next, which begins after
-    /// he has asked.
-    pub(super) async fn come_abreast_together(&self, began: &Began) -> Result<(), StoreError> {
+    /// he has asked. Gives the latest instant that was stamped by then.
+    pub(super) async fn come_abreast_together(&self, began: &Began) -> Result<Timestamp, StoreError> {
+        let (mark, stamped) = self.look_together().await?;
+        is_of(mark.as_deref(), began).map(|()| stamped)
+    }
+
+    async fn look_together(&self) -> Marked {
         let together = &self.mirror.together;
         let next = together.begun.load(Ordering::SeqCst) + 1;
         let mut last = together.last.lock().await;
         if let Some((number, outcome)) = &*last
             && *number >= next
         {
-            return outcome.clone().and_then(|mark| is_of(mark.as_deref(), began));
+            return outcome.clone();
         }
         let number = together.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let outcome = self.come_abreast().await.map(|abreast| abreast.mark);
+        let outcome = self.come_abreast().await.map(|abreast| (abreast.mark, abreast.head.stamped()));
         *last = Some((number, outcome.clone()));
-        outcome.and_then(|mark| is_of(mark.as_deref(), began))
+        outcome
     }
 
     /// Brings the mirror on, and looks at something else in the hub at the same instant.
@@ -126,17 +131,26 @@ impl Core {
                 self.mirror.lay_out(read_whole(self).await?).await?;
                 continue;
             };
-            let at = part.head.place().mark.position;
-            if at <= place.mark.position {
+            let head = part.head.place().mark;
+            if head.position <= place.mark.position {
                 // It ends before what this node knows, or elsewhere.
                 return Err(StoreError::NotWhole);
             }
-            // All that came since has left again.
-            let gap = part.entries.is_empty();
-            match self.mirror.follow_on(place.epoch, part.entries).await? {
-                Followed::On if !gap => {}
+            let followed = match follow(place.mark, part.entries, head) {
+                Ok(entries) => self.mirror.follow_on(place.epoch, entries).await?,
+                Err(why) => why,
+            };
+            match followed {
+                Followed::On => {}
                 Followed::Contradicted => return Err(StoreError::NotWhole),
-                _ => self.mirror.lay_out(read_whole(self).await?).await?,
+                // Some of what came since has left again.
+                Followed::Gap => {
+                    let whole = read_whole(self).await?;
+                    if whole.place.epoch == place.epoch && contradicts(&whole, place.mark) {
+                        return Err(StoreError::NotWhole);
+                    }
+                    self.mirror.lay_out(whole).await?;
+                }
             }
         }
         Err(StoreError::Busy)
@@ -198,7 +212,7 @@ impl Core {
 }
 
 /// Follows the log until the store is closed.
-pub(super) async fn follow(core: Weak<Core>) {
+pub(super) async fn follow_log(core: Weak<Core>) {
     let Some(mut reader) = core.upgrade().map(|core| core.link.reader(&core.layout.hub("log"))) else { return };
     loop {
         let Some(at) = core.upgrade().map(|core| core.mirror_position()) else { return };

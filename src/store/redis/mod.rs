@@ -110,7 +110,7 @@ async fn arrive(core: Weak<Core>) -> Result<(), StoreError> {
     core.come_abreast().await?;
     core.say_lives().await?;
     core.read_book().await?;
-    tokio::spawn(mirror::follow(Arc::downgrade(&core)));
+    tokio::spawn(mirror::follow_log(Arc::downgrade(&core)));
     tokio::spawn(look_for_debts(Arc::downgrade(&core)));
     tokio::spawn(sweep::sweep(Arc::downgrade(&core)));
     tokio::spawn(clients::follow_book(Arc::downgrade(&core)));

@@ -2,14 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::log;
 use crate::{
     model::{
         Timestamp, chain,
+        denial::Entry,
         feed::{Digest, Epoch, Mark, Place},
     },
     store::{
         StoreError,
-        embedded::{NEWS, NOTHING, decode, encode},
+        embedded::{self, NEWS, NOTHING, body_of, decode, encode},
     },
 };
 
@@ -24,6 +26,8 @@ pub(in crate::store::redis) struct Head {
     pub(super) position: u64,
     /// What stands for all up to it.
     pub(super) digest: Digest,
+    /// Whether the log may have nothing where the next entry finds what lies before it: the entry says that itself.
+    pub(super) gap: bool,
     /// The audit log.
     pub(super) chain: chain::Head,
     /// The latest instant of any record of it.
@@ -44,6 +48,7 @@ impl Head {
             epoch,
             position: 0,
             digest: NOTHING,
+            gap: true,
             chain: chain::Head::EMPTY,
             latest: Timestamp::from_millis(0),
             stamped: Timestamp::from_millis(0),
@@ -67,6 +72,21 @@ impl Head {
 
     pub(in crate::store::redis) const fn place(&self) -> Place {
         Place { epoch: self.epoch, mark: Mark { position: self.position, digest: self.digest } }
+    }
+
+    /// An entry that is at the next position becomes the last of the log. Gives the digest of what lies before it, and
+    /// whether its row says so.
+    pub(super) fn append(&mut self, entry: &Entry) -> (Digest, bool) {
+        let (before, says) = (self.digest, self.gap || log::says(entry.position));
+        (self.position, self.digest) = (entry.position, embedded::chain(before, &body_of(entry)));
+        // Those leave before their time.
+        self.gap = log::stands_for_many(entry);
+        (before, says)
+    }
+
+    /// The log has lost all that lies before this position.
+    pub(super) const fn trimmed_to(&mut self, first: u64) {
+        self.gap |= first > self.position;
     }
 
     /// The latest instant that any node says it has stamped into something.

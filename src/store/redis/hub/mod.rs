@@ -40,7 +40,7 @@ pub(super) use self::{
     cuts::{HubCuts, look_out},
     debts::look_for_debts,
     head::Head,
-    log::{pairs, read_on, read_whole},
+    log::{contradicts, follow, pairs, read_on, read_whole},
     orders::Order,
 };
 pub(super) use crate::store::embedded::NewEntry;

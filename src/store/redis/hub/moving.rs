@@ -27,9 +27,7 @@ use crate::{
     },
     store::{
         StoreError,
-        embedded::{
-            Amount, Hold, Leaving, NewEntry, Older, Placed, Row, Salts, body_of, chain, encode, index_key, told, until,
-        },
+        embedded::{Amount, Hold, Leaving, NewEntry, Older, Row, Salts, encode, index_key, told, until},
         redis::{
             READY_WITHIN,
             commit::{Commit, Look, Outcome, maybe, number},
@@ -314,15 +312,12 @@ impl Mover<'_> {
         let mut commit = self.commit();
         let mut changes: BTreeMap<Bucket, Vec<Change>> = BTreeMap::new();
         for (old, hold) in page {
-            let before = self.head.digest;
             let entry = Entry { position: self.head.position + 1, ..old };
-            self.head.position = entry.position;
-            self.head.digest = chain(before, &body_of(&entry));
+            let (before, says) = self.head.append(&entry);
             self.moved.entries += 1;
-            let row = written(&Placed { entry: entry.clone(), before });
-            commit = commit.xadd(self.hub("log"), entry.position, &row);
+            commit = commit.xadd(self.hub("log"), entry.position, &written(&entry, says.then_some(before)));
             if is_kept_for_long(&entry) {
-                commit = commit.xadd(self.hub("kept"), entry.position, &row);
+                commit = commit.xadd(self.hub("kept"), entry.position, &written(&entry, Some(before)));
             }
             if let Some(word) = entry.reason.as_deref().filter(|_| !stands_for_many(&entry)) {
                 commit = commit.hset(self.hub("reasons"), &entry.position.to_be_bytes(), word.as_bytes());

@@ -14,7 +14,7 @@ use crate::{
     },
     store::{
         BookChange, Denial, StoreError,
-        embedded::{Happened, Hold, Placed, Row, Salts, body_of, chain, encode, index_key, is_superseded, told},
+        embedded::{Happened, Hold, Placed, Row, Salts, encode, index_key, is_superseded, told},
         redis::{Core, clients::BOOKED, commit::Commit},
     },
 };
@@ -137,10 +137,8 @@ impl<'a> Pen<'a> {
             None => self.core.mirror.newest(&new.target, new.ends)?,
         };
         let entry = new.at(self.head.position + 1);
-        let before = self.head.digest;
-        self.head.position = entry.position;
-        self.head.digest = chain(before, &body_of(&entry));
-        self.write_down(&entry, before)?;
+        let (before, says) = self.head.append(&entry);
+        self.write_down(&entry, before, says)?;
         if let Some(older) = older.filter(|older| log::stands_for_many(&entry) && is_superseded(older, &entry)) {
             self.superseded.push(older.position);
         }
@@ -148,12 +146,13 @@ impl<'a> Pen<'a> {
         Ok((entry, true))
     }
 
-    fn write_down(&mut self, entry: &Entry, before: Digest) -> Result<(), StoreError> {
-        let placed = Placed { entry: entry.clone(), before };
-        let row = log::written(&placed);
+    /// `says`: whether its row says what lies before it.
+    fn write_down(&mut self, entry: &Entry, before: Digest, says: bool) -> Result<(), StoreError> {
+        let row = log::written(entry, says.then_some(before));
         let (log, kept, reasons, denied) = (self.key("log"), self.key("kept"), self.key("reasons"), self.key("denied"));
         self.say(|commit| commit.xadd(log, entry.position, &row));
         if log::is_kept_for_long(entry) {
+            let row = log::written(entry, Some(before));
             self.say(|commit| commit.xadd(kept, entry.position, &row));
         }
         let word = entry.reason.as_deref().filter(|_| !log::stands_for_many(entry));
@@ -259,6 +258,7 @@ impl<'a> Pen<'a> {
         self.dirty |= *sweep != Sweep::default();
         if let Some(first) = sweep.first {
             commit = commit.xtrim(log.clone(), first);
+            self.head.trimmed_to(first);
         }
         // The last of a page bears its seal: whoever has been away reads that.
         for position in sweep.superseded.iter().filter(|position| !position.is_multiple_of(crate::model::feed::PAGE)) {

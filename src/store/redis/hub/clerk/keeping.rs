@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     super::{
         Ask, Head, Order,
-        log::{be, entries, is_kept_for_long, pairs},
+        log::{Laid, be, entries, is_kept_for_long, pairs, trimmed_to},
         pen::Pen,
     },
     BATCH, Clerk, before,
@@ -16,7 +16,7 @@ use crate::{
     model::{Timestamp, denial::Entry},
     store::{
         StoreError,
-        embedded::{self, Hold, Placed, decode},
+        embedded::{self, Hold, decode},
         redis::{
             Core,
             commit::{Look, Outcome, UNREADABLE},
@@ -31,10 +31,12 @@ const PAYS_RARELY: u64 = 4;
 const PAYS: usize = 64;
 /// How often the mirror is rid of what has expired.
 const TIDIES_EVERY: Duration = Duration::from_millis(100);
-/// How much is looked at each time.
+/// How much is looked at each time: more than lies between two places that the log can be trimmed to.
 const SWEEPS: usize = 256;
 /// How often letting go is tried each time.
 const SWEEPS_TRY: u32 = 8;
+/// How often one goes on at once while there is more: what comes by the thousand a second leaves as fast.
+const SWEEPS_ON: u32 = 8;
 /// Of how many times one looks at everything.
 const RARELY: u64 = 60;
 
@@ -98,13 +100,23 @@ impl Clerk {
 
     /// Lets go of what is of no more use, a bit at a time.
     pub(super) async fn sweep(&mut self, core: &Core) -> Result<(), StoreError> {
+        for _ in 0..SWEEPS_ON {
+            if !self.sweep_on(core).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether there is more at once.
+    async fn sweep_on(&mut self, core: &Core) -> Result<bool, StoreError> {
         self.sweeps += 1;
         for tried in 0..SWEEPS_TRY {
             let began = core.begin_repair()?;
             if tried > 0 {
                 self.ask_for_a_turn(core).await?;
             }
-            let Some(due) = self.due(core).await? else { return Ok(()) };
+            let Some(due) = self.due(core).await? else { return Ok(false) };
             let commit = self.guards(core, &began, &due.seen, &BTreeMap::new());
             let mut pen = Pen::new(core, &mut self.salts, due.head, None, commit);
             if let Some((end, why)) = &due.records {
@@ -116,13 +128,14 @@ impl Clerk {
             match commit.make(&core.link).await? {
                 Outcome::Done(_) => {
                     self.superseded.retain(|(position, _)| !due.sweep.superseded.contains(position));
-                    return self.written(core, written).await;
+                    self.written(core, written).await?;
+                    return Ok(due.more);
                 }
                 Outcome::Moved => self.known = None,
                 Outcome::NotTheSame => return Err(StoreError::NotWhole),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// What is of no more use. Rarely looked at: what there is little of.
@@ -136,9 +149,9 @@ impl Clerk {
         let Abreast { seen, head, rest, .. } = core.come_abreast_with(more).await?;
         let [log, kept, rest @ ..] = &rest[..] else { return Err(UNREADABLE) };
         let (log, kept) = (entries(log)?, entries(kept)?);
-        self.kept_from = kept.last().filter(|_| kept.len() == SWEEPS).map_or(0, |placed| placed.entry.position);
+        self.kept_from = kept.last().filter(|_| kept.len() == SWEEPS).map_or(0, |row| row.entry.position);
         let (now, expired_by) = (core.clock.now(), core.node.expired_by(&*core.clock));
-        let mut sweep = Sweep::of(expired_by, &log, &kept);
+        let mut sweep = Sweep::of(expired_by, head.position, &log, &kept);
         sweep.superseded =
             self.superseded.iter().filter(|(_, due)| *due <= now).map(|(position, _)| *position).collect();
         if let [denied, seals] = rest {
@@ -150,7 +163,8 @@ impl Clerk {
         }
         let records = if rarely { core.too_old(&head.chain).await? } else { None };
         let nothing = sweep == Sweep::default() && records.is_none();
-        Ok((!nothing).then_some(SweepDue { seen, head, sweep, records }))
+        let more = log.len() == SWEEPS && sweep.first.is_some();
+        Ok((!nothing).then_some(SweepDue { seen, head, sweep, records, more }))
     }
 
     /// Tells the buckets what has been taken over, so that they need not keep it.
@@ -181,6 +195,8 @@ pub(super) struct SweepDue {
     sweep: Sweep,
     /// The first audit record that is not too old, and why.
     records: Option<(u64, String)>,
+    /// Whether there may be more of the log.
+    more: bool,
 }
 
 /// What is of no more use.
@@ -201,15 +217,17 @@ pub(in crate::store::redis::hub) struct Sweep {
 }
 
 impl Sweep {
-    /// Of the beginning of the log, and a part of what is kept beside it.
-    pub(super) fn of(now: Timestamp, log: &[Placed], kept: &[Placed]) -> Self {
-        let left = |placed: &&Placed| placed.entry.feed_until <= now || is_kept_for_long(&placed.entry);
-        let gone: Vec<&Entry> = log.iter().take_while(left).map(|placed| &placed.entry).collect();
-        let over = kept.iter().filter(|placed| placed.entry.kept_until <= now).map(|placed| placed.entry.position);
+    /// Of the beginning of the log that has come to this head, and a part of what is kept beside it.
+    pub(super) fn of(now: Timestamp, head: u64, log: &[Laid], kept: &[Laid]) -> Self {
+        let left = |row: &&Laid| row.entry.feed_until <= now || is_kept_for_long(&row.entry);
+        let last = log.iter().take_while(left).last();
+        let first = last.map_or(0, |row| trimmed_to(row.entry.position + 1, head));
+        let gone: Vec<&Entry> = log.iter().map(|row| &row.entry).take_while(|entry| entry.position < first).collect();
+        let over = kept.iter().filter(|row| row.entry.kept_until <= now).map(|row| row.entry.position);
         let kept: Vec<u64> = over.collect();
         let short = gone.iter().filter(|entry| !is_kept_for_long(entry)).map(|entry| entry.position);
         let reasons = short.chain(kept.iter().copied()).collect();
-        Self { first: gone.last().map(|entry| entry.position + 1), kept, reasons, ..Self::default() }
+        Self { first: (!gone.is_empty()).then_some(first), kept, reasons, ..Self::default() }
     }
 
     /// Of the cut-offs that the hub is asked for.
