@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// A node whose clock is set by hand, and is not the server's.
-async fn by_hand(url: &str, name: &str, journals: &Path, clock: &Arc<ManualClock>) -> Arc<RedisStore> {
+pub(crate) async fn by_hand(url: &str, name: &str, journals: &Path, clock: &Arc<ManualClock>) -> Arc<RedisStore> {
     let options = Options { skew: secs(0), ..options(name, journals) };
     let store = RedisStore::open(&url.parse().unwrap(), options, clock.clone(), Arc::new(SystemRandom)).await;
     Arc::new(store.unwrap())

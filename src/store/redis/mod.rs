@@ -114,6 +114,7 @@ async fn arrive(core: Weak<Core>) -> Result<(), StoreError> {
     tokio::spawn(look_for_debts(Arc::downgrade(&core)));
     tokio::spawn(sweep::sweep(Arc::downgrade(&core)));
     tokio::spawn(clients::follow_book(Arc::downgrade(&core)));
+    tokio::spawn(life::beat(Arc::downgrade(&core)));
     Ok(())
 }
 

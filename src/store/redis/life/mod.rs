@@ -38,12 +38,13 @@ use crate::{
 mod heads;
 mod keeper;
 mod memory;
+mod parts;
 mod push;
 mod record;
 mod report;
 mod words;
 
-pub(super) use self::{heads::Heads, keeper::keep, memory::Memories, record::seal};
+pub(super) use self::{heads::Heads, keeper::keep, memory::Memories, parts::beat, record::seal};
 pub use self::{
     report::{LifeReport, NodeReport},
     words::WordError,

@@ -1,20 +1,14 @@
 //! What this node knows, pushed into a store that came back as another. All of it may be done twice, and never makes weaker
 //! what is there.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
 use super::{
     super::{
         Core,
-        commit::{Commit, Look, Outcome, UNREADABLE, maybe},
+        commit::{Commit, Outcome},
         hub::NewEntry,
         layout::Bucket,
         record::Record,
@@ -25,7 +19,6 @@ use super::{
 };
 use crate::{
     model::{
-        Timestamp,
         denial::{Entry, Target},
         family::Closure,
         reign,
@@ -73,7 +66,7 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
 }
 
 /// So many at once.
-async fn each<T, F>(
+pub(super) async fn each<T, F>(
     core: &Arc<Core>,
     all: impl Iterator<Item = T>,
     one: impl Fn(Arc<Core>, T) -> F,
@@ -97,27 +90,6 @@ where
         failed(done)?;
     }
     Ok(())
-}
-
-/// Whether a part of what had been marked came back without its marker: one of several servers lost all that it held.
-pub(super) async fn has_lost_a_part(core: &Arc<Core>, life: &reign::Life) -> Result<bool, StoreError> {
-    // Only what has been whole was marked all over; and what an operator knows need not be told again.
-    if life.dated == Timestamp::default() || life.doubt.is_some() {
-        return Ok(false);
-    }
-    let lost = Arc::new(AtomicBool::new(false));
-    each(core, Bucket::all(), |core, bucket| {
-        let lost = lost.clone();
-        async move {
-            let seen = Look::default().hget(core.layout.meta(bucket), b"life").ask(&core.link.urgent()).await?;
-            if maybe(seen.parts.first().ok_or(UNREADABLE)?)?.is_none() {
-                lost.store(true, Ordering::SeqCst);
-            }
-            Ok(())
-        }
-    })
-    .await?;
-    Ok(lost.load(Ordering::SeqCst))
 }
 
 /// Writes the marker of every bucket, and of the hub.

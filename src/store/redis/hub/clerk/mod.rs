@@ -11,6 +11,7 @@ use redis::Value;
 use tokio::sync::mpsc::Receiver;
 
 pub(super) use self::keeping::Sweep;
+pub(in crate::store::redis) use self::taking::drained_numbers;
 use self::{
     answers::{Entries, done, refuse, reply, set_aside},
     taking::{Drained, Handed, Taken, by_bucket, drained_to, field, take},
