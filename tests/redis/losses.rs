@@ -1,22 +1,30 @@
 //! What a store lost that came back as another, and who remembers it: node and server together, one node for another.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rescind::{
     clock::{Clock, ManualClock, SystemClock, SystemRandom},
+    keyring::{self, Keyring, SharedKey},
     model::{
         SubjectRef,
         audit::{Draft, Event},
         denial::{Ends, Target},
         family::{Closure, Doubt, Refusal, Standing, Verdict},
     },
+    service::StoredKeys,
     store::{
         AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, FamilyStore,
         redis::{Options, RedisStore},
     },
 };
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use tokio::{
+    runtime::Handle,
+    task::{JoinSet, spawn_blocking},
+};
 
 use crate::{
     common::{LIVES, START, client, denial, millis, open, secs, subject, verdict},
@@ -175,6 +183,77 @@ async fn the_book_of_clients_is_the_newest_that_any_node_knows() {
             let held: Vec<u8> = server.ask(&["GET", "rescind:{hub}:book"]);
             assert_eq!(held, b"disabled", "wiped: {wiped}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_was_disabled_is_so_if_node_and_server_crash_together() {
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let store = node(&server.url(), options("a", journals.path())).await;
+    let change = |seen: Option<&[u8]>, sealed: &str| BookChange {
+        seen: seen.map(<[u8]>::to_vec),
+        sealed: sealed.into(),
+        denial: None,
+        event: Event::ClientDisabled,
+        cause: None,
+        audit: Draft::default(),
+    };
+    assert_eq!(store.amend_book(change(None, "first")).await.unwrap(), BookChanged::Done(None));
+    server.ask::<String>(&["SAVE"]);
+    assert_eq!(store.amend_book(change(Some(b"first"), "disabled")).await.unwrap(), BookChanged::Done(None));
+    drop(store);
+    has_ended(journals.path(), "a");
+    server.restart();
+    let store = node(&server.url(), options("a", journals.path())).await;
+    has_come_back(&store).await;
+    assert_eq!(server.ask::<Vec<u8>>(&["GET", "rescind:{hub}:book"]), b"disabled", "it was acknowledged");
+}
+
+// ---- keys
+
+/// A node's keys, shared through its store.
+async fn keys(store: &Arc<RedisStore>, dir: PathBuf, key: &str) -> Arc<Keyring> {
+    let (stored, key) = (Box::new(StoredKeys::new(store.clone(), Handle::current())), SharedKey::read(key).unwrap());
+    let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom));
+    let open = move || Keyring::open_shared(&dir, key, stored, keyring::Settings::default(), clock, random);
+    Arc::new(spawn_blocking(open).await.unwrap().unwrap())
+}
+
+async fn asked<T: Send + 'static>(keys: &Arc<Keyring>, ask: impl FnOnce(&Keyring) -> T + Send + 'static) -> T {
+    let keys = keys.clone();
+    spawn_blocking(move || ask(&keys)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_the_store_lost_is_there_again_before_another_node_rotates() {
+    for restarts in [false, true] {
+        let (site, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+        let (at, key) = (|name: &str| site.path().join(name), SharedKey::generate(&SystemRandom).to_string());
+        let (clock, shared) = (SystemClock::default(), SharedKey::read(&key).unwrap());
+        Keyring::share(&at("keys-a"), None, shared, keyring::Settings::default(), &clock, &SystemRandom).unwrap();
+        let mut a = node(&server.url(), options("a", site.path())).await;
+        let b = node(&server.url(), options("b", site.path())).await;
+        let keys_a = keys(&a, at("keys-a"), &key).await;
+        let keys_b = keys(&b, at("keys-b"), &key).await;
+        server.ask::<String>(&["SAVE"]);
+        // It is acknowledged, and nobody else has heard of it.
+        let made = asked(&keys_a, |keys| keys.rotate(true)).await.unwrap();
+        drop(keys_a);
+        if restarts {
+            drop(a);
+            has_ended(site.path(), "a");
+            server.restart();
+            a = node(&server.url(), options("a", site.path())).await;
+        } else {
+            server.restart();
+        }
+        has_come_back(&b).await;
+        let next = asked(&keys_b, |keys| keys.rotate(true)).await.unwrap();
+        assert_eq!(next.retiring, made.active, "it comes after that one (restarts: {restarts})");
+        let keys_a = keys(&a, at("keys-a"), &key).await;
+        asked(&keys_a, |keys| keys.take_up().map(drop)).await.unwrap();
+        assert_eq!(keys_a.list(), keys_b.list());
+        assert!(keys_a.confirmed().is_ok());
     }
 }
 

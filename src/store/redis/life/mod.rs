@@ -37,6 +37,7 @@ use crate::{
 
 mod heads;
 mod keeper;
+mod known;
 mod memory;
 mod parts;
 mod push;
@@ -44,7 +45,14 @@ mod record;
 mod report;
 mod words;
 
-pub(super) use self::{heads::Heads, keeper::keep, memory::Memories, parts::beat, record::seal};
+pub(super) use self::{
+    heads::Heads,
+    keeper::keep,
+    known::{Book, Known},
+    memory::Memories,
+    parts::beat,
+    record::seal,
+};
 pub use self::{
     report::{LifeReport, NodeReport},
     words::WordError,

@@ -38,6 +38,7 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
     let (began, mut pushed) = (core.clock.monotonic(), 0_usize);
     mark_all(core, &core.repairs()?).await?;
     core.reconcile().await?;
+    core.push_keys().await?;
     core.push_clients().await?;
     // First what moved, as this node has it: what the log says of it counts after that.
     let heads = core.life.heads.all();
