@@ -2,21 +2,25 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use rescind::{
     clock::{Clock, ManualClock, SystemClock, SystemRandom},
     keyring::{self, Keyring, SharedKey},
     model::{
-        SubjectRef,
+        SubjectRef, Timestamp,
         audit::{Draft, Event},
         denial::{Ends, Target},
         family::{Closure, Doubt, Refusal, Standing, Verdict},
     },
     service::StoredKeys,
     store::{
-        AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, FamilyStore,
+        AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, EvidenceStore, FamilyStore,
         redis::{Options, RedisStore},
     },
 };
@@ -28,7 +32,7 @@ use tokio::{
 
 use crate::{
     common::{LIVES, START, client, denial, millis, open, secs, subject, verdict},
-    life::{has_ended, node, options, rotated, serves},
+    life::{DURABLE, has_ended, node, options, rotated, serves},
     servers::{
         Server,
         cluster::Cluster,
@@ -133,6 +137,26 @@ async fn a_session_that_was_amended_is_the_amended_one_afterwards() {
     assert_eq!((found.lineage.head.0, found.sealed), (2, fewest));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_erased_is_not_given_back() {
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(DURABLE));
+    let a = node(&server.url(), options("a", journals.path())).await;
+    let b = node(&server.url(), options("b", journals.path())).await;
+    // Both remember that it moved.
+    let family = open(&*a, subject(1)).await;
+    rotated(&b, &family, 0).await;
+    a.deny(denial(Target::Subject(subject(1)), Ends::Sessions)).await.unwrap().unwrap();
+    assert_eq!(a.erase("alice".parse().unwrap(), subject(1), 0, Draft::default()).await.unwrap().sessions, 1);
+    let later = open(&*a, subject(1)).await;
+    server.restart();
+    for store in [&a, &b] {
+        has_come_back(store).await;
+        assert!(store.find(family.id).await.unwrap().is_none());
+        assert_eq!(verdict(&**store, &family, 1).await, Verdict::Refused(Refusal::Unknown));
+    }
+    rotated(&b, &later, 0).await;
+}
+
 // ---- clients
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,6 +231,53 @@ async fn a_client_that_was_disabled_is_so_if_node_and_server_crash_together() {
     let store = node(&server.url(), options("a", journals.path())).await;
     has_come_back(&store).await;
     assert_eq!(server.ask::<Vec<u8>>(&["GET", "rescind:{hub}:book"]), b"disabled", "it was acknowledged");
+}
+
+// ---- clocks
+
+/// This machine's clock, put forward or back.
+#[derive(Default)]
+struct Wrong(SystemClock, AtomicI64);
+
+impl Clock for Wrong {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.now().millis().saturating_add_signed(self.1.load(Ordering::SeqCst)))
+    }
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+    fn boottime(&self) -> Duration {
+        self.0.boottime()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_cut_off_after_all_that_it_was_given_whoever_had_the_wrong_time() {
+    let (journals, server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let clocks = [Arc::new(Wrong::default()), Arc::new(Wrong::default())];
+    let url = server.url().parse().unwrap();
+    let opened = |name, clock: &Arc<Wrong>| {
+        let options = Options { skew: secs(1), ..options(name, journals.path()) };
+        RedisStore::open(&url, options, clock.clone(), Arc::new(SystemRandom))
+    };
+    let (a, b) = (opened("a", &clocks[0]).await.unwrap(), opened("b", &clocks[1]).await.unwrap());
+    for store in [&a, &b] {
+        serves(store).await;
+    }
+    // It is corrected within a second, and is behind, or ahead, until then.
+    for (of, by) in [(0, -700), (1, 700)].repeat(3) {
+        clocks[of].1.store(by, Ordering::SeqCst);
+        // Put back it stands still.
+        tokio::time::sleep(millis(if by < 0 { 500 } else { 0 })).await;
+        for n in 0..8 {
+            let client = client(&format!("{of}-{n}"));
+            let stamped = b.stamp(subject(1), client.clone(), Draft::default()).await.unwrap();
+            let cut = a.deny(denial(Target::Client(client), Ends::Tokens)).await.unwrap().unwrap();
+            assert!(stamped < cut.before, "it was given {:?} later", stamped.since(cut.before));
+        }
+        clocks[of].1.store(0, Ordering::SeqCst);
+        tokio::time::sleep(millis(1500)).await;
+    }
 }
 
 // ---- keys

@@ -148,6 +148,23 @@ async fn who_was_not_there_does_not_know_what_a_part_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_knew_that_has_left_nobody_knows() {
+    let mut site = Site::new().await;
+    let other = by_hand(&site.cluster.url(), "b", site.journals.path(), &site.clock).await;
+    serves(&other).await;
+    let family = site.open().await;
+    site.save();
+    rotated(&other, &family, 0).await;
+    site.pass(100).await;
+    assert!(other.leave().await);
+    drop(other);
+    site.pass(10).await;
+    site.put_back();
+    site.waits_for_a_word().await;
+    assert_eq!(verdict(site.store(), &family, 0).await, Verdict::Unavailable(Doubt::StoreNotWhole), "it was spent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_part_in_which_nothing_happened_for_long_has_lost_nothing() {
     let mut site = Site::new().await;
     let family = site.open().await;

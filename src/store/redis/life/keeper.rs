@@ -194,6 +194,11 @@ impl Round<'_> {
             return;
         }
         let seal = told.life.as_ref().map(|life| life.seal);
+        // Of a life that is whole nobody goes but who leaves, or is not waited for.
+        let same = told.life.as_ref().is_some_and(|now| now.whole && life.is(now.seal));
+        if same && state.rows.iter().any(|(id, _)| told.row(*id).is_none()) {
+            life.heads.has_left(life.moment_of(&state, Timestamp::default()).served);
+        }
         let lease = state.lease.filter(|lease| Some(lease.term.seal) == seal);
         let served =
             if state.served.0 == Served::default() { (told.served, life.clock.monotonic()) } else { state.served };

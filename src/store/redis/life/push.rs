@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     model::{
-        denial::{Entry, Target},
+        denial::{Ends, Entry, Target},
         family::Closure,
         reign,
     },
@@ -192,8 +192,13 @@ impl Core {
                 }
                 None if moved.family.lineage.absolute_until <= step.moment.now => return Ok(()),
                 None => {
-                    let look = self.look_at_sessions(self.look(bucket), subject);
-                    let mut sessions = self.seen(began, look).await?.sessions(subject)?;
+                    let look = self.look_at_sessions(self.look_at_cuts(self.look(bucket), subject), subject);
+                    let mut found = self.seen(began, look).await?;
+                    let (cuts, mut sessions) = (found.cuts(subject)?, found.sessions(subject)?);
+                    // The bucket has not lost it: its subject was cut off since, and then it was erased.
+                    if id.stamp() < cuts.before(Ends::Sessions) {
+                        return Ok(());
+                    }
                     sessions.enter(id);
                     if moved.family.lineage.closed.is_some() {
                         sessions.end(id);
