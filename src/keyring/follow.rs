@@ -12,7 +12,7 @@ use super::{
     change::halves,
     elapsed::Elapsed,
     home::{Disk, Home, Loaded},
-    shared::{Found, Shared, SharedKey, SharedKeys, Unshared, Whole},
+    shared::{Found, Shared, SharedKey, SharedKeys, Whole, uncertain},
     sound,
 };
 use crate::{
@@ -242,7 +242,7 @@ impl Keyring {
                 }
             };
             if !current {
-                return Err(Unshared("it is not certain that this is the store; see /readyz".into()).into());
+                return Err(uncertain());
             }
             match self.fit(writer) {
                 Err(KeyringError::Moved) => continue,

@@ -34,13 +34,15 @@ use super::{
 };
 use crate::{
     clock::{Random, random_bytes},
-    model::Installation,
+    model::{
+        Installation,
+        bundle::{BEGINS, Version},
+    },
 };
 
 /// The node's own copy.
 pub const NAME: &str = "keyring.sealed";
-const MAGIC: &[u8; 15] = b"rescind-keys-1\n";
-const HEAD: usize = MAGIC.len() + 8 + 16;
+const HEAD: usize = BEGINS.len() + 8 + 16;
 
 /// Where nodes share their keys. Whoever keeps it sees nothing of them. Both methods block.
 pub trait SharedKeys: fmt::Debug + Send + Sync + 'static {
@@ -129,22 +131,6 @@ impl SharedKey {
 impl fmt::Debug for SharedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SharedKey")
-    }
-}
-
-/// Which state of the keys.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Version {
-    /// Each change has the next one.
-    pub(super) number: u64,
-    /// Which change it was.
-    pub(super) tag: [u8; 16],
-}
-
-impl Version {
-    fn of(sealed: &[u8]) -> Option<Self> {
-        let (number, rest) = sealed.strip_prefix(MAGIC)?.split_first_chunk()?;
-        Some(Self { number: u64::from_be_bytes(*number), tag: *rest.first_chunk()? })
     }
 }
 
@@ -257,6 +243,8 @@ impl Shared {
         match self.version() {
             Some(own) if own > theirs.number => return Ok(Found::Lost(Some(sealed))),
             Some(own) if own == theirs.number => return Err(KeyringError::Parted { version: own }),
+            // A change that a deposed server has, and perhaps nobody else ever will.
+            Some(_) if !current => return Err(uncertain()),
             _ => {}
         }
         let mine = self.tried == Some(theirs);
@@ -330,7 +318,7 @@ impl Shared {
         for seed in whole.private.iter().filter_map(|key| key.seed()) {
             put(&mut plain, seed.expose());
         }
-        let mut sealed = [&MAGIC[..], &version.number.to_be_bytes(), &version.tag].concat();
+        let mut sealed = [&BEGINS[..], &version.number.to_be_bytes(), &version.tag].concat();
         let nonce: [u8; 24] = random_bytes(random);
         let body = seal(&self.key.ciphers[0], &nonce, &sealed, &plain);
         sealed.extend_from_slice(&nonce);
@@ -380,6 +368,11 @@ fn take<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (part, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     *from = rest;
     Some(part)
+}
+
+/// Nobody can tell whether what was read is what counts.
+pub(super) fn uncertain() -> KeyringError {
+    Unshared("it is not certain that this is the store; see /readyz".into()).into()
 }
 
 /// For who only looks at a copy.

@@ -3,6 +3,8 @@
 #[cfg(feature = "server")]
 pub mod audit;
 #[cfg(feature = "server")]
+pub(crate) mod bundle;
+#[cfg(feature = "server")]
 pub mod chain;
 pub mod claims;
 pub mod denial;

@@ -531,17 +531,41 @@ pub fn declare(ends: Ends, seal: Seal, memory: Option<&Memory>, seen: &Seen<'_>)
     Ok(Change { served, ..Change::of(Why::Word, next, seen) })
 }
 
-/// A part of the store came back empty, while what says which store it is did not: another life begins, into which all that
-/// is remembered is pushed. What that part does not know may be unknown for being lost. `None`: there is no life.
+/// What became of those parts of the store that lie elsewhere than what says which store it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Parts {
+    /// One came back empty.
+    pub emptied: bool,
+    /// One lacks what was written to it: how far it reaches, in time served, and at which time of day that was.
+    pub reached: Option<(Served, Timestamp)>,
+}
+
+/// A part of the store came back empty, or as of another time, while what says which store it is did not: another life
+/// begins, into which all that is remembered is pushed. Of what came back empty, whatever it does not know may be unknown
+/// for being lost. Of what came back old, each node says for itself whether it remembers what was spent since. `None`:
+/// nothing is lost that is not pushed in any case.
 #[must_use]
-pub fn lost_a_part(seal: Seal, seen: &Seen<'_>) -> Option<Change> {
+pub fn lost_a_part(me: &Me<'_>, parts: Parts, seen: &Seen<'_>) -> Option<Change> {
     let life = seen.life?;
+    // Losses of the last moments are pushed, and nobody is asked about them.
+    let behind = parts.reached.filter(|(reached, _)| life.found.since(*reached) > life.lease);
+    if !parts.emptied && behind.is_none() {
+        return None;
+    }
+    let (found, dated) = behind.unwrap_or((life.found, life.dated));
+    let too_old = behind.is_some() && me.memory.is_some_and(|memory| memory.served.since(found) > me.heads);
+    let doubt = match () {
+        () if too_old => Some(Doubt::Older),
+        () if parts.emptied => Some(Doubt::Wiped),
+        () => None,
+    };
     let next = Life {
         incarnation: life.incarnation + 1,
-        seal,
+        seal: me.random.1,
         whole: false,
-        doubt: life.doubt.or(Some(Doubt::Wiped)),
-        dated: Timestamp::default(),
+        doubt: life.doubt.or(doubt),
+        found: life.found.min(found),
+        dated: if parts.emptied { Timestamp::default() } else { life.dated.min(dated) },
         since: seen.now,
         ..life.clone()
     };

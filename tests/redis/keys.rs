@@ -206,6 +206,25 @@ fn a_store_is_given_again_what_it_has_lost_and_never_what_is_older() {
 }
 
 #[test]
+fn a_change_that_perhaps_only_a_deposed_server_has_is_not_taken_up() {
+    let site = Site::new();
+    let (a, b) = (site.node("a"), site.node("b"));
+    let (before, signer) = (site.store.holds(), a.signer().kid().clone());
+    b.rotate(true).unwrap();
+    site.store.is(Mood::Deposed);
+    assert!(a.take_up().is_err());
+    assert_eq!((a.following().unwrap().version, a.signer().kid()), (1, &signer));
+    // Nobody else ever had it.
+    site.store.is(Mood::Well);
+    site.store.put(before);
+    a.rotate(true).unwrap();
+    assert!(a.confirmed().is_ok());
+    // A node that has none yet takes what there is, and signs nothing.
+    site.store.is(Mood::Deposed);
+    assert!(site.node("c").confirmed().is_err());
+}
+
+#[test]
 fn changes_that_parted_are_never_taken_for_each_other() {
     let site = Site::new();
     let (a, b) = (site.node("a"), site.node("b"));

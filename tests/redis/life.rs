@@ -31,7 +31,7 @@ use crate::{
     servers::{Server, sentinel::Watched, wait, wait_for},
 };
 
-const DURABLE: &[&str] = &["appendonly yes", "appendfsync always"];
+pub(crate) const DURABLE: &[&str] = &["appendonly yes", "appendfsync always"];
 
 pub(crate) fn options(name: &str, journals: &Path) -> Options {
     Options {

@@ -1,26 +1,38 @@
 //! What a store lost that came back as another, and who remembers it: node and server together, one node for another.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use rescind::{
     clock::{Clock, ManualClock, SystemClock, SystemRandom},
+    keyring::{self, Keyring, SharedKey},
     model::{
-        SubjectRef,
+        SubjectRef, Timestamp,
         audit::{Draft, Event},
         denial::{Ends, Target},
         family::{Closure, Doubt, Refusal, Standing, Verdict},
     },
+    service::StoredKeys,
     store::{
-        AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, FamilyStore,
+        AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, EvidenceStore, FamilyStore,
         redis::{Options, RedisStore},
     },
 };
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use tokio::{
+    runtime::Handle,
+    task::{JoinSet, spawn_blocking},
+};
 
 use crate::{
     common::{LIVES, START, client, denial, millis, open, secs, subject, verdict},
-    life::{has_ended, node, options, rotated, serves},
+    life::{DURABLE, has_ended, node, options, rotated, serves},
     servers::{
         Server,
         cluster::Cluster,
@@ -30,7 +42,7 @@ use crate::{
 };
 
 /// A node whose clock is set by hand, and is not the server's.
-async fn by_hand(url: &str, name: &str, journals: &Path, clock: &Arc<ManualClock>) -> Arc<RedisStore> {
+pub(crate) async fn by_hand(url: &str, name: &str, journals: &Path, clock: &Arc<ManualClock>) -> Arc<RedisStore> {
     let options = Options { skew: secs(0), ..options(name, journals) };
     let store = RedisStore::open(&url.parse().unwrap(), options, clock.clone(), Arc::new(SystemRandom)).await;
     Arc::new(store.unwrap())
@@ -125,6 +137,26 @@ async fn a_session_that_was_amended_is_the_amended_one_afterwards() {
     assert_eq!((found.lineage.head.0, found.sealed), (2, fewest));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_erased_is_not_given_back() {
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(DURABLE));
+    let a = node(&server.url(), options("a", journals.path())).await;
+    let b = node(&server.url(), options("b", journals.path())).await;
+    // Both remember that it moved.
+    let family = open(&*a, subject(1)).await;
+    rotated(&b, &family, 0).await;
+    a.deny(denial(Target::Subject(subject(1)), Ends::Sessions)).await.unwrap().unwrap();
+    assert_eq!(a.erase("alice".parse().unwrap(), subject(1), 0, Draft::default()).await.unwrap().sessions, 1);
+    let later = open(&*a, subject(1)).await;
+    server.restart();
+    for store in [&a, &b] {
+        has_come_back(store).await;
+        assert!(store.find(family.id).await.unwrap().is_none());
+        assert_eq!(verdict(&**store, &family, 1).await, Verdict::Refused(Refusal::Unknown));
+    }
+    rotated(&b, &later, 0).await;
+}
+
 // ---- clients
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,6 +207,124 @@ async fn the_book_of_clients_is_the_newest_that_any_node_knows() {
             let held: Vec<u8> = server.ask(&["GET", "rescind:{hub}:book"]);
             assert_eq!(held, b"disabled", "wiped: {wiped}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_was_disabled_is_so_if_node_and_server_crash_together() {
+    let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let store = node(&server.url(), options("a", journals.path())).await;
+    let change = |seen: Option<&[u8]>, sealed: &str| BookChange {
+        seen: seen.map(<[u8]>::to_vec),
+        sealed: sealed.into(),
+        denial: None,
+        event: Event::ClientDisabled,
+        cause: None,
+        audit: Draft::default(),
+    };
+    assert_eq!(store.amend_book(change(None, "first")).await.unwrap(), BookChanged::Done(None));
+    server.ask::<String>(&["SAVE"]);
+    assert_eq!(store.amend_book(change(Some(b"first"), "disabled")).await.unwrap(), BookChanged::Done(None));
+    drop(store);
+    has_ended(journals.path(), "a");
+    server.restart();
+    let store = node(&server.url(), options("a", journals.path())).await;
+    has_come_back(&store).await;
+    assert_eq!(server.ask::<Vec<u8>>(&["GET", "rescind:{hub}:book"]), b"disabled", "it was acknowledged");
+}
+
+// ---- clocks
+
+/// This machine's clock, put forward or back.
+#[derive(Default)]
+struct Wrong(SystemClock, AtomicI64);
+
+impl Clock for Wrong {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.now().millis().saturating_add_signed(self.1.load(Ordering::SeqCst)))
+    }
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+    fn boottime(&self) -> Duration {
+        self.0.boottime()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_cut_off_after_all_that_it_was_given_whoever_had_the_wrong_time() {
+    let (journals, server) = (TempDir::new().unwrap(), Server::start(&[]));
+    let clocks = [Arc::new(Wrong::default()), Arc::new(Wrong::default())];
+    let url = server.url().parse().unwrap();
+    let opened = |name, clock: &Arc<Wrong>| {
+        let options = Options { skew: secs(1), ..options(name, journals.path()) };
+        RedisStore::open(&url, options, clock.clone(), Arc::new(SystemRandom))
+    };
+    let (a, b) = (opened("a", &clocks[0]).await.unwrap(), opened("b", &clocks[1]).await.unwrap());
+    for store in [&a, &b] {
+        serves(store).await;
+    }
+    // It is corrected within a second, and is behind, or ahead, until then.
+    for (of, by) in [(0, -700), (1, 700)].repeat(3) {
+        clocks[of].1.store(by, Ordering::SeqCst);
+        // Put back it stands still.
+        tokio::time::sleep(millis(if by < 0 { 500 } else { 0 })).await;
+        for n in 0..8 {
+            let client = client(&format!("{of}-{n}"));
+            let stamped = b.stamp(subject(1), client.clone(), Draft::default()).await.unwrap();
+            let cut = a.deny(denial(Target::Client(client), Ends::Tokens)).await.unwrap().unwrap();
+            assert!(stamped < cut.before, "it was given {:?} later", stamped.since(cut.before));
+        }
+        clocks[of].1.store(0, Ordering::SeqCst);
+        tokio::time::sleep(millis(1500)).await;
+    }
+}
+
+// ---- keys
+
+/// A node's keys, shared through its store.
+async fn keys(store: &Arc<RedisStore>, dir: PathBuf, key: &str) -> Arc<Keyring> {
+    let (stored, key) = (Box::new(StoredKeys::new(store.clone(), Handle::current())), SharedKey::read(key).unwrap());
+    let (clock, random) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom));
+    let open = move || Keyring::open_shared(&dir, key, stored, keyring::Settings::default(), clock, random);
+    Arc::new(spawn_blocking(open).await.unwrap().unwrap())
+}
+
+async fn asked<T: Send + 'static>(keys: &Arc<Keyring>, ask: impl FnOnce(&Keyring) -> T + Send + 'static) -> T {
+    let keys = keys.clone();
+    spawn_blocking(move || ask(&keys)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_the_store_lost_is_there_again_before_another_node_rotates() {
+    for restarts in [false, true] {
+        let (site, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
+        let (at, key) = (|name: &str| site.path().join(name), SharedKey::generate(&SystemRandom).to_string());
+        let (clock, shared) = (SystemClock::default(), SharedKey::read(&key).unwrap());
+        Keyring::share(&at("keys-a"), None, shared, keyring::Settings::default(), &clock, &SystemRandom).unwrap();
+        let mut a = node(&server.url(), options("a", site.path())).await;
+        let b = node(&server.url(), options("b", site.path())).await;
+        let keys_a = keys(&a, at("keys-a"), &key).await;
+        let keys_b = keys(&b, at("keys-b"), &key).await;
+        server.ask::<String>(&["SAVE"]);
+        // It is acknowledged, and nobody else has heard of it.
+        let made = asked(&keys_a, |keys| keys.rotate(true)).await.unwrap();
+        drop(keys_a);
+        if restarts {
+            drop(a);
+            has_ended(site.path(), "a");
+            server.restart();
+            a = node(&server.url(), options("a", site.path())).await;
+        } else {
+            server.restart();
+        }
+        has_come_back(&b).await;
+        let next = asked(&keys_b, |keys| keys.rotate(true)).await.unwrap();
+        assert_eq!(next.retiring, made.active, "it comes after that one (restarts: {restarts})");
+        let keys_a = keys(&a, at("keys-a"), &key).await;
+        asked(&keys_a, |keys| keys.take_up().map(drop)).await.unwrap();
+        assert_eq!(keys_a.list(), keys_b.list());
+        assert!(keys_a.confirmed().is_ok());
     }
 }
 

@@ -16,4 +16,5 @@ mod link;
 mod losses;
 mod migrate;
 mod nodes;
+mod parts;
 mod sessions;

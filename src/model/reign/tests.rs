@@ -106,6 +106,63 @@ fn what_is_older_than_the_heads_that_are_remembered_is_in_doubt() {
     assert_eq!(taken(at(600_001)), Some(Doubt::Older));
 }
 
+fn after(parts: Parts, heads: Duration) -> Option<Life> {
+    let memory = memory();
+    let taken_over = Life { whole: false, found: Served(1_000_000), dated: Timestamp::from_seconds(2000), ..life() };
+    let now = Timestamp::from_seconds(3000);
+    let me = Me {
+        node: A,
+        name: "n",
+        version: "1",
+        memory: Some(&memory),
+        first_saw: None,
+        heads,
+        random: (99, Seal(99)),
+        lease: LEASE,
+    };
+    let seen = Seen { life: Some(&taken_over), rows: &both(), served: Served(1_000_000), raised: now, now };
+    lost_a_part(&me, parts, &seen).map(|change| change.life)
+}
+
+#[test]
+fn a_part_that_is_older_than_the_rest_is_another_life_and_whoever_does_not_remember_enough_is_in_doubt() {
+    let behind = |millis| Parts { emptied: false, reached: Some((Served(millis), Timestamp::from_seconds(1000))) };
+    assert_eq!(after(Parts::default(), HEADS), None);
+    assert_eq!(after(behind(998_000), HEADS), None, "no more than the last moments");
+    let life = after(behind(400_000), HEADS).unwrap();
+    assert_eq!((life.incarnation, life.seal, life.whole, life.doubt), (4, Seal(99), false, None));
+    assert_eq!((life.found, life.dated), (Served(400_000), Timestamp::from_seconds(1000)));
+    assert_eq!(after(behind(399_999), HEADS).unwrap().doubt, Some(Doubt::Older));
+    // Another node has seen it first: each judges for itself.
+    let change = |heads| {
+        let (memory, rows) = (memory(), [(A, row(33)), (B, row(33))]);
+        let me = Me {
+            node: A,
+            name: "n",
+            version: "1",
+            memory: Some(&memory),
+            first_saw: None,
+            heads,
+            random: (99, Seal(98)),
+            lease: LEASE,
+        };
+        let now = Timestamp::from_seconds(3000);
+        let seen = Seen { life: Some(&life), rows: &rows, served: Served(1_000_000), raised: now, now };
+        duty(&me, Some(life.reign), &seen, NOW)
+    };
+    assert!(matches!(change(HEADS), Duty::Adopt(_)));
+    assert_eq!(changed(change(HEADS - Duration::from_secs(1))).life.doubt, Some(Doubt::Older));
+}
+
+#[test]
+fn of_a_part_that_is_empty_nobody_can_say_what_it_held() {
+    let emptied = Parts { emptied: true, reached: None };
+    let life = after(emptied, HEADS).unwrap();
+    assert_eq!((life.incarnation, life.doubt, life.dated), (4, Some(Doubt::Wiped), Timestamp::default()));
+    let and_old = Parts { reached: Some((Served(0), Timestamp::from_seconds(1000))), ..emptied };
+    assert_eq!(after(and_old, HEADS).unwrap().doubt, Some(Doubt::Older), "and another is old");
+}
+
 #[test]
 fn an_empty_store_is_made_anew_only_by_who_has_known_none() {
     let change = changed(ask(None, Some(Reign(1)), None, &[]));

@@ -13,7 +13,7 @@ use super::{
     Core, RedisStore,
     commit::{Commit, Look, Outcome, maybe, number as count},
     hub::{Answer, Order},
-    life::Began,
+    life::{Began, Book},
     step::TRIES,
 };
 use crate::{
@@ -39,7 +39,7 @@ pub(super) const BOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Clients {
     /// How often it was changed, and what is in it.
-    book: Mutex<(u64, Option<Vec<u8>>)>,
+    book: Mutex<Book>,
     used: Mutex<HashMap<[u8; 16], Timestamp>>,
 }
 
@@ -212,7 +212,9 @@ impl Core {
 
     /// The book, unless the hub has one that was changed as often.
     async fn push_book(&self) -> Result<(), StoreError> {
-        let (number, Some(book)) = lock(&self.node.clients.book).clone() else { return Ok(()) };
+        let (number, Some(book)) = lock(&self.node.clients.book).clone().max(self.known_book()) else {
+            return Ok(());
+        };
         for _ in 0..TRIES {
             let began = self.begin_repair()?;
             let (theirs, seen) = self.look_at_book(began).await?;
@@ -229,7 +231,7 @@ impl Core {
         Err(StoreError::Busy)
     }
 
-    async fn look_at_book(&self, began: Began) -> Result<(u64, Option<Vec<u8>>), StoreError> {
+    async fn look_at_book(&self, began: Began) -> Result<Book, StoreError> {
         let look = self.look_in_hub().hget(self.layout.hub("meta"), BOOKED).get(self.layout.hub("book"));
         let mut found = self.seen(began, look).await?;
         let number = found.part()?;
@@ -240,13 +242,14 @@ impl Core {
     pub(super) async fn read_book(&self) -> Result<(), StoreError> {
         let began = self.begin().await?;
         let book = self.look_at_book(began).await?;
+        let learned = self.learn_book(&book).await;
         self.life.current(&began)?;
         // One that was changed less often is what a server has left that lost the last changes.
         let mut known = lock(&self.node.clients.book);
         if book.0 >= known.0 {
             *known = book;
         }
-        Ok(())
+        learned
     }
 
     async fn amend_book(&self, change: BookChange) -> Result<BookChanged, StoreError> {

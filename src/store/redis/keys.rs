@@ -15,6 +15,10 @@ impl RedisStore {
         let began = self.core.begin().await;
         let seen = Look::default().get(self.core.layout.hub("keys")).ask(&self.core.link).await?;
         let sealed = maybe(seen.parts.first().ok_or(super::commit::UNREADABLE)?)?.map(<[u8]>::to_vec);
+        // Before anyone goes by them, so that they are given back if they were lost.
+        if let Some(sealed) = &sealed {
+            self.core.learn_keys(sealed).await?;
+        }
         let current = began.is_ok_and(|began| self.core.life.current(&began).is_ok());
         Ok((sealed, current))
     }
@@ -37,6 +41,7 @@ impl RedisStore {
             Outcome::Done(_) => true,
             Outcome::Moved | Outcome::NotTheSame => return Ok(false),
         };
+        self.core.learn_keys(sealed).await?;
         began.map_or(Ok(()), |began| self.core.life.current(&began))?;
         Ok(done)
     }

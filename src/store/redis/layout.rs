@@ -56,7 +56,8 @@ impl Layout {
         format!("{}{{hub}}:{name}", self.prefix).into_bytes()
     }
 
-    /// Hash: `life` (which store this is), `stamped` (the latest instant stamped), `owed` (how much has ever been owed).
+    /// Hash: `life` (which store this is), `stamped` (the latest instant stamped), `owed` (how much has ever been owed); in
+    /// one bucket of each server `served` and `raised` (how far this one had come, and when).
     pub(super) fn meta(&self, bucket: Bucket) -> Vec<u8> {
         self.bucket(bucket, "meta")
     }

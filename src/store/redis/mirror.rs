@@ -67,6 +67,8 @@ pub(super) struct Abreast {
     pub(super) seen: Vec<u8>,
     pub(super) head: Head,
     mark: Option<Vec<u8>>,
+    /// The time of the server that has the hub.
+    pub(super) now: Timestamp,
     /// What else was looked at, at the same instant.
     pub(super) rest: Vec<Value>,
 }
@@ -120,7 +122,13 @@ impl Core {
             let place = self.mirror.place()?;
             let part = read_on(self, place.map_or(0, |place| place.mark.position), &more).await?;
             if place == Some(part.head.place()) {
-                return Ok(Abreast { seen: part.seen, head: part.head, mark: part.mark, rest: part.rest });
+                return Ok(Abreast {
+                    seen: part.seen,
+                    head: part.head,
+                    mark: part.mark,
+                    now: part.now,
+                    rest: part.rest,
+                });
             }
             let _turn = self.mirror.turn.lock().await;
             // Somebody else has brought it on meanwhile.

@@ -15,7 +15,7 @@ use self::{
     commit::{Look, maybe},
     hub::{Clerk, Hub, look_for_debts, look_out},
     layout::Layout,
-    life::{Life, Memories},
+    life::{Known, Life, Memories},
     link::Link,
     mirror::Mirror,
     node::Node,
@@ -92,6 +92,7 @@ struct Core {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     life: Life,
+    known: Arc<Known>,
     hub: Hub,
     mirror: Mirror,
     node: Node,
@@ -113,6 +114,7 @@ async fn arrive(core: Weak<Core>) -> Result<(), StoreError> {
     tokio::spawn(mirror::follow_log(Arc::downgrade(&core)));
     tokio::spawn(look_for_debts(Arc::downgrade(&core)));
     tokio::spawn(sweep::sweep(Arc::downgrade(&core)));
+    tokio::spawn(life::beat(Arc::downgrade(&core)));
     tokio::spawn(clients::follow_book(Arc::downgrade(&core)));
     Ok(())
 }
@@ -144,9 +146,10 @@ impl RedisStore {
         let node = Node::new(options.retention);
         let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| StoreError::Failed(e.to_string()))?;
         let memories = Memories::open(options.journal.as_deref(), &*random)?;
+        let known = Arc::new(Known::open(options.journal.as_deref())?);
         let (ways, (hub, asked, questions)) = (link.clone(), Hub::new());
         let life = Life::new(memories, options.heads, clock.clone(), move || ways.way());
-        let core = Arc::new(Core { link, layout, options, clock, random, life, hub, mirror, node });
+        let core = Arc::new(Core { link, layout, options, clock, random, life, known, hub, mirror, node });
         core.recall_closed()?;
         tokio::spawn(Clerk::new(&core, asked).run());
         tokio::spawn(look_out(Arc::downgrade(&core), questions));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::{
-    Core,
+    Core, Options,
     commit::{Commit, Look, Outcome, Rotate, bytes, maybe, number},
     hub::{Debt, HubCuts, NewEntry, NewRecord, Owed},
     layout::Bucket,
@@ -297,7 +297,10 @@ impl<'c> Step<'c> {
     /// An instant that no cut-off in force covers.
     pub(super) fn next_stamp(&self, cuts: &Cuts, hub: HubCuts) -> Timestamp {
         let ours = cuts.before(Ends::Tokens).max(cuts.before(Ends::Sessions));
-        let at = self.moment.now.max(ours).max(hub.tokens).max(hub.sessions).max(self.cut_before);
+        // A clock that is ahead must not stamp what a cut-off of the hub, which goes by that one's, would not reach.
+        let Options { skew, margin, .. } = self.core.options;
+        let most = if skew.is_zero() { self.moment.now } else { hub.at.plus(margin / 2) };
+        let at = self.moment.now.min(most).max(ours).max(hub.tokens).max(hub.sessions).max(self.cut_before);
         // Before it is in anything: a cut-off of a client that is made here meanwhile must cover it.
         self.core.node.stamp(at);
         at

@@ -164,6 +164,7 @@ impl Core {
             let mut step = Step::new(self, bucket, &found);
             self.remove(&mut step, subject, &ids).await?;
             if step.make().await?.is_some() {
+                ids.iter().for_each(|id| self.life.heads.forget(*id));
                 self.life.current(&began)?;
                 return Ok(ids);
             }

@@ -22,7 +22,7 @@ use crate::{
         embedded::{Hold, decode, index_key},
         redis::{
             Core,
-            commit::{UNREADABLE, maybe},
+            commit::{Seen, UNREADABLE, maybe},
             life::Began,
             step::is_of,
         },
@@ -39,11 +39,13 @@ const TOGETHER: usize = 256;
 pub(in crate::store::redis) struct HubCuts {
     pub(in crate::store::redis) sessions: Timestamp,
     pub(in crate::store::redis) tokens: Timestamp,
+    /// The time of the hub's server when it was looked at.
+    pub(in crate::store::redis) at: Timestamp,
 }
 
 impl HubCuts {
     fn and(self, other: Self) -> Self {
-        Self { sessions: self.sessions.max(other.sessions), tokens: self.tokens.max(other.tokens) }
+        Self { sessions: self.sessions.max(other.sessions), tokens: self.tokens.max(other.tokens), ..self }
     }
 }
 
@@ -84,7 +86,7 @@ impl Core {
             .collect();
         let fields = targets.iter().flat_map(|target| [Ends::Sessions, Ends::Tokens].map(|e| index_key(target, e)));
         let look = fields.fold(self.look_in_hub(), |look, field| look.hget(denied.clone(), &field));
-        let parts = look.ask(&self.link).await?.parts;
+        let Seen { now: at, parts } = look.ask(&self.link).await?;
         let ([life, _stamped], rows) = parts.split_first_chunk().ok_or(UNREADABLE)?;
         let before = |part| {
             let hold = maybe(part)?.map(|row| decode::<Hold>(row, "denial")).transpose()?;
@@ -93,7 +95,7 @@ impl Core {
         let (pairs, _) = rows.as_chunks::<2>();
         let cuts: Vec<HubCuts> = pairs
             .iter()
-            .map(|[sessions, tokens]| Ok(HubCuts { sessions: before(sessions)?, tokens: before(tokens)? }))
+            .map(|[sessions, tokens]| Ok(HubCuts { sessions: before(sessions)?, tokens: before(tokens)?, at }))
             .collect::<Result<_, StoreError>>()?;
         let all = cuts.first().copied().ok_or(UNREADABLE)?;
         let of = |place: usize| cuts.get(place).map(|ours| ours.and(all)).ok_or(UNREADABLE);

@@ -20,7 +20,7 @@ use crate::{
         embedded::{Followed, MANY_SINGLES, Placed, Whole, body_of, chain, encode},
         redis::{
             Core,
-            commit::{Look, UNREADABLE, bytes, maybe},
+            commit::{Look, Seen, UNREADABLE, bytes, maybe},
         },
     },
 };
@@ -134,6 +134,8 @@ fn entry(item: &Value) -> Result<Laid, StoreError> {
 
 /// What a look at the log gives.
 pub(in crate::store::redis) struct LogPart {
+    /// The time of the hub's server.
+    pub(in crate::store::redis) now: Timestamp,
     /// Which life the hub is of.
     pub(in crate::store::redis) mark: Option<Vec<u8>>,
     /// As it is written: what a commit is guarded by.
@@ -153,13 +155,14 @@ pub(in crate::store::redis) async fn read_on(
 ) -> Result<LogPart, StoreError> {
     let look = Look::default().hget(core.layout.hub("meta"), b"life").get(core.layout.hub("head"));
     let look = look.since(core.layout.hub("log"), after, READS);
-    let mut parts = more(look).ask(&core.link.urgent()).await?.parts.into_iter();
+    let Seen { now, parts } = more(look).ask(&core.link.urgent()).await?;
+    let mut parts = parts.into_iter();
     let mut part = || parts.next().ok_or(UNREADABLE);
     let (mark, head, log) = (part()?, part()?, part()?);
     let mark = maybe(&mark)?.map(<[u8]>::to_vec);
     // It is the first thing that a store gets.
     let seen = maybe(&head)?.ok_or(StoreError::NotWhole)?.to_vec();
-    Ok(LogPart { mark, head: Head::read(&seen)?, seen, entries: entries(&log)?, rest: parts.collect() })
+    Ok(LogPart { now, mark, head: Head::read(&seen)?, seen, entries: entries(&log)?, rest: parts.collect() })
 }
 
 /// What was read on from a mark, as far as the log itself bears it out, by its head or by what a row says: at least one, and

@@ -36,7 +36,7 @@ mod pen;
 
 pub use self::moving::{Destination, MoveError, Moved};
 pub(super) use self::{
-    clerk::Clerk,
+    clerk::{Clerk, drained_numbers},
     cuts::{HubCuts, look_out},
     debts::look_for_debts,
     head::Head,

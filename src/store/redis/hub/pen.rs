@@ -38,6 +38,8 @@ pub(super) struct Pen<'a> {
     core: &'a Core,
     salts: &'a mut Salts,
     now: Timestamp,
+    /// The same by the hub's server, as it was looked at; no cut-off lies before it.
+    theirs: Timestamp,
     pub(super) head: Head,
     commit: Commit,
     dirty: bool,
@@ -58,7 +60,14 @@ impl<'a> Pen<'a> {
     pub(super) fn new(core: &'a Core, salts: &'a mut Salts, head: Head, book: Option<Vec<u8>>, commit: Commit) -> Self {
         let (now, signed, denied) = (core.clock.now(), head.chain, HashMap::new());
         let (placed, records, superseded, dirty) = (Vec::new(), HashMap::new(), Vec::new(), false);
-        Self { core, salts, now, head, commit, dirty, book, signed, denied, placed, records, superseded }
+        let theirs = Timestamp::default();
+        Self { core, salts, now, theirs, head, commit, dirty, book, signed, denied, placed, records, superseded }
+    }
+
+    /// The hub's server was looked at, by its own time then. Where nobody looks whether clocks agree, they are one.
+    pub(super) fn at(self, theirs: Timestamp) -> Self {
+        let differs = !self.core.options.skew.is_zero();
+        if differs { Self { theirs, ..self } } else { self }
     }
 
     /// Whether there is anything to commit.
@@ -187,13 +196,15 @@ impl<'a> Pen<'a> {
     /// `None`: it would lie in the future. Denying again what is denied leaves no record.
     fn cut(&mut self, denial: Denial) -> Result<Option<(Entry, Option<NewRecord>)>, StoreError> {
         let stamped = self.head.stamped.max(self.core.node.stamped());
-        let latest = self.now.max(stamped).plus(Duration::from_millis(1)).plus(self.core.options.margin);
+        let latest =
+            self.now.max(self.theirs).max(stamped).plus(Duration::from_millis(1)).plus(self.core.options.margin);
         let Denial { target, ends, before, expires, reason, audit } = denial;
         let before = before.unwrap_or(latest);
         if before > latest {
             return Ok(None);
         }
-        let (feed_until, kept_until) = self.core.until(&target, ends, before, expires, self.now.max(stamped));
+        let (feed_until, kept_until) =
+            self.core.until(&target, ends, before, expires, self.now.max(self.theirs).max(stamped));
         let cause = Some(told(&target, reason.as_deref()));
         let new = NewEntry { target, ends, before, at: self.now, feed_until, kept_until, reason };
         let (entry, is_new) = self.append(new)?;

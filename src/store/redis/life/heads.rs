@@ -52,6 +52,17 @@ impl Heads {
         }
     }
 
+    /// One that moved is not spoken of any more: a person is to be forgotten.
+    pub(crate) fn forget(&self, id: SessionId) {
+        self.lock().records.remove(&id);
+    }
+
+    /// A node has left that knew what moved before this time served, and nobody else may.
+    pub(super) fn has_left(&self, at: Served) {
+        let mut moved = self.lock();
+        moved.forgotten = moved.forgotten.max(at);
+    }
+
     /// For how long before this time served nothing is missing here.
     pub(super) fn reach(&self, now: Served) -> Duration {
         let forgotten = self.lock().forgotten;

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     super::{Core, commit::Outcome, hub::Order, link::Vouched},
-    Now, Why, push,
+    Now, Why, parts, push,
     record::{Told, seal},
 };
 use crate::{
@@ -71,6 +71,7 @@ struct Round<'c> {
     core: &'c Arc<Core>,
     /// Before anyone was asked.
     asked: Duration,
+    /// As long as this is the way, it is they that answer who were vouched for.
     way: u64,
     reign: Reign,
 }
@@ -78,8 +79,9 @@ struct Round<'c> {
 impl Keeper {
     /// `None`: the lease is renewed.
     async fn round(&mut self, core: &Arc<Core>) -> Result<Option<Wait>, StoreError> {
-        let (asked, way) = (core.life.machine.boottime(), core.link.way());
-        let round = Round { core, asked, way, reign: reign_of(&core.link.urgent().vouched().await?) };
+        let asked = core.life.machine.boottime();
+        let vouched = core.link.urgent().vouched().await?;
+        let round = Round { core, asked, way: vouched.way, reign: reign_of(&vouched) };
         for _ in 0..DUTIES {
             let (told, at) = round.look().await?;
             if let Some(life) = &told.life
@@ -116,9 +118,8 @@ impl Keeper {
                 }
                 Duty::Push if core.life.pushed() != told.life.as_ref().map(|life| life.seal) => {
                     let life = told.life.as_ref().ok_or(StoreError::NotWhole)?;
-                    if push::has_lost_a_part(core, life).await?
-                        && let Some(change) = reign::lost_a_part(seal(&*core.random), &told.seen())
-                    {
+                    let parts = parts::look(core, life).await?;
+                    if let Some(change) = reign::lost_a_part(&me, parts, &told.seen()) {
                         round.change(&told, &change).await?;
                         continue;
                     }
@@ -178,6 +179,10 @@ impl Round<'_> {
         let core = self.core;
         let at = core.life.machine.boottime();
         let seen = Told::look(&core.layout).ask(&core.link.urgent()).await?;
+        // Another server's word, or another run's, is not written over as if it were theirs.
+        if core.link.way() != self.way {
+            return Err(StoreError::Failed("other servers answer than those that were vouched for".into()));
+        }
         Ok((Told::read(&seen)?, at))
     }
 
@@ -189,6 +194,11 @@ impl Round<'_> {
             return;
         }
         let seal = told.life.as_ref().map(|life| life.seal);
+        // Of a life that is whole nobody goes but who leaves, or is not waited for.
+        let same = told.life.as_ref().is_some_and(|now| now.whole && life.is(now.seal));
+        if same && state.rows.iter().any(|(id, _)| told.row(*id).is_none()) {
+            life.heads.has_left(life.moment_of(&state, Timestamp::default()).served);
+        }
         let lease = state.lease.filter(|lease| Some(lease.term.seal) == seal);
         let served =
             if state.served.0 == Served::default() { (told.served, life.clock.monotonic()) } else { state.served };

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     clock::{Random, random_bytes},
@@ -39,12 +39,7 @@ impl Memories {
     /// The file cannot be read, or is none of ours.
     pub(crate) fn open(journal: Option<&Path>, random: &dyn Random) -> Result<Self, StoreError> {
         let path = journal.map(|journal| journal.with_added_extension("node"));
-        let stored = match path.as_deref().map(std::fs::read) {
-            None => None,
-            Some(Ok(bytes)) => Some(decode(&bytes, "the node's memory")?),
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
-            Some(Err(error)) => return Err(failed(path.as_deref(), &error)),
-        };
+        let stored = read(path.as_deref(), "the node's memory")?;
         let page =
             stored.unwrap_or_else(|| Page { node: NodeId(u128::from_be_bytes(random_bytes(random))), memory: None });
         Ok(Self { path, page })
@@ -72,8 +67,18 @@ impl Memories {
     }
 }
 
+/// What [`replace`] has written there, if anything.
+pub(super) fn read<T: DeserializeOwned>(path: Option<&Path>, what: &'static str) -> Result<Option<T>, StoreError> {
+    match path.map(std::fs::read) {
+        None => Ok(None),
+        Some(Ok(bytes)) => decode(&bytes, what).map(Some),
+        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Some(Err(error)) => Err(failed(path, &error)),
+    }
+}
+
 /// The file holds all of this or what it held before, whatever happens.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_added_extension("new");
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
@@ -83,6 +88,6 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn failed(path: Option<&Path>, error: &io::Error) -> StoreError {
+pub(super) fn failed(path: Option<&Path>, error: &io::Error) -> StoreError {
     StoreError::Failed(format!("{}: {error}", path.unwrap_or(Path::new("journal")).display()))
 }

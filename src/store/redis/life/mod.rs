@@ -37,13 +37,22 @@ use crate::{
 
 mod heads;
 mod keeper;
+mod known;
 mod memory;
+mod parts;
 mod push;
 mod record;
 mod report;
 mod words;
 
-pub(super) use self::{heads::Heads, keeper::keep, memory::Memories, record::seal};
+pub(super) use self::{
+    heads::Heads,
+    keeper::keep,
+    known::{Book, Known},
+    memory::Memories,
+    parts::beat,
+    record::seal,
+};
 pub use self::{
     report::{LifeReport, NodeReport},
     words::WordError,

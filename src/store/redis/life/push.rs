@@ -1,20 +1,14 @@
 //! What this node knows, pushed into a store that came back as another. All of it may be done twice, and never makes weaker
 //! what is there.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
 use super::{
     super::{
         Core,
-        commit::{Commit, Look, Outcome, UNREADABLE, maybe},
+        commit::{Commit, Outcome},
         hub::NewEntry,
         layout::Bucket,
         record::Record,
@@ -25,8 +19,7 @@ use super::{
 };
 use crate::{
     model::{
-        Timestamp,
-        denial::{Entry, Target},
+        denial::{Ends, Entry, Target},
         family::Closure,
         reign,
     },
@@ -45,6 +38,7 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
     let (began, mut pushed) = (core.clock.monotonic(), 0_usize);
     mark_all(core, &core.repairs()?).await?;
     core.reconcile().await?;
+    core.push_keys().await?;
     core.push_clients().await?;
     // First what moved, as this node has it: what the log says of it counts after that.
     let heads = core.life.heads.all();
@@ -79,7 +73,8 @@ fn waited(core: &Core) -> usize {
     if core.options.replicas > 0 { usize::from(core.options.waiting.max(1)) } else { AT_ONCE }
 }
 
-async fn each<T, F>(
+/// Many at once.
+pub(super) async fn each<T, F>(
     core: &Arc<Core>,
     all: impl Iterator<Item = T>,
     one: impl Fn(Arc<Core>, T) -> F,
@@ -115,27 +110,6 @@ where
         failed(done)?;
     }
     Ok(())
-}
-
-/// Whether a part of what had been marked came back without its marker: one of several servers lost all that it held.
-pub(super) async fn has_lost_a_part(core: &Arc<Core>, life: &reign::Life) -> Result<bool, StoreError> {
-    // Only what has been whole was marked all over; and what an operator knows need not be told again.
-    if life.dated == Timestamp::default() || life.doubt.is_some() {
-        return Ok(false);
-    }
-    let lost = Arc::new(AtomicBool::new(false));
-    each(core, Bucket::all(), |core, bucket| {
-        let lost = lost.clone();
-        async move {
-            let seen = Look::default().hget(core.layout.meta(bucket), b"life").ask(&core.link.urgent()).await?;
-            if maybe(seen.parts.first().ok_or(UNREADABLE)?)?.is_none() {
-                lost.store(true, Ordering::SeqCst);
-            }
-            Ok(())
-        }
-    })
-    .await?;
-    Ok(lost.load(Ordering::SeqCst))
 }
 
 /// Writes the marker of every bucket, and of the hub.
@@ -238,8 +212,13 @@ impl Core {
                 }
                 None if moved.family.lineage.absolute_until <= step.moment.now => return Ok(()),
                 None => {
-                    let look = self.look_at_sessions(self.look(bucket), subject);
-                    let mut sessions = self.seen(began, look).await?.sessions(subject)?;
+                    let look = self.look_at_sessions(self.look_at_cuts(self.look(bucket), subject), subject);
+                    let mut found = self.seen(began, look).await?;
+                    let (cuts, mut sessions) = (found.cuts(subject)?, found.sessions(subject)?);
+                    // The bucket has not lost it: its subject was cut off since, and then it was erased.
+                    if id.stamp() < cuts.before(Ends::Sessions) {
+                        return Ok(());
+                    }
                     sessions.enter(id);
                     if moved.family.lineage.closed.is_some() {
                         sessions.end(id);

@@ -23,8 +23,12 @@ pub(super) struct Map {
 impl Map {
     /// The master that has the key; none if none is known.
     pub(super) fn master(&self, key: &[u8]) -> Option<&Arc<Server>> {
-        let place = self.table.as_ref().map_or(0, |table| table[usize::from(slot(key))]);
-        self.masters.get(usize::from(place))
+        self.masters.get(self.place(key))
+    }
+
+    /// Its place among the masters.
+    pub(super) fn place(&self, key: &[u8]) -> usize {
+        usize::from(self.table.as_ref().map_or(0, |table| table[usize::from(slot(key))]))
     }
 
     pub(super) fn at(&self, place: &Place) -> Option<&Arc<Server>> {

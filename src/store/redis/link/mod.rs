@@ -90,6 +90,8 @@ pub enum OpenError {
 pub struct Vouched {
     /// By [`Clock::boottime`], before the first question was asked: it was so at some instant after this.
     pub began_boottime: Duration,
+    /// What [`Link::way`] was before the masters named themselves: as long as it is this, it is they that answer.
+    pub way: u64,
     /// All masters, in the order of their addresses.
     pub masters: Vec<Master>,
     /// Who says so.
@@ -264,6 +266,13 @@ impl Link {
         self.shared().topology.way()
     }
 
+    /// Which of these keys are with the same master: as many numbers, alike where the master is.
+    #[must_use]
+    pub fn places(&self, keys: &[Vec<u8>]) -> Vec<usize> {
+        let map = self.shared().topology.map();
+        keys.iter().map(|key| map.place(key)).collect()
+    }
+
     /// Which servers are the store now.
     ///
     /// # Errors
@@ -273,8 +282,9 @@ impl Link {
         let began_boottime = shared.machine.boottime();
         let until = Instant::now() + shared.deadline;
         let proof = shared.topology.survey(until).await.map_err(|why| shared.failed(&why))?;
+        let way = self.way();
         let masters = shared.topology.masters(until).await.map_err(|why| shared.failed(&why))?;
-        Ok(Vouched { began_boottime, masters, proof })
+        Ok(Vouched { began_boottime, way, masters, proof })
     }
 
     /// What the latest look at the servers has found, and what stands against this machine's clock.

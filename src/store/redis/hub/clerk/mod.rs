@@ -11,6 +11,7 @@ use redis::Value;
 use tokio::sync::mpsc::Receiver;
 
 pub(super) use self::keeping::Sweep;
+pub(in crate::store::redis) use self::taking::drained_numbers;
 use self::{
     answers::{Entries, done, refuse, reply, set_aside},
     taking::{Drained, Handed, Taken, by_bucket, drained_to, field, take},
@@ -82,6 +83,8 @@ struct Sight {
     head: Head,
     book: Option<Vec<u8>>,
     drained: HashMap<Bucket, Drained>,
+    /// The time of the hub's server; if it was looked at.
+    now: Timestamp,
     /// What is wrong with the audit log.
     fault: Option<&'static str>,
 }
@@ -91,7 +94,7 @@ impl Sight {
     fn supposed(began: &Began, seen: &[u8], head: &Head, handed: &Handed) -> Self {
         let first = |debts: &BTreeMap<u64, Owed>| debts.keys().next().copied().unwrap_or(1);
         let drained = handed.iter().map(|(bucket, debts)| (*bucket, Drained::before(began, first(debts)))).collect();
-        Self { seen: seen.to_vec(), head: head.clone(), book: None, drained, fault: None }
+        Self { seen: seen.to_vec(), head: head.clone(), book: None, drained, now: Timestamp::default(), fault: None }
     }
 }
 
@@ -199,7 +202,7 @@ impl Clerk {
         let before_this = sight.head.position;
         let taken = take_all(core, &began, asks, handed, &sight.drained).await?;
         let guards = self.guards(core, &began, &sight.seen, &taken);
-        let mut pen = Pen::new(core, &mut self.salts, sight.head, sight.book, guards);
+        let mut pen = Pen::new(core, &mut self.salts, sight.head, sight.book, guards).at(sight.now);
         if let Some(why) = sight.fault {
             pen.tell_broken(why, &cursors(core).await?);
         }
@@ -252,7 +255,7 @@ impl Clerk {
             let look = look.get(layout.hub("statement")).get(layout.hub("book"));
             handed.keys().fold(look, |look, bucket| look.hget(layout.hub("drained"), &field(*bucket)))
         };
-        let Abreast { seen, head, rest, .. } = core.come_abreast_with(more).await?;
+        let Abreast { seen, head, now, rest, .. } = core.come_abreast_with(more).await?;
         let mut rest = rest.iter();
         let (Some(statement), Some(book)) = (rest.next(), rest.next()) else { return Err(UNREADABLE) };
         let (statement, book) = (maybe(statement)?, maybe(book)?.map(<[u8]>::to_vec));
@@ -264,7 +267,7 @@ impl Clerk {
         if fault.is_none() && core.hub.notary().is_some() {
             self.vouched = Some(head.chain);
         }
-        Ok(Sight { seen, head, book, drained, fault })
+        Ok(Sight { seen, head, book, drained, now, fault })
     }
 
     fn guards(&self, core: &Core, began: &Began, seen: &[u8], taken: &BTreeMap<Bucket, Taken>) -> Commit {
@@ -289,6 +292,8 @@ fn needs_a_look(asks: &[Ask]) -> bool {
     asks.iter().any(|ask| match &ask.order {
         Order::Settle { debts, .. } => debts.is_empty(),
         Order::Book(_) => true,
+        // A cut-off goes by the hub's time.
+        Order::Deny(_) => true,
         _ => false,
     })
 }

@@ -1,10 +1,10 @@
 //! What buckets owe, and how far the hub has taken it over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use redis::Value;
 
-use super::super::{Ask, Debt, Order, Owed};
+use super::super::{Ask, Debt, Order, Owed, log::pairs};
 use crate::store::{
     StoreError,
     redis::{
@@ -62,6 +62,16 @@ pub(super) struct Taken {
 /// How the hub writes how far a bucket has been drained: a count is good for one life of the bucket.
 pub(super) fn drained_to(began: &Began, upto: u64) -> Vec<u8> {
     [&upto.to_be_bytes(), began.mark()].concat()
+}
+
+/// Up to which number each bucket has been drained, in whichever life that was.
+pub(in crate::store::redis) fn drained_numbers(all: &Value) -> Result<HashMap<Bucket, u64>, StoreError> {
+    let number = |(bucket, value): (Vec<u8>, Vec<u8>)| {
+        let bucket = bucket.try_into().map(|bucket| Bucket(u16::from_be_bytes(bucket))).ok();
+        let upto = value.first_chunk().copied().map(u64::from_be_bytes);
+        bucket.zip(upto).ok_or(StoreError::Damaged("drained"))
+    };
+    pairs(all)?.into_iter().map(number).collect()
 }
 
 pub(super) fn field(bucket: Bucket) -> [u8; 2] {
