@@ -4,10 +4,8 @@ use std::net::SocketAddr;
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request, State},
+    extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, Uri, header, request::Parts},
-    middleware::Next,
-    response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
 
@@ -197,16 +195,14 @@ fn is_type(headers: &HeaderMap, expected: &str) -> bool {
 
 /// Waits for the whole body before anybody asks who sends it. Otherwise a client could be let in, keep its last byte back
 /// until it has been disabled, and be served by what it was.
-pub(super) async fn whole_body(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn whole_body(app: &App, request: Request) -> Result<Request, Error> {
     // The OAuth endpoints read their form first by themselves: who asks may be named in it.
     if !request.uri().path().starts_with("/v1/") {
-        return next.run(request).await;
+        return Ok(request);
     }
     let (parts, body) = request.into_parts();
-    match read_body(&parts, body, &app).await {
-        Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
-        Err(error) => ApiError::from(error).into_response(),
-    }
+    let body = read_body(&parts, body, app).await?;
+    Ok(Request::from_parts(parts, body.into()))
 }
 
 async fn read_body(parts: &Parts, body: axum::body::Body, app: &App) -> Result<Bytes, Error> {

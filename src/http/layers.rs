@@ -1,10 +1,11 @@
-//! What stands around every request: a name, a time limit, a log line, a measurement, the headers that always go.
+//! What stands around every request, from the outside to the inside: the answer to scripts of other sites; a name, a time
+//! limit, a log line, a measurement, the headers that always go; the gate; and the whole body.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -13,7 +14,8 @@ use tracing::Instrument;
 
 use super::{
     App, FEED,
-    caller::check_query,
+    caller::{check_query, whole_body},
+    edge::{Script, gate},
     error::{ApiError, OAuthError},
     trace::{self, TraceParent},
 };
@@ -22,22 +24,24 @@ use crate::service::Error;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(super) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+    let Some(script) = Script::of(&app.edge.settings.cors, &request) else { return named(&app, request, next).await };
+    let mut response =
+        if script.only_asks() { StatusCode::NO_CONTENT.into_response() } else { named(&app, request, next).await };
+    script.allow(response.headers_mut());
+    response
+}
+
+async fn named(app: &App, request: Request, next: Next) -> Response {
     let began = app.service.clock.monotonic();
-    let id = request_id(request.headers(), &app);
+    let id = request_id(request.headers(), app);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".into(), |p| p.as_str().to_owned());
     let trace = TraceParent::of(request.headers()).map(|parent| parent.trace_id.to_owned());
     let span = trace::span(request.headers(), &id, method.as_str(), &route);
-    let mut response = match check_query(request.uri()) {
-        Err(error) => refuse(&route, error),
-        Ok(()) => {
-            let answer = next.run(request).instrument(span.clone());
-            match tokio::time::timeout(app.limits.request_timeout, answer).await {
-                Ok(response) => response,
-                Err(_) => refuse(&route, too_slow()),
-            }
-        }
-    };
+    let answer = inside(app, request, next).instrument(span.clone());
+    let answer = tokio::time::timeout(app.limits.request_timeout, answer).await;
+    let answer = answer.unwrap_or_else(|_| Err(too_slow()));
+    let mut response = answer.unwrap_or_else(|error| refuse(&route, error));
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("checked, or made of digits"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -57,6 +61,13 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
         tracing::info!(request_id = %id, trace_id = trace, %method, route, status, seconds, "request");
     }
     response
+}
+
+async fn inside(app: &App, mut request: Request, next: Next) -> Result<Response, Error> {
+    check_query(request.uri())?;
+    let _room = gate(app, &mut request)?;
+    let request = whole_body(app, request).await?;
+    Ok(next.run(request).await)
 }
 
 /// The step may still be carried out; a retry finds what it did.

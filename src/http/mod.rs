@@ -1,7 +1,7 @@
 //! The HTTP face of a node. Handlers are a few lines each: who asks and what is asked is settled by the extractors in
 //! `caller.rs`, what it means by [`crate::service`], what an error looks like by `error.rs`.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -87,9 +87,19 @@ impl Default for Limits {
     }
 }
 
-/// What the handlers share.
+/// What the handlers share. Every request has several of it.
 #[derive(Clone, Debug)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Shared>);
+
+impl Deref for App {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
     pub(crate) service: Arc<Service>,
     pub(crate) limits: Limits,
     pub(crate) edge: Arc<Edge>,
@@ -157,10 +167,8 @@ pub(crate) fn router(app: &App) -> Router {
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(app.clone(), caller::whole_body))
-        .layer(middleware::from_fn_with_state(app.clone(), edge::gate))
+        // One layer, not one for each thing that it does: each request copies all layers that lie below each.
         .layer(middleware::from_fn_with_state(app.clone(), layers::around))
-        .layer(middleware::from_fn_with_state(app.clone(), edge::cors))
         .with_state(app.clone())
 }
 

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    App, Limits,
+    App, Limits, Shared,
     caller::Peer,
     edge::{self, CERTIFICATES_EVERY, Edge, EdgeMetrics, PeerCertificate, Place, Places, Tls},
     operations_router, router,
@@ -68,7 +68,7 @@ pub async fn serve_with(
     let metrics = EdgeMetrics::default();
     service.metrics().extend(|registry| metrics.register(registry));
     let edge = Arc::new(Edge::new(settings, metrics));
-    let app = App { service: service.clone(), limits, edge: edge.clone(), stopped: stopped.clone() };
+    let app = App(Arc::new(Shared { service: service.clone(), limits, edge, stopped: stopped.clone() }));
     service.follow_others().await;
     // A key that is denied, or due to be replaced, signs nothing first.
     service.housekeep().await;

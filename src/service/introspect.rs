@@ -91,8 +91,10 @@ impl Service {
 
     /// The node's own verifiers follow its keyring.
     pub(super) fn follow_keys(&self) {
-        for checker in [&self.checker, &self.lenient] {
-            checker.set_keys(self.keyring.jwks().set.clone());
+        let jwks = self.keyring.jwks();
+        // Preparing keys takes milliseconds, and this is asked for several times a second.
+        for checker in [&self.checker, &self.lenient].into_iter().filter(|checker| !checker.has_keys(&jwks.set)) {
+            checker.set_keys(jwks.set.clone());
         }
         self.feed.keys_changed();
     }

@@ -162,6 +162,12 @@ impl Checker {
         Self { policy, keys, generation, replacing: Mutex::default(), seen }
     }
 
+    /// Whether these keys are the issuer's already.
+    #[cfg(feature = "server")]
+    pub(crate) fn has_keys(&self, set: &JwkSet) -> bool {
+        self.keys.load().set == *set
+    }
+
     /// From now on these keys are the issuer's. Checks under way end with the keys they began with.
     pub(crate) fn set_keys(&self, set: JwkSet) {
         self.replace(Keys::given(set));

@@ -150,7 +150,7 @@ async fn nothing_is_sent_twice_when_an_answer_is_lost() {
     let server = Server::start(&[]);
     let proxy = Proxy::to(server.port).await;
     let link = ready(&proxy.url()).await;
-    let push = |value: &str| words(&["0", "0", "push", "1", value]);
+    let push = |value: &str| words(&["0", "0", "push", "1", "1", value]);
     link.run(Script::Commit, &words(&[KEY]), &push("a")).await.unwrap();
     let mut done = 0;
     for n in 0..8 {

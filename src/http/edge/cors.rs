@@ -4,13 +4,9 @@
 use std::str::FromStr;
 
 use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
-    middleware::Next,
-    response::{IntoResponse, Response},
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
 };
-
-use super::super::App;
 
 /// An origin as a browser sends it: scheme, host, and the port if it is not the scheme's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,24 +48,37 @@ fn method_for(path: &str) -> Option<&'static str> {
     }
 }
 
-/// Outermost: the answers of all other layers must be readable too.
-pub(in crate::http) async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (cors, headers) = (&app.edge.settings.cors, request.headers());
-    let Some(method) = method_for(request.uri().path()).filter(|_| !cors.origins.is_empty()) else {
-        return next.run(request).await;
-    };
-    let origin = headers.get(header::ORIGIN).filter(|o| cors.origins.iter().any(|a| a.0 == *o)).cloned();
-    let preflight = request.method() == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = match preflight {
-        true => StatusCode::NO_CONTENT.into_response(),
-        false => next.run(request).await,
-    };
-    // Also to those who are not allowed, or did not ask: a cache must not give one's answer to the other.
-    response.headers_mut().append(header::VARY, HeaderValue::from_name(header::ORIGIN));
-    if let Some(origin) = origin {
-        allow(response.headers_mut(), origin, preflight.then_some(method));
+/// A request that a script could have a use for, of whichever site. Its answer says whose scripts may read it, whatever layer
+/// it comes from.
+pub(in crate::http) struct Script {
+    method: &'static str,
+    /// Of the site, if it is allowed.
+    origin: Option<HeaderValue>,
+    preflight: bool,
+}
+
+impl Script {
+    /// None: no script is meant to read the answer.
+    pub(in crate::http) fn of(cors: &Cors, request: &Request) -> Option<Self> {
+        let headers = request.headers();
+        let method = method_for(request.uri().path()).filter(|_| !cors.origins.is_empty())?;
+        let origin = headers.get(header::ORIGIN).filter(|o| cors.origins.iter().any(|a| a.0 == *o)).cloned();
+        let asks = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        Some(Self { method, origin, preflight: request.method() == Method::OPTIONS && asks })
     }
-    response
+
+    /// Whether the browser only asks if it may.
+    pub(in crate::http) fn only_asks(&self) -> bool {
+        self.preflight
+    }
+
+    pub(in crate::http) fn allow(self, headers: &mut HeaderMap) {
+        // Also to those who are not allowed, or did not ask: a cache must not give one's answer to the other.
+        headers.append(header::VARY, HeaderValue::from_name(header::ORIGIN));
+        if let Some(origin) = self.origin {
+            allow(headers, origin, self.preflight.then_some(self.method));
+        }
+    }
 }
 
 fn allow(headers: &mut HeaderMap, origin: HeaderValue, preflight: Option<&'static str>) {

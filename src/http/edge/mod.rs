@@ -3,14 +3,12 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     http::Method,
-    middleware::Next,
-    response::Response,
 };
 
 pub(super) use self::{
-    cors::cors,
+    cors::Script,
     metrics::EdgeMetrics,
     places::{Place, Places},
     shed::Room,
@@ -22,7 +20,7 @@ pub use self::{
     tls::{PeerCertificate, Tls, TlsError, TlsFiles},
 };
 use self::{rates::Limiter, shed::Shed};
-use super::{App, FEED, caller::Peer, layers::refuse};
+use super::{App, FEED, caller::Peer};
 use crate::{
     clock::Clock,
     service::{Caller, Error},
@@ -169,27 +167,22 @@ impl Edge {
 pub(super) const CERTIFICATES_EVERY: Duration = Duration::from_secs(60);
 
 /// Stands before every handler: says where the request comes from, and whether there is room for it.
-pub(super) async fn gate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let class = Class::of(request.method(), &route);
+/// Gives that room.
+pub(super) fn gate(app: &App, request: &mut Request) -> Result<Room, Error> {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    let class = Class::of(request.method(), route);
     let peer = request.extensions().get::<Peer>().expect("the listener puts it there").0.ip();
     let address = app.edge.settings.proxies.client(peer, request.headers());
     let visit = Visit { address, class };
-    let room = match app.edge.shed.enter(class) {
-        Ok(room) => room,
-        Err(error) => {
-            app.edge.metrics.shed(class);
-            return refuse(&route, error);
-        }
-    };
+    let room = app.edge.shed.enter(class).inspect_err(|_| app.edge.metrics.shed(class))?;
     // Those who need no name are measured here; the rest once it is known who they are.
     if let Some(limiter) = app.edge.limiter.as_ref().filter(|_| matches!(class, Class::Discovery | Class::Feed))
         && let Err(over) = limiter.anonymous(visit, app.service.clock.monotonic())
     {
-        return refuse(&route, app.edge.metrics.limited(over));
+        return Err(app.edge.metrics.limited(over));
     }
     request.extensions_mut().insert(visit);
-    // Held here, too: those who read the request are done with it before it is answered.
+    // Not the only one who has it: those who read the request are done with it before it is answered.
     request.extensions_mut().insert(room.clone());
-    next.run(request).await
+    Ok(room)
 }

@@ -13,9 +13,13 @@ while i <= n do
   if op == 'life' then           -- the slot's marker is this
     if redis.call('HGET', key, 'life') ~= a then return no('life', i) end
     i = i + 3
-  elseif op == 'h=' then         -- a field is this
-    if redis.call('HGET', key, a) ~= b then return no('moved', i) end
-    i = i + 4
+  elseif op == 'h=' then         -- fields are these: how many words, then a field and its value, and so on
+    local last, fields = i + 2 + tonumber(a), {}
+    for j = i + 3, last, 2 do fields[#fields + 1] = ARGV[j] end
+    for place, value in ipairs(redis.call('HMGET', key, unpack(fields))) do
+      if value ~= ARGV[i + 2 + 2 * place] then return no('moved', i) end
+    end
+    i = last + 1
   elseif op == 'h^' then         -- a field begins like this
     local v = redis.call('HGET', key, a)
     if not v or string.sub(v, 1, #b) ~= b then return no('moved', i) end
@@ -50,9 +54,10 @@ while i <= n do
   elseif op == 'claim' then
     redis.call('SET', key, a, 'NX', 'PX', b)
     i = i + 4
-  elseif op == 'hset' then
-    redis.call('HSET', key, a, b)
-    i = i + 4
+  elseif op == 'hset' then       -- how many words, then a field and its value, and so on
+    local last = i + 2 + tonumber(a)
+    redis.call('HSET', key, unpack(ARGV, i + 3, last))
+    i = last + 1
   elseif op == 'hdel' then
     redis.call('HDEL', key, a)
     i = i + 3
@@ -69,9 +74,10 @@ while i <= n do
   elseif op == 'del' then
     redis.call('DEL', key)
     i = i + 2
-  elseif op == 'push' then
-    redis.call('RPUSH', key, a)
-    i = i + 3
+  elseif op == 'push' then       -- how many words, then they
+    local last = i + 2 + tonumber(a)
+    redis.call('RPUSH', key, unpack(ARGV, i + 3, last))
+    i = last + 1
   elseif op == 'lset' then
     redis.pcall('LSET', key, a, b) -- gone is gone
     i = i + 4
@@ -107,11 +113,13 @@ while i <= n do
     local many = oldest and upto - struct.unpack('>I8', oldest) + 1 or 0
     -- All of them at once, if their numbers have no gap.
     local newest = many > 1 and redis.call('LINDEX', key, many - 1)
-    if newest and struct.unpack('>I8', newest) == upto then redis.call('LTRIM', key, many, -1) end
-    while true do
-      local first = redis.call('LINDEX', key, 0)
-      if not first or struct.unpack('>I8', first) > upto then break end
+    if newest and struct.unpack('>I8', newest) == upto then
+      redis.call('LTRIM', key, many, -1)
+      oldest = false
+    end
+    while oldest and struct.unpack('>I8', oldest) <= upto do
       redis.call('LPOP', key)
+      oldest = redis.call('LINDEX', key, 0)
     end
     i = i + 3
   else

@@ -10,7 +10,49 @@ use crate::{model::Timestamp, store::StoreError};
 #[derive(Default)]
 struct Said {
     keys: Vec<Vec<u8>>,
+    ops: Ops,
+}
+
+/// Operations, one behind the other.
+#[derive(Default)]
+struct Ops {
     args: Vec<Vec<u8>>,
+    /// The latest one, if it takes any number of words.
+    latest: Option<Latest>,
+}
+
+/// An operation, its key, where it says how many words follow, and how many those are.
+struct Latest {
+    op: &'static str,
+    key: Vec<u8>,
+    at: usize,
+    words: usize,
+}
+
+/// Words of one operation: Lua hands no more than 8000 to a function.
+const WORDS: usize = 1024;
+
+impl Ops {
+    fn say(&mut self, op: &'static str, key: Vec<u8>, words: &[&[u8]]) {
+        self.latest = None;
+        self.args.extend([op.as_bytes().to_vec(), key]);
+        self.args.extend(words.iter().map(|word| word.to_vec()));
+    }
+
+    /// What is done to one key several times is one operation.
+    fn also(&mut self, op: &'static str, key: Vec<u8>, words: &[&[u8]]) {
+        match &mut self.latest {
+            Some(latest) if latest.op == op && latest.key == key && latest.words < WORDS => {
+                latest.words += words.len();
+                self.args[latest.at] = latest.words.to_string().into_bytes();
+            }
+            _ => {
+                self.say(op, key.clone(), &[words.len().to_string().as_bytes()]);
+                self.latest = Some(Latest { op, key, at: self.args.len() - 1, words: words.len() });
+            }
+        }
+        self.args.extend(words.iter().map(|word| word.to_vec()));
+    }
 }
 
 impl Said {
@@ -22,11 +64,9 @@ impl Said {
         (place + 1).to_string().into_bytes()
     }
 
-    fn op(&mut self, op: &str, key: Vec<u8>, rest: &[&[u8]]) {
+    fn op(&mut self, op: &'static str, key: Vec<u8>, rest: &[&[u8]]) {
         let place = self.key(key);
-        self.args.push(op.as_bytes().to_vec());
-        self.args.push(place);
-        self.args.extend(rest.iter().map(|arg| arg.to_vec()));
+        self.ops.say(op, place, rest);
     }
 }
 
@@ -104,7 +144,7 @@ impl Look {
     }
 
     pub(super) async fn ask(self, link: &Link) -> Result<Seen, StoreError> {
-        let mut answer = link.run(Script::Look, &self.0.keys, &self.0.args).await?;
+        let mut answer = link.run(Script::Look, &self.0.keys, &self.0.ops.args).await?;
         let rest = answer.split_off(1);
         let now = number(&answer[0])?;
         Ok(Seen { now: Timestamp::from_millis(now), parts: rest })
@@ -135,7 +175,7 @@ pub(super) enum Outcome {
 pub(super) struct Commit {
     said: Said,
     /// What is written, said after all that it depends on, in whichever order both were told.
-    changes: Vec<Vec<u8>>,
+    changes: Ops,
     asked: Timestamp,
 }
 
@@ -145,10 +185,14 @@ impl Commit {
         Self { asked, ..Self::default() }
     }
 
-    fn change(&mut self, op: &str, key: Vec<u8>, rest: &[&[u8]]) {
+    fn change(&mut self, op: &'static str, key: Vec<u8>, rest: &[&[u8]]) {
         let place = self.said.key(key);
-        self.changes.extend([op.as_bytes().to_vec(), place]);
-        self.changes.extend(rest.iter().map(|arg| arg.to_vec()));
+        self.changes.say(op, place, rest);
+    }
+
+    fn change_also(&mut self, op: &'static str, key: Vec<u8>, words: &[&[u8]]) {
+        let place = self.said.key(key);
+        self.changes.also(op, place, words);
     }
 
     // ---- guards: all of them before any change
@@ -159,7 +203,10 @@ impl Commit {
     /// A field is this, or is absent.
     pub(super) fn field_is(mut self, key: Vec<u8>, field: &[u8], value: Option<&[u8]>) -> Self {
         match value {
-            Some(value) => self.said.op("h=", key, &[field, value]),
+            Some(value) => {
+                let place = self.said.key(key);
+                self.said.ops.also("h=", place, &[field, value]);
+            }
             None => self.said.op("h!", key, &[field]),
         }
         self
@@ -202,7 +249,7 @@ impl Commit {
 
     // ---- changes
     pub(super) fn hset(mut self, key: Vec<u8>, field: &[u8], value: &[u8]) -> Self {
-        self.change("hset", key, &[field, value]);
+        self.change_also("hset", key, &[field, value]);
         self
     }
     pub(super) fn hdel(mut self, key: Vec<u8>, field: &[u8]) -> Self {
@@ -226,7 +273,7 @@ impl Commit {
         self
     }
     pub(super) fn push(mut self, key: Vec<u8>, value: &[u8]) -> Self {
-        self.change("push", key, &[value]);
+        self.change_also("push", key, &[value]);
         self
     }
     pub(super) fn xadd(mut self, key: Vec<u8>, position: u64, entry: &[u8]) -> Self {
@@ -284,8 +331,8 @@ impl Commit {
 
     pub(super) async fn make(self, link: &Link) -> Result<Outcome, StoreError> {
         let mut args = asked_at(self.asked, link).to_vec();
-        args.extend(self.said.args);
-        args.extend(self.changes);
+        args.extend(self.said.ops.args);
+        args.extend(self.changes.args);
         Outcome::read(&link.run(Script::Commit, &self.said.keys, &args).await?)
     }
 }

@@ -279,7 +279,7 @@ impl<'c> Step<'c> {
             began,
             moment,
             stamped,
-            commit: Commit::new(moment.now).life(core.layout.meta(bucket), began.mark()),
+            commit: Commit::new(moment.now),
             owed: Vec::new(),
             moved: Vec::new(),
             singles: Vec::new(),
@@ -462,7 +462,7 @@ impl<'c> Step<'c> {
     /// Writes it all, or nothing: `None` if something that it was decided by has moved.
     pub(super) async fn make(mut self) -> Result<Option<Vec<Debt>>, StoreError> {
         let (meta, list) = (self.core.layout.meta(self.bucket), self.core.layout.owed(self.bucket));
-        let commit = std::mem::take(&mut self.commit);
+        let commit = std::mem::take(&mut self.commit).life(meta.clone(), self.began.mark());
         let commit =
             self.owed.iter().fold(commit, |commit, owed| commit.owe(meta.clone(), list.clone(), &owed.encode()));
         let outcome = commit.make(&self.core.link).await?;

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use redis::Pipeline;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     answers::Refused,
+    request::Request,
     server::{Apart, Server},
     topology::Topology,
     wire::{Lost, Value, Wire, echo},
@@ -164,10 +164,10 @@ impl<'a> Ask<'a> {
             Err(why) => return Step::Later(why),
         };
         let echo = echo();
-        let pipe = self.pipe(&echo, exception, journey.whole, until);
+        let request = self.request(&echo, exception, journey.whole, until);
         let asked = match self.what {
-            What::Script { .. } => timeout_at(until, way.wire().ask(pipe)).await,
-            What::Plain(_) => timeout_at(until, way.wire().ask_surely(pipe)).await,
+            What::Script { .. } => timeout_at(until, way.wire().ask(request)).await,
+            What::Plain(_) => timeout_at(until, way.wire().ask_surely(request)).await,
         };
         match asked {
             Err(_) => {
@@ -191,34 +191,36 @@ impl<'a> Ask<'a> {
         }
     }
 
-    fn pipe(&self, echo: &str, exception: bool, whole: bool, until: Instant) -> Pipeline {
-        let mut pipe = redis::pipe();
+    fn request(&self, echo: &str, exception: bool, whole: bool, until: Instant) -> Request {
+        let mut request = Request::default();
+        let asking = |request: &mut Request| {
+            if exception {
+                request.command([&b"ASKING"[..]]);
+            }
+        };
         match &self.what {
             What::Plain(commands) => {
                 for command in commands {
-                    if exception {
-                        pipe.cmd("ASKING");
-                    }
-                    pipe.add_command(command.clone());
+                    asking(&mut request);
+                    request.add(command);
                 }
             }
             What::Script { script, keys, args, replicas } => {
-                if exception {
-                    pipe.cmd("ASKING");
-                }
-                let call = match whole {
-                    true => pipe.cmd("EVAL").arg(script.text()),
-                    false => pipe.cmd("EVALSHA").arg(script.name()),
-                };
-                call.arg(keys.len()).arg(*keys).arg(echo).arg(*args);
+                asking(&mut request);
+                let call = if whole { ["EVAL", script.text()] } else { ["EVALSHA", script.name()] };
+                let many = keys.len().to_string();
+                let before = call.into_iter().chain([&*many]).map(str::as_bytes);
+                let (keys, args) = (keys.iter().map(Vec::as_slice), args.iter().map(Vec::as_slice));
+                request.command(before.chain(keys).chain([echo.as_bytes()]).chain(args));
                 if *replicas > 0 {
                     // Less than what is left, so that the answer still comes; never zero, which is for ever.
                     let patience = until.saturating_duration_since(Instant::now()).as_millis() * 3 / 4;
-                    pipe.cmd("WAIT").arg(*replicas).arg(patience.max(1).to_string());
+                    let (replicas, patience) = (replicas.to_string(), patience.max(1).to_string());
+                    request.command([&b"WAIT"[..], replicas.as_bytes(), patience.as_bytes()]);
                 }
             }
         }
-        pipe
+        request
     }
 
     fn judge(

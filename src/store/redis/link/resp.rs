@@ -1,13 +1,7 @@
-//! How much an answer may be. The protocol lets a server announce any length, and whoever waits for it holds all that
-//! has come: what is longer than any of our answers ends the connection before it is held.
+//! Answers (RESP2), and how much one may be. The protocol lets a server announce any length, and whoever waits for it
+//! holds all that has come: what is longer than any of our answers ends the connection before it is held.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use redis::Value;
 
 /// No single string of ours is longer.
 const STRING: u64 = 32 << 20;
@@ -20,38 +14,8 @@ const DEPTH: usize = 8;
 /// A line: an error, a number.
 const LINE: u64 = 16 << 10;
 
-/// A stream whose answers (RESP2) are within bounds.
-pub(super) struct Bounded<S> {
-    inner: S,
-    scan: Scan,
-}
-
-impl<S> Bounded<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, scan: Scan::default() }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        let read = &buf.filled()[before..];
-        Poll::Ready(self.scan.feed(read).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why)))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
+/// Why a connection ends on which something else than Redis answers.
+pub(super) const NOT_RESP: &str = "what answers there does not speak RESP2";
 
 #[derive(Clone, Copy, Default)]
 enum At {
@@ -68,16 +32,19 @@ enum At {
 
 /// Reads along, and holds nothing but where it is.
 #[derive(Default)]
-struct Scan {
+pub(super) struct Scan {
     at: At,
     /// Members that are still to come, of each list that is open.
     open: Vec<u64>,
     /// Bytes of this answer so far.
     size: u64,
+    /// Answers that are whole, since that was told.
+    whole: usize,
 }
 
 impl Scan {
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
+    /// What has come. Gives how many answers end in it.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<usize, &'static str> {
         while let Some((&byte, rest)) = bytes.split_first() {
             let taken = match self.at {
                 At::Body { left } => {
@@ -106,7 +73,7 @@ impl Scan {
             self.turn(byte)?;
             bytes = if taken == 1 { rest } else { &bytes[taken..] };
         }
-        Ok(())
+        Ok(std::mem::take(&mut self.whole))
     }
 
     /// What ends here: `byte` is the first of what was just taken.
@@ -139,7 +106,7 @@ impl Scan {
             }
             self.open.pop();
         }
-        self.size = 0;
+        (self.size, self.whole) = (0, self.whole + 1);
     }
 }
 
@@ -148,7 +115,7 @@ fn begin(byte: u8) -> Result<At, &'static str> {
         b'+' | b'-' | b':' => Ok(At::Text { left: LINE }),
         b'$' => Ok(At::Length { list: false, negative: false, digits: 0, value: 0 }),
         b'*' => Ok(At::Length { list: true, negative: false, digits: 0, value: 0 }),
-        _ => Err("what answers there does not speak RESP2"),
+        _ => Err(NOT_RESP),
     }
 }
 
@@ -161,6 +128,36 @@ fn length(byte: u8, list: bool, negative: bool, digits: u8, value: u64) -> Resul
         b'\r' | b'\n' if digits > 0 => Ok(At::Length { list, negative, digits, value }),
         _ => Err("a length in the answer is not a number"),
     }
+}
+
+/// The answer that these bytes begin with, which [`Scan`] has seen to be whole. None: they are none.
+pub(super) fn answer(bytes: &mut &[u8]) -> Option<Value> {
+    let end = bytes.windows(2).position(|two| two == b"\r\n")?;
+    let (whole, rest) = bytes.split_at(end + 2);
+    *bytes = rest;
+    let (kind, line) = whole[..end].split_first()?;
+    let number = || std::str::from_utf8(line).ok()?.parse::<i64>().ok();
+    match kind {
+        b'+' if line == b"OK" => Some(Value::Okay),
+        b'+' => Some(Value::SimpleString(std::str::from_utf8(line).ok()?.into())),
+        b'-' => redis::parse_redis_value(whole).ok(),
+        b':' => number().map(Value::Int),
+        b'$' => match usize::try_from(number()?) {
+            Ok(length) => string(length, bytes).map(Value::BulkString),
+            Err(_) => Some(Value::Nil),
+        },
+        b'*' => match usize::try_from(number()?) {
+            Ok(members) => (0..members).map(|_| answer(bytes)).collect::<Option<_>>().map(Value::Array),
+            Err(_) => Some(Value::Nil),
+        },
+        _ => None,
+    }
+}
+
+fn string(length: usize, bytes: &mut &[u8]) -> Option<Vec<u8>> {
+    let (string, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest.strip_prefix(b"\r\n")?;
+    Some(string.to_vec())
 }
 
 #[cfg(test)]
@@ -189,7 +186,7 @@ mod tests {
         let endless = vec![b'+'; 32 << 10];
         assert_eq!(Scan::default().feed(&endless), Err("a line of the answer is too long"));
         let mut scan = Scan::default();
-        scan.feed(b"*3\r\n").unwrap();
+        assert_eq!(scan.feed(b"*3\r\n"), Ok(0));
         let mut string = format!("${STRING}\r\n").into_bytes();
         string.resize(string.len() + STRING as usize, 0);
         string.extend(b"\r\n");
@@ -203,17 +200,35 @@ mod tests {
             let mut cuts = cuts;
             cuts.sort_unstable();
             let mut scan = Scan::default();
-            let mut from = 0;
+            let (mut from, mut whole) = (0, 0);
             for cut in cuts.into_iter().chain([GOOD.len()]) {
-                prop_assert_eq!(scan.feed(&GOOD[from..cut]), Ok(()));
+                whole += scan.feed(&GOOD[from..cut]).unwrap();
                 from = cut;
             }
             prop_assert!(matches!(scan.at, At::Start) && scan.open.is_empty() && scan.size == 0);
+            let mut rest = GOOD;
+            let read: Vec<Value> = (0..whole).map(|_| answer(&mut rest).unwrap()).collect();
+            prop_assert!(rest.is_empty());
+            let known = redis::parse_redis_value;
+            let (first, last) = GOOD.split_at(GOOD.len() - b"+OK\r\n$0\r\n\r\n*-1\r\n".len());
+            prop_assert_eq!(read[0].clone(), known(first).unwrap());
+            prop_assert_eq!(&read[1..], [Value::Okay, Value::BulkString(Vec::new()), Value::Nil]);
+            prop_assert_eq!(known(last).unwrap(), Value::Okay);
         }
 
         #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Scan::default().feed(&bytes);
+        fn no_bytes_panic_and_what_is_whole_is_read_as_the_library_reads_it(
+            bytes in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..200),
+                proptest::collection::vec(prop_oneof![Just(b'*'), Just(b'$'), Just(b'\r'), Just(b'\n'), b'-'..b'4'], 0..40),
+            ],
+        ) {
+            let whole = Scan::default().feed(&bytes);
+            let mut rest = &bytes[..];
+            let read = answer(&mut rest);
+            if let (Ok(1..), Some(read)) = (whole, read) {
+                prop_assert_eq!(read, redis::parse_redis_value(&bytes).unwrap());
+            }
         }
     }
 }

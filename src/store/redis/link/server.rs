@@ -28,6 +28,8 @@ use crate::{
 
 /// How often a connection is tried.
 const EVERY: Duration = Duration::from_millis(250);
+/// Requests that do not wait for each other on one connection: they are written together, and so are their answers.
+const FEW: usize = 32;
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -130,9 +132,9 @@ impl Server {
         Arc::new(Self { place, inner, keepers })
     }
 
-    /// The connection with the fewest requests on it, once there is one.
+    /// The first connection on which there are few requests, or else that with the fewest, once there is one.
     pub(super) async fn wire(&self, until: Instant) -> Result<Arc<Wire>, Lost> {
-        let pick = || self.inner.shared.iter().filter_map(Slot::get).min_by_key(|wire| wire.busy());
+        let pick = || self.inner.shared.iter().filter_map(Slot::get).min_by_key(|wire| wire.busy() / FEW);
         self.once(until, pick).await
     }
 
@@ -160,6 +162,9 @@ impl Server {
     }
 
     async fn once<T>(&self, until: Instant, pick: impl Fn() -> Option<T>) -> Result<T, Lost> {
+        if let Some(found) = pick() {
+            return Ok(found);
+        }
         let mut came = std::pin::pin!(self.inner.came.notified());
         loop {
             // Before looking: what comes in between is noticed.

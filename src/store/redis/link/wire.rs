@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisConnectionInfo, ServerError,
-    aio::MultiplexedConnection,
-};
+use redis::ServerError;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -22,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{OpenError, resp::Bounded, tls};
+use super::{OpenError, line::Line, request::Request, tls};
 use crate::{
     clock::{SystemRandom, random_bytes},
     store::redis::url::{Login, Password, Place},
@@ -33,8 +30,6 @@ pub(super) use redis::Value;
 /// How long nobody at the other end may acknowledge what was sent before the kernel gives the connection up, and how
 /// long it may be silent before the kernel asks.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Requests that wait to be sent on one connection.
-const QUEUE: usize = 256;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -49,7 +44,7 @@ pub(super) struct Manner {
 
 /// A connection.
 pub(super) struct Wire {
-    connection: MultiplexedConnection,
+    line: Arc<Line>,
     driver: AbortHandle,
     /// Closed when the connection is no more.
     gone: watch::Receiver<()>,
@@ -71,19 +66,13 @@ impl Wire {
     /// Connects and logs in; the caller bounds how long that may take.
     pub(super) async fn open(place: &Place, manner: &Manner) -> Result<Self, Lost> {
         let stream = stream(place, manner).await?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE);
-        // Nothing is said here: what is wrong with a login is told better below.
-        let connected = MultiplexedConnection::new_with_config(&nobody()?, Bounded::new(stream), config).await;
-        let (connection, driver) = connected.map_err(|e| Lost(e.to_string()))?;
-        let (open, gone) = watch::channel(());
+        let (line, (open, gone)) = (Arc::new(Line::default()), watch::channel(()));
+        let carried = line.clone();
         let driver = tokio::spawn(async move {
-            driver.await;
+            carried.carry(stream).await;
             drop(open);
         });
-        let wire = Self { connection, driver: driver.abort_handle(), gone, busy: AtomicUsize::new(0) };
+        let wire = Self { line, driver: driver.abort_handle(), gone, busy: AtomicUsize::new(0) };
         wire.log_in(manner).await?;
         Ok(wire)
     }
@@ -137,19 +126,16 @@ impl Wire {
 
     /// Asks, and gives one answer for each command; an error of the server is such an answer. What is dropped while it
     /// waits may still be sent.
-    pub(super) async fn ask(&self, pipe: Pipeline) -> Result<Vec<Value>, Lost> {
+    pub(super) async fn ask(&self, request: impl Into<Request>) -> Result<Vec<Value>, Lost> {
         let _busy = Busy::enter(&self.busy);
-        let count = pipe.len();
-        let answers = self.connection.clone().send_packed_commands(&pipe, 0, count).await;
-        let answers = answers.map_err(|e| Lost(e.to_string()))?;
-        if answers.len() != count { Err(Lost("answers are missing".into())) } else { Ok(answers) }
+        self.line.ask(&request.into()).await
     }
 
     /// The same with a question behind them whose answer is known: so none of them was another's.
-    pub(super) async fn ask_surely(&self, mut pipe: Pipeline) -> Result<Vec<Value>, Lost> {
-        let echo = echo();
-        pipe.cmd("PING").arg(&echo);
-        let mut answers = self.ask(pipe).await?;
+    pub(super) async fn ask_surely(&self, request: impl Into<Request>) -> Result<Vec<Value>, Lost> {
+        let (echo, mut request) = (echo(), request.into());
+        request.command([&b"PING"[..], echo.as_bytes()]);
+        let mut answers = self.ask(request).await?;
         match answers.pop() {
             Some(Value::BulkString(text)) if text == echo.as_bytes() => Ok(answers),
             Some(Value::ServerError(error)) => Err(Lost(told(&error))),
@@ -194,11 +180,6 @@ pub(super) fn echo() -> String {
 pub(super) fn told(error: &ServerError) -> String {
     let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
     text.chars().filter(|c| !c.is_control()).take(300).collect::<String>().trim_end().to_owned()
-}
-
-fn nobody() -> Result<RedisConnectionInfo, Lost> {
-    let info = ConnectionAddr::Tcp(String::new(), 0).into_connection_info().map_err(|e| Lost(e.to_string()))?;
-    Ok(info.redis_settings().clone().set_skip_set_lib_name())
 }
 
 async fn stream(place: &Place, manner: &Manner) -> Result<Box<dyn Stream>, Lost> {

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Of how many times buckets are told once: the more debts at a time, the less a debt costs.
-const PAYS_RARELY: u64 = 4;
+const PAYS_RARELY: u64 = 10;
 /// Buckets that are told at once.
 const PAYS: usize = 64;
 /// How often the mirror is rid of what has expired.
