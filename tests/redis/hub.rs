@@ -44,6 +44,11 @@ impl Site {
         self.try_node(Self::options()).await.unwrap()
     }
 
+    /// One that is given more than it can do on a machine that has other work, and must not lose its lease by that.
+    async fn patient_node(&self) -> Arc<RedisStore> {
+        self.try_node(Options { lease: LEASE * 3, ..Self::options() }).await.unwrap()
+    }
+
     async fn try_node(&self, options: Options) -> Result<Arc<RedisStore>, StoreError> {
         static SEEDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let random = Seeded::new(SEEDS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) << 32);
@@ -342,7 +347,7 @@ async fn the_log_is_trimmed_to_the_first_that_lives_and_what_lives_long_does_not
 #[tokio::test(flavor = "multi_thread")]
 async fn what_expires_by_the_thousand_is_trimmed_as_fast() {
     let site = Site::new();
-    let a = site.node().await;
+    let a = site.patient_node().await;
     deny_many(&a, 1, 3500, 64).await;
     site.clock.advance(secs(600));
     eventually("seven hundred a second leave, and more", || async {
@@ -351,7 +356,7 @@ async fn what_expires_by_the_thousand_is_trimmed_as_fast() {
     .await;
     // Whoever comes then finds out what was before.
     let later = deny(&*a, Target::Token(token(2, 1))).await;
-    let b = site.node().await;
+    let b = site.patient_node().await;
     assert_eq!(live(&*b).await, [later]);
     assert!(read(&*b).await == read(&*a).await);
 }
@@ -359,7 +364,7 @@ async fn what_expires_by_the_thousand_is_trimmed_as_fast() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_whose_first_that_lives_lies_amid_others_is_read_by_whoever_joins() {
     let site = Site::new();
-    let a = site.node().await;
+    let a = site.patient_node().await;
     for lot in 0..3 {
         deny_many(&a, lot, 130, 16).await;
         site.clock.advance(secs(120));
@@ -369,7 +374,7 @@ async fn a_log_whose_first_that_lives_lies_amid_others_is_read_by_whoever_joins(
     let length = || site.server.ask::<u64>(&["XLEN", "rescind:{hub}:log"]);
     eventually("it is trimmed", || async { length() < 390 }).await;
     assert!((260..360).contains(&length()), "{}", length());
-    let b = site.node().await;
+    let b = site.patient_node().await;
     assert!(live(&*b).await == live(&*a).await && live(&*b).await.len() == 260);
     assert!(read(&*b).await == read(&*a).await);
     // Both go on from there.
@@ -377,33 +382,6 @@ async fn a_log_whose_first_that_lives_lies_amid_others_is_read_by_whoever_joins(
         deny(if n % 2 == 0 { &*a } else { &*b }, Target::Token(token(9, n))).await;
     }
     assert!(read(&*b).await == read(&*a).await);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn positions_that_were_lost_and_given_again_are_not_taken_for_those_that_a_node_knows() {
-    let site = Site::new();
-    let (a, b) = (site.node().await, site.node().await);
-    deny_many(&a, 1, 240, 16).await;
-    let names = ["head", "log", "audit:0"].map(|name| format!("rescind:{{hub}}:{name}"));
-    let copy = |from: &str, to: &str| assert!(site.server.ask::<bool>(&["COPY", from, to, "REPLACE"]), "{from}");
-    names.iter().for_each(|name| copy(name, &format!("{name}:then")));
-    deny_many(&a, 2, 10, 1).await;
-    assert_eq!(live(&*b).await.len(), 250);
-    drop(a);
-    // The hub loses the last ten, and a node that never heard of them gives their positions to others.
-    names.iter().for_each(|name| copy(&format!("{name}:then"), name));
-    let c = site.node().await;
-    let place = b.tail(None, PAGE).await;
-    assert!(place.is_err(), "{place:?}");
-    // Few more, so that all are read to the head, and many.
-    for (seed, many) in [(3, 15), (4, 200), (5, 900)] {
-        deny_many(&c, seed, many, 16).await;
-        let tail = b.tail(None, PAGE).await;
-        assert!(tail.is_err(), "{many}: {tail:?}");
-        assert!(b.denied(of_token(token(2, 1))).await.unwrap_or(true));
-    }
-    let d = site.node().await;
-    assert!(read(&*d).await == read(&*c).await && live(&*d).await.len() == 240 + 1115);
 }
 
 #[tokio::test(flavor = "multi_thread")]
