@@ -13,7 +13,7 @@ use crate::{
     },
     store::{
         Amended, ClosedFamily, ClosedOthers, Family, FamilyStore, HeldBack, Opened, Opening, Others, Presentation,
-        StoreError,
+        Sight, StoreError,
     },
 };
 
@@ -180,6 +180,7 @@ impl<S: FamilyStore> Families<S> {
         for _ in 0..STALE_TRIES {
             let seen = self.store.sight(parsed.family, presenter.client.clone()).await?;
             let Some((family, sight)) = seen else { return Err(self.unknown(&parsed)) };
+            let moved_at = sight.as_ref().and_then(Sight::moved_at);
             let Some(identity) = self.unseal(&family)? else { return Err(RefreshError::Refused(Refusal::CutOff)) };
             if !parsed.is_secret_of(&key, &identity.nonce) || family.key != parsed.key {
                 return Err(RefreshError::Refused(Refusal::Forged));
@@ -187,7 +188,7 @@ impl<S: FamilyStore> Families<S> {
             audit.subject = Some(identity.subject.clone());
             audit.client = Some(identity.client.clone());
             let presentation = Presentation {
-                id: parsed.family,
+                id: family.id,
                 generation: parsed.generation,
                 secret: Secret::Right,
                 holder: holder(&presenter, &identity),
@@ -210,7 +211,13 @@ impl<S: FamilyStore> Families<S> {
                 (Verdict::Unavailable(doubt), ..) => return Err(RefreshError::Doubt(doubt)),
                 (_, None, None) => return Err(self.unknown(&parsed)),
             };
-            return Ok(self.grant(&after, identity, presented.at, &key, presented.verdict));
+            let mut grant = self.grant(&after, identity, presented.at, &key, presented.verdict);
+            // The one successor of a token is the same also where it was handed out before the session had another id.
+            if moved_at.is_some_and(|last| after.lineage.head <= last) {
+                let head = after.lineage.head;
+                grant.refresh = RefreshToken::compose(&key, parsed.family, head, &grant.identity.nonce);
+            }
+            return Ok(grant);
         }
         Err(StoreError::Busy.into())
     }
@@ -233,12 +240,12 @@ impl<S: FamilyStore> Families<S> {
     /// # Errors
     /// [`RefreshError`]; `Closed(OtherClient)` if it is another client's, which is left alone.
     pub async fn end(&self, token: &str, client: &ClientId, mut audit: Draft) -> Result<ClosedFamily, RefreshError> {
-        let (parsed, session) = self.session_of(token).await?;
+        let (_, session) = self.session_of(token).await?;
         if session.identity.client != *client {
             return Err(RefreshError::Closed(Closure::OtherClient));
         }
         audit.subject = Some(session.identity.subject);
-        Ok(self.store.close(parsed.family, Closure::LoggedOut, None, audit).await?)
+        Ok(self.store.close(session.id, Closure::LoggedOut, None, audit).await?)
     }
 
     /// One session by its name. Without those that ended with the key that could read them, here and below.
@@ -431,21 +438,8 @@ impl<S: FamilyStore> Families<S> {
         }
     }
 
-    /// Opens the seal and holds what can be written in the store against it. None: the session ended with the key.
     fn unseal(&self, family: &Family) -> Result<Option<Identity>, StoreError> {
-        let damaged = || StoreError::Damaged("the sealed part of a family does not belong to it");
-        let opened_at = family.id.stamp();
-        let plain = match self.keyring.sealer().open_of(opened_at, &associated(family.id), &family.sealed) {
-            Ok(plain) => plain,
-            Err(SealError::Destroyed(_)) => return Ok(None),
-            Err(SealError::UnknownKey(_)) if self.keyring.has_forgotten(opened_at) => return Ok(None),
-            Err(_) => return Err(damaged()),
-        };
-        let identity: Identity = postcard::from_bytes(&plain).map_err(|_| damaged())?;
-        if self.refer(&identity.subject) != family.subject || family.lineage.absolute_until > identity.absolute_until {
-            return Err(damaged());
-        }
-        Ok(Some(identity))
+        unseal(&self.keyring, family)
     }
 
     fn grant(
@@ -466,6 +460,39 @@ impl<S: FamilyStore> Families<S> {
             verdict,
         }
     }
+}
+
+/// Opens the seal and holds what can be written in the store against it. None: the session ended with the key.
+fn unseal(keyring: &Keyring, family: &Family) -> Result<Option<Identity>, StoreError> {
+    let damaged = || StoreError::Damaged("the sealed part of a family does not belong to it");
+    let opened_at = family.id.stamp();
+    let plain = match keyring.sealer().open_of(opened_at, &associated(family.id), &family.sealed) {
+        Ok(plain) => plain,
+        Err(SealError::Destroyed(_)) => return Ok(None),
+        Err(SealError::UnknownKey(_)) if keyring.has_forgotten(opened_at) => return Ok(None),
+        Err(_) => return Err(damaged()),
+    };
+    let identity: Identity = postcard::from_bytes(&plain).map_err(|_| damaged())?;
+    let subject = keyring.subject_refs().refer(&identity.subject);
+    if subject != family.subject || family.lineage.absolute_until > identity.absolute_until {
+        return Err(damaged());
+    }
+    Ok(Some(identity))
+}
+
+/// A family that has another id from here on, sealed for that, and its client. None: it ended with the key.
+///
+/// # Errors
+/// [`StoreError::Damaged`]: what is sealed does not belong to it.
+pub(crate) fn renamed(
+    keyring: &Keyring,
+    random: &dyn Random,
+    family: Family,
+    id: SessionId,
+) -> Result<Option<(Family, ClientId)>, StoreError> {
+    let Some(identity) = unseal(keyring, &family)? else { return Ok(None) };
+    let sealed = keyring.sealer().seal(&associated(id), &encode(&identity), random);
+    Ok(Some((Family { id, sealed, ..family }, identity.client)))
 }
 
 fn holder(presenter: &Presenter, identity: &Identity) -> Holder {

@@ -15,10 +15,7 @@ use super::{
     shared::{Found, Shared, SharedKey, SharedKeys, Whole, uncertain},
     sound,
 };
-use crate::{
-    clock::{Clock, Random},
-    model::Installation,
-};
+use crate::clock::{Clock, Random};
 
 /// For how long a node goes on signing without having heard that its keys are still the ones.
 pub const FRESH: Duration = Duration::from_secs(5);
@@ -141,23 +138,33 @@ impl Keyring {
         Ok(true)
     }
 
+    /// Opens the copy in `dir` by itself, for who asks no store: it is never confirmed, so that nothing is signed by it.
+    /// `None` if there is none. Changes nothing.
+    ///
+    /// # Errors
+    /// [`KeyringError`]: it does not open with this key, or keys of one node alone lie there.
+    pub fn of_copy(
+        dir: &Path,
+        key: SharedKey,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Option<Self>, KeyringError> {
+        let settings = sound(settings)?;
+        let Some((shared, loaded)) = copy_in(dir, key)? else { return Ok(None) };
+        let Loaded { ring, private, secrets } = loaded;
+        let (home, elapsed) = (Home::Shared(Box::new(shared)), Elapsed::found(&ring, clock.boottime()));
+        let mut keyring = Self::assemble(home, ring, private, secrets, elapsed, settings, clock, random);
+        keyring.pulse = Some(Pulse::default());
+        Ok(Some(keyring))
+    }
+
     /// Whether the copy in `dir` opens with this key; false if there is none. Changes nothing.
     ///
     /// # Errors
     /// [`KeyringError`].
     pub fn inspect_shared(dir: &Path, key: SharedKey) -> Result<bool, KeyringError> {
-        Self::installation_of_shared(dir, key).map(|whose| whose.is_some())
-    }
-
-    /// Whose the keys are that this copy in `dir` holds; `None` if there is none. Changes nothing.
-    ///
-    /// # Errors
-    /// [`KeyringError`]: it does not open with this key, or keys of one node alone lie there.
-    pub fn installation_of_shared(dir: &Path, key: SharedKey) -> Result<Option<Installation>, KeyringError> {
-        match Shared::inspect(dir, key)? {
-            None if Disk::holds_files(dir)? => Err(KeyringError::NotShared { dir: dir.to_owned() }),
-            whose => Ok(whose),
-        }
+        Ok(copy_in(dir, key)?.is_some())
     }
 
     /// Asked before anything is signed or sealed: whether what nodes share was confirmed lately.
@@ -283,5 +290,13 @@ impl Keyring {
         writer.stored = secrets;
         self.current.store(Arc::new(Snapshot::new(ring, &writer.private)));
         change
+    }
+}
+
+/// The copy in `dir`, and what it holds; `None` if there is none.
+fn copy_in(dir: &Path, key: SharedKey) -> Result<Option<(Shared, Loaded)>, KeyringError> {
+    match Shared::of_copy(dir, key)? {
+        None if Disk::holds_files(dir)? => Err(KeyringError::NotShared { dir: dir.to_owned() }),
+        copy => Ok(copy),
     }
 }

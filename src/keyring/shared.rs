@@ -212,13 +212,13 @@ impl Shared {
         self.own = Some((version, sealed.to_vec()));
         Ok(Some(loaded))
     }
-    /// Whose keys the copy in a directory holds, opened with this key. `None`: there is no copy.
-    pub(super) fn inspect(path: &Path, key: SharedKey) -> Result<Option<Installation>, KeyringError> {
+    /// The copy in a directory, opened with this key, and what it holds. `None`: there is no copy.
+    pub(super) fn of_copy(path: &Path, key: SharedKey) -> Result<Option<(Self, Loaded)>, KeyringError> {
         if Dir::existing(path)?.is_none() {
             return Ok(None);
         }
         let mut shared = Self::at(path, key, Box::new(Nowhere))?;
-        Ok(shared.load_copy()?.map(|loaded| loaded.secrets.installation_name()))
+        Ok(shared.load_copy()?.map(|loaded| (shared, loaded)))
     }
     /// Looks what is in the store. What is newer is copied here before it is told of.
     pub(super) fn look(&mut self) -> Result<Found, KeyringError> {

@@ -62,7 +62,7 @@ impl Service {
         let session = self.families.find(ending.session).await?.ok_or(Error::NotFound("no session of this id"))?;
         let subject = session.identity.subject.clone();
         if ending.others {
-            return Ok((subject.clone(), self.weigh_others(subject, ending.session).await?));
+            return Ok((subject.clone(), self.weigh_others(subject, session.id).await?));
         }
         let open = session.ended.is_none();
         let until = Some(session.lineage.access_until).filter(|until| open && *until > self.store.moment().now);

@@ -34,7 +34,10 @@ impl Site {
         let secret = said.lines().find_map(|line| line.strip_prefix("client_secret=")).unwrap().to_owned();
         let file = old.join("rescind.toml");
         let apps = "\n[[clients]]\nid = \"app\"\n\n[[clients]]\nid = \"web\"\n";
-        fs::write(&file, fs::read_to_string(&file).unwrap() + apps).unwrap();
+        let text = fs::read_to_string(&file).unwrap() + apps;
+        let quick = text.replace("# retry_window = \"30s\"", "retry_window = \"8s\"");
+        assert_ne!(quick, text);
+        fs::write(&file, quick).unwrap();
         Self { server, dir, base, secret }
     }
 
@@ -44,6 +47,25 @@ impl Site {
 
     fn serve(&self, dir: PathBuf) -> Node {
         Node::at(dir, self.base.clone(), self.secret.clone())
+    }
+
+    /// Two nodes on what was moved.
+    async fn two(&self, new: &Path) -> [Node; 2] {
+        let first = self.serve(new.to_owned());
+        first.is_ready().await;
+        [first, self.second(new).await]
+    }
+
+    /// One that brings nothing but the configuration and the shared key.
+    async fn second(&self, new: &Path) -> Node {
+        let other = self.dir.path().join("other");
+        fs::create_dir(&other).unwrap();
+        for file in ["rescind.toml", "shared.key"] {
+            fs::copy(new.join(file), other.join(file)).unwrap();
+        }
+        let second = Node::at(other, format!("http://127.0.0.1:{}", spare_port()), self.secret.clone());
+        second.is_ready().await;
+        second
     }
 
     /// A directory for a node to come: the configuration, and the keys made ready to be shared.
@@ -174,15 +196,16 @@ async fn what_was_revoked_stays_revoked_and_the_audit_log_goes_on() {
     let (new, source) = (site.prepared(), site.source());
     let printed = site.migrate(&new, &["--dry-run", "--json"]);
     let foreseen: Value = serde_json::from_slice(&printed.stdout).unwrap();
-    assert_eq!((&foreseen["moved"], &foreseen["sessions_ended"]), (&json!(false), &json!(4)), "{foreseen}");
+    assert_eq!((&foreseen["moved"], &foreseen["sessions"]), (&json!(false), &json!(4)), "{foreseen}");
     let said = site.migrate(&new, &["--dry-run"]);
-    assert!(String::from_utf8_lossy(&said.stdout).contains("4 sessions stay behind"));
+    assert!(String::from_utf8_lossy(&said.stdout).contains("would be moved: 4 sessions, "));
     assert_eq!(site.all().0, "0", "a dry run writes nothing");
-    site.refused(&new, &[], "Every session ends by this");
+    site.refused(&new, &[], "Every access token ends by this");
     let output = site.migrate(&new, &["--yes", "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let moved: Value = serde_json::from_slice(&output.stdout).unwrap();
-    for (name, more) in [("entries", 1), ("records", 2), ("assertions", 0), ("sessions_ended", 0)] {
+    let same = ["assertions", "sessions", "sessions_over", "sessions_unreadable"].map(|name| (name, 0));
+    for (name, more) in [("entries", 1), ("records", 2)].into_iter().chain(same) {
         let count = |of: &Value| of[name].as_u64().unwrap();
         assert_eq!(count(&moved), count(&foreseen) + more, "{name}: one entry more, and two records that tell of this");
     }
@@ -198,20 +221,25 @@ async fn what_was_revoked_stays_revoked_and_the_audit_log_goes_on() {
     let hub = entries.iter().filter(|entry| ["client", "key"].contains(&entry["kind"].as_str().unwrap())).count() + 1;
     assert_eq!(site.server.cli(&["hlen", "rescind:{hub}:denied"]), hub.to_string());
 
-    let node = site.serve(new.clone());
-    node.is_ready().await;
+    let [node, second] = site.two(&new).await;
     assert_eq!(node.kids().await, kids, "the keys are the same");
     let mut there = denied_by(&node).await;
     let last = there.pop().unwrap();
-    assert_eq!((&last["kind"], &last["ends"]), (&json!("all"), &json!("sessions")), "{last}");
+    assert_eq!((&last["kind"], &last["ends"]), (&json!("all"), &json!("tokens")), "{last}");
     assert_eq!(there, entries, "each as it was, in its order, with what operators wrote");
     for session in denied {
         assert!(!node.active(&session["access_token"]).await, "{session}");
+    }
+    assert!(!node.active(&refreshed["access_token"]).await, "it names a session that has another id by now");
+    for session in [&gone, &mallory] {
         let (status, refused) = node.refresh(&session["refresh_token"]).await;
         assert_eq!((status, &refused["error"]), (400, &json!("invalid_grant")), "{refused}");
     }
-    assert!(!node.active(&refreshed["access_token"]).await, "its session has ended");
-    assert_eq!(node.refresh(&refreshed["refresh_token"]).await.0, 400);
+    for session in [&refreshed, &single] {
+        let (status, next) = node.refresh(&session["refresh_token"]).await;
+        assert_eq!(status, 200, "{next}: {}", node.log());
+        assert!(node.active(&next["access_token"]).await && second.active(&next["access_token"]).await);
+    }
     let (status, clients) = node.list("/v1/clients/web").await;
     assert_eq!((status, &clients["state"]), (200, &json!("disabled")), "{clients}");
     let fresh = node.open("mallory").await;
@@ -221,18 +249,9 @@ async fn what_was_revoked_stays_revoked_and_the_audit_log_goes_on() {
     // The signed head is its last line, and another by now.
     let records = before.trim_end().rsplit_once('\n').unwrap().0;
     assert!(after.len() > before.len() && after.starts_with(records), "the export goes on where it was");
-    assert!(after.contains("moved from an embedded store, 4 sessions ended"), "{after}");
+    assert!(after.contains("moved from an embedded store with 4 sessions"), "{after}");
     assert!(!after.contains("audit_broken"), "{after}");
     site.verifies();
-    // A node that brings nothing but the configuration and the shared key.
-    let other = site.dir.path().join("other");
-    fs::create_dir(&other).unwrap();
-    for file in ["rescind.toml", "shared.key"] {
-        fs::copy(new.join(file), other.join(file)).unwrap();
-    }
-    let base = format!("http://127.0.0.1:{}", spare_port());
-    let second = Node::at(other, base, site.secret.clone());
-    second.is_ready().await;
     assert_eq!(second.kids().await, kids);
     assert!(!second.active(&gone["access_token"]).await && second.active(&fresh["access_token"]).await);
     // And it is not done twice.
@@ -248,6 +267,181 @@ impl Site {
     }
 }
 
+/// A session that was refreshed so often, one token after the other: all its answers.
+async fn chain(node: &Node, subject: &str, refreshes: usize) -> Vec<Value> {
+    let mut answers = vec![node.open(subject).await];
+    for _ in 0..refreshes {
+        let (status, next) = node.refresh(&answers.last().unwrap()["refresh_token"]).await;
+        assert_eq!(status, 200, "{next}: {}", node.log());
+        answers.push(next);
+    }
+    answers
+}
+
+fn sid(answer: &Value) -> String {
+    claim(&answer["access_token"], "sid").as_str().unwrap().to_owned()
+}
+
+/// Shows a spent token until it is not merely late any more: then it is reuse.
+async fn is_reuse_at_last(node: &Node, token: &Value) {
+    for _ in 0..1500 {
+        match node.refresh(token).await.0 {
+            503 => tokio::time::sleep(crate::common::millis(20)).await,
+            status => return assert_eq!(status, 400),
+        }
+    }
+    panic!("it is late for ever: {}", node.log());
+}
+
+async fn refreshes(node: &Node, answer: &Value) -> Value {
+    let (status, next) = node.refresh(&answer["refresh_token"]).await;
+    assert_eq!(status, 200, "{next}: {}", node.log());
+    next
+}
+
+async fn is_refused(node: &Node, answer: &Value) {
+    let (status, refused) = node.refresh(&answer["refresh_token"]).await;
+    assert_eq!((status, &refused["error"]), (400, &json!("invalid_grant")), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_logged_out_and_no_spent_token_comes_alive() {
+    let site = Site::new();
+    let mut node = site.serve(site.old());
+    node.is_ready().await;
+    let (stolen, measure) = (chain(&node, "carol", 2).await, chain(&node, "carol", 2).await);
+    is_reuse_at_last(&node, &measure[0]["refresh_token"]).await;
+    let (idle, gone, cut) =
+        (chain(&node, "erin", 0).await, chain(&node, "erin", 1).await, chain(&node, "eve", 1).await);
+    revoke(&node, json!({"kind": "session", "id": sid(&gone[0])})).await;
+    revoke(&node, json!({"kind": "subject", "id": "eve"})).await;
+    let (late, raced, lost) =
+        (chain(&node, "dave", 2).await, chain(&node, "bob", 1).await, chain(&node, "alice", 1).await);
+    assert_eq!(refreshes(&node, &raced[0]).await["refresh_token"], raced[1]["refresh_token"]);
+    let before = [&stolen, &idle, &gone, &cut, &late, &raced, &lost];
+    node.stop();
+    let new = site.prepared();
+    let output = site.migrate(&new, &["--yes", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let moved: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let counts = ["sessions", "sessions_over", "sessions_unreadable"].map(|name| moved[name].as_u64().unwrap());
+    assert_eq!(counts, [8, 0, 0], "{moved}");
+    let first = site.serve(new.clone());
+    first.is_ready().await;
+    // A window that was open is open still, and a token that was handed out before is the one that is handed out again.
+    assert_eq!(refreshes(&first, &lost[0]).await["refresh_token"], lost[1]["refresh_token"]);
+    assert_eq!(refreshes(&first, &raced[0]).await["refresh_token"], raced[1]["refresh_token"]);
+    assert_eq!(first.refresh(&late[0]["refresh_token"]).await.0, 503, "late, and no more than that yet");
+    // One that was closed is not opened again.
+    is_refused(&first, &stolen[0]).await;
+    let second = site.second(&new).await;
+    is_refused(&second, &stolen[2]).await;
+    for chain in before {
+        for answer in chain {
+            assert!(!first.active(&answer["access_token"]).await && !second.active(&answer["access_token"]).await);
+        }
+    }
+    for (here, there, chain) in [(&first, &second, &lost), (&second, &first, &raced)] {
+        let next = refreshes(here, &chain[1]).await;
+        let again = refreshes(there, &chain[1]).await;
+        assert_eq!(again["refresh_token"], next["refresh_token"], "one successor");
+        for node in [here, there] {
+            assert!(node.active(&next["access_token"]).await && node.active(&next["refresh_token"]).await);
+            assert!(!node.active(&chain[1]["refresh_token"]).await, "it is spent");
+        }
+        let (was, is) = (sid(&chain[0]), sid(&next));
+        assert_eq!(was[..33], is[..33], "but for the digits that say where it lies");
+        let third = refreshes(there, &next).await;
+        assert_eq!(sid(&third), is);
+        assert_ne!(here.refresh(&chain[0]["refresh_token"]).await.0, 200);
+    }
+    assert!(first.active(&idle[0]["refresh_token"]).await);
+    refreshes(&second, &idle[0]).await;
+    for ended in [&gone, &cut] {
+        for answer in ended {
+            is_refused(&first, answer).await;
+            is_refused(&second, answer).await;
+        }
+    }
+    is_reuse_at_last(&second, &late[0]["refresh_token"]).await;
+    is_refused(&first, &late[2]).await;
+    let said = rescind_of(&site, &["session", "list", "erin", "--json"]);
+    let list: Value = serde_json::from_str(&said).unwrap();
+    let listed: Vec<_> = list["sessions"].as_array().unwrap().iter().map(|s| (&s["state"], &s["generation"])).collect();
+    assert_eq!(listed, [(&json!("open"), &json!(1)), (&json!("closed"), &json!(1))], "{list}");
+    site.verifies();
+}
+
+/// The program, asked as the operator.
+fn rescind_of(site: &Site, arguments: &[&str]) -> String {
+    let mut command = program();
+    command.args(arguments).args(["--server", &site.base, "--client-id", "operator"]);
+    let output = command.env("RESCIND_CLIENT_SECRET", &site.secret).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_id_that_a_session_had_finds_it_and_ends_it() {
+    let site = Site::new();
+    let mut node = site.serve(site.old());
+    node.is_ready().await;
+    // More than lie in one field.
+    let mut crowd = Vec::new();
+    for _ in 0..70 {
+        crowd.push(node.open("crowd").await);
+    }
+    revoke(&node, json!({"kind": "session", "id": sid(&crowd[5])})).await;
+    let (erin, gina) = (node.open("erin").await, node.open("gina").await);
+    let frank = [node.open("frank").await, node.open("frank").await, node.open("frank").await];
+    node.stop();
+    let new = site.prepared();
+    assert!(site.migrate(&new, &["--yes"]).status.success());
+    let [first, second] = site.two(&new).await;
+
+    let next = refreshes(&first, &erin).await;
+    assert!(first.active(&next["access_token"]).await && second.active(&next["access_token"]).await);
+    let entry = revoke(&second, json!({"kind": "session", "id": sid(&erin)})).await;
+    assert_eq!(entry["id"], json!(sid(&next)), "what verifiers hear is what its tokens say: {entry}");
+    for node in [&first, &second] {
+        assert!(!node.active(&next["access_token"]).await);
+        is_refused(node, &next).await;
+        is_refused(node, &erin).await;
+        for id in [sid(&erin), sid(&next)] {
+            let (status, shown) = node.list(&format!("/v1/sessions/{id}")).await;
+            assert_eq!((status, &shown["state"], &shown["session_id"]), (200, &json!("closed"), &json!(sid(&next))));
+        }
+    }
+    assert_eq!(first.give_back(&gina["refresh_token"]).await, 200);
+    is_refused(&second, &gina).await;
+    // All others of its subject, by the id that it had.
+    let path = format!("/v1/sessions/{}/revoke", sid(&frank[1]));
+    let (status, foreseen) = first.post(&path, &json!({"others": true, "dry_run": true})).await;
+    assert_eq!((status, &foreseen["sessions"]), (200, &json!(2)), "{foreseen}");
+    let (status, done) = first.post(&path, &json!({"others": true})).await;
+    assert_eq!((status, &done["sessions"]), (200, &json!(2)), "{done}");
+    is_refused(&second, &frank[0]).await;
+    is_refused(&second, &frank[2]).await;
+    refreshes(&second, &frank[1]).await;
+
+    let (status, list) = second.list("/v1/sessions?subject=crowd&limit=200").await;
+    assert_eq!((status, &list["total"]), (200, &json!(70)), "{list}");
+    let listed: Vec<_> = list["sessions"].as_array().unwrap().iter().map(|s| (&s["session_id"], &s["state"])).collect();
+    assert!(
+        crowd.iter().zip(&listed).any(|(session, (id, _))| *id != &json!(sid(session))),
+        "each has its subject's digits"
+    );
+    assert!(listed.is_sorted_by_key(|(id, _)| id.as_str()), "in the order of their opening");
+    for (n, (session, (id, state))) in crowd.iter().zip(listed).enumerate() {
+        assert_eq!(id.as_str().unwrap()[..33], sid(session)[..33]);
+        assert_eq!(state, if n == 5 { "closed" } else { "open" });
+        if n == 5 { is_refused(&first, session).await } else { drop(refreshes(&first, session).await) }
+    }
+    let (status, done) = second.post("/v1/revocations", &json!({"kind": "subject", "id": "crowd"})).await;
+    assert_eq!(status, 201, "{done}");
+    is_refused(&first, &crowd[69]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_must_not_be_moved_is_refused_and_nothing_is_written() {
     let site = Site::new();
@@ -258,7 +452,7 @@ async fn what_must_not_be_moved_is_refused_and_nothing_is_written() {
     site.refused(&new, &["--yes"], "another process has this store open");
     node.stop();
     // Something is there, be it of a node or a remainder.
-    for key in ["rescind:{hub}:head", "rescind:{abc}:cuts", "rescind:{fff}:meta"] {
+    for key in ["rescind:{hub}:head", "rescind:{abc}:cuts", "rescind:{000}:moved", "rescind:{fff}:meta"] {
         site.server.cli(&["hset", key, "field", "value"]);
         site.refused(&new, &["--yes"], "the target is not empty");
         site.refused(&new, &["--dry-run"], key);

@@ -170,6 +170,12 @@ impl Node {
         self.ask(self.http.post(format!("{}/oauth2/token", self.base)).form(&form)).await
     }
 
+    /// As a client that logs out (RFC 7009).
+    pub(super) async fn give_back(&self, token: &Value) -> u16 {
+        let form = [("client_id", "app"), ("token", token.as_str().unwrap())];
+        self.ask(self.http.post(format!("{}/oauth2/revoke", self.base)).form(&form)).await.0
+    }
+
     pub(super) async fn active(&self, token: &Value) -> bool {
         let request = self.http.post(format!("{}/oauth2/introspect", self.base));
         let request = request.basic_auth("operator", Some(&self.secret)).form(&[("token", token.as_str().unwrap())]);

@@ -7,15 +7,15 @@ use rescind::{
     families::Families,
     keyring::{Keyring, Settings},
     model::{
-        Subject, SubjectRef, Timestamp,
+        SessionId, Subject, SubjectRef, Timestamp,
         audit::{Draft, Event},
         denial::{Ends, LEEWAY_AND_MARGIN, Retention, Target},
         family::{Closure, Doubt, Lifetimes, Refusal, Served, Verdict},
         session::{Device, Identity, OnFull, SessionCap},
     },
     store::{
-        AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, FamilyStore, HeldBack, Opened,
-        Opening, Others, Presentation, Presented, StoreError,
+        AssertionId, AssertionUse, BookChange, BookChanged, ClientStore, DenyStore, Family, FamilyStore, HeldBack,
+        Opened, Opening, Others, Presentation, Presented, StoreError,
         redis::{Options, RedisStore},
     },
 };
@@ -373,6 +373,53 @@ async fn a_subject_with_hundreds_of_sessions_is_listed_capped_closed_and_swept_l
         left.lines().all(|key| key.ends_with(":meta") || key.ends_with(":cuts"))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_id_that_a_session_had_elsewhere_leads_to_it_for_as_long_as_it_can_live() {
+    let site = Site::new();
+    let [a, b] = site.two().await;
+    let families = [open(&*a, subject(1)).await, open(&*a, subject(1)).await];
+    let until = START.plus(secs(100));
+    let lead = |family: &Family| {
+        // In the bucket of another subject.
+        let mut was = *family.id.as_bytes();
+        (was[14], was[15]) = ((was[14] & 0xf0) | 2, 2);
+        let due = u32::try_from(until.seconds()).unwrap();
+        let row = format!("00000007{due:08x}0101");
+        let put = "local function raw(h) return (h:gsub('..', function(b) return string.char(tonumber(b, 16)) end)) end \
+                   return redis.call('hset', KEYS[1], raw(ARGV[1]), raw(ARGV[2]))";
+        let id: String = was.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(site.server.cli(&["eval", put, "1", "rescind:{202}:moved", &id, &row]), "1");
+        SessionId::from_bytes(was).unwrap()
+    };
+    let [one, two] = families.each_ref().map(lead);
+    assert_eq!(b.find(one).await.unwrap().unwrap().id, families[0].id);
+    let (family, sight) = b.sight(one, app()).await.unwrap().unwrap();
+    let moved_at = sight.as_ref().unwrap().moved_at().unwrap();
+    assert_eq!((family.id, moved_at.0), (families[0].id, 7));
+    let (_, sight) = b.sight(families[0].id, app()).await.unwrap().unwrap();
+    assert_eq!(sight.unwrap().moved_at(), None);
+    let others = Others {
+        subject: subject(1),
+        keep: one,
+        after: None,
+        until: None,
+        limit: 10,
+        reason: None,
+        audit: Draft::default(),
+    };
+    assert_eq!(b.close_others(others).await.unwrap().closed, 1, "the one that is kept goes on");
+    assert_eq!(verdict(&*a, &families[0], 0).await, Verdict::Rotate);
+    let closed = b.close(one, Closure::Revoked, None, Draft::default()).await.unwrap();
+    assert_eq!((closed.was_open, closed.entry.unwrap().target), (true, Target::Session(families[0].id)));
+    // It leaves when it is of no more use, and nothing else does.
+    a.sweep_of(subject(2)).await.unwrap();
+    assert!(b.find(two).await.unwrap().is_some());
+    site.clock.advance(secs(101));
+    a.sweep_of(subject(2)).await.unwrap();
+    assert_eq!(site.server.cli(&["exists", "rescind:{202}:moved"]), "0");
+    assert!(b.find(two).await.unwrap().is_none() && b.find(families[1].id).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

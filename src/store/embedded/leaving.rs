@@ -2,6 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    ops::Bound,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +19,8 @@ use super::{
     import::UNDECLARED,
     peek::open,
     tables::{
-        ASSERTIONS, AUDIT, Character, DENIED, FAMILIES, INSTALLATION, LOG, META, Progress, SCHEMA, decode, failed,
+        ASSERTIONS, AUDIT, Character, DENIED, FAMILIES, INSTALLATION, LOG, META, OPEN, Progress, SCHEMA, SUBJECTS,
+        decode, decode_id, failed, family_of, subject_key,
     },
     verbs::table,
     witness::Witness,
@@ -27,9 +29,9 @@ use crate::{
     model::{
         Installation, Timestamp, chain,
         denial::{Ends, Entry, Target},
-        family::Standing,
+        family::{Served, Standing},
     },
-    store::StoreError,
+    store::{Family, StoreError},
 };
 
 /// Why a store cannot be left for another. Nothing was written.
@@ -128,6 +130,11 @@ impl About {
         self.progress.stamped
     }
 
+    /// How long it has served: what the windows of its sessions count from.
+    pub(in crate::store) const fn served(&self) -> Served {
+        self.progress.served
+    }
+
     /// The longest lives of access tokens and of sessions, in milliseconds, each with the instant by which everything has
     /// ended that was made under a longer one.
     pub(in crate::store) const fn lives(&self) -> [(u64, Timestamp); 2] {
@@ -139,6 +146,16 @@ impl About {
     pub(in crate::store) const fn incarnation(&self) -> (u32, u32) {
         (self.character.incarnation, self.character.restored)
     }
+}
+
+/// A session as it lies there.
+pub(in crate::store) struct Kept {
+    /// Where to go on after it.
+    pub(in crate::store) key: [u8; 32],
+    /// `None`: it cannot be read.
+    pub(in crate::store) family: Option<Family>,
+    /// Whether nobody has ended it.
+    pub(in crate::store) open: bool,
 }
 
 impl Leaving {
@@ -237,6 +254,29 @@ impl Leaving {
         Ok(entries)
     }
 
+    /// Sessions from after one, subject by subject and each subject's in the order of their opening; so many at most.
+    pub(in crate::store) fn sessions(&self, after: Option<[u8; 32]>, limit: usize) -> Result<Vec<Kept>, StoreError> {
+        let txn = &self.transaction;
+        let tables = (table(txn, SUBJECTS)?, table(txn, FAMILIES)?, table(txn, OPEN)?);
+        let (Some(subjects), Some(families), Some(open)) = tables else { return Ok(Vec::new()) };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = subjects.range::<[u8; 32]>((from, Bound::Unbounded)).map_err(failed)?.take(limit);
+        let mut sessions = Vec::new();
+        for row in rows {
+            let key = row.map_err(failed)?.0.value();
+            let family = match decode_id(&key) {
+                Ok(id) => {
+                    let row = families.get(id.as_bytes()).map_err(failed)?;
+                    let family = row.and_then(|row| family_of(id, row.value()).ok());
+                    family.filter(|family| subject_key(family.subject, id) == key)
+                }
+                Err(_) => None,
+            };
+            sessions.push(Kept { key, family, open: open.get(key).map_err(failed)?.is_some() });
+        }
+        Ok(sessions)
+    }
+
     /// All that is in force about a target.
     pub(in crate::store) fn hold(&self, target: &Target, ends: Ends) -> Result<Option<Hold>, StoreError> {
         table(&self.transaction, DENIED)?.map_or(Ok(None), |denied| look_up(&denied, target, ends))
@@ -263,7 +303,6 @@ impl Leaving {
         after: Option<[u8; 16]>,
         limit: usize,
     ) -> Result<Vec<([u8; 16], Timestamp)>, StoreError> {
-        use std::ops::Bound;
         let Some(assertions) = table(&self.transaction, ASSERTIONS)? else { return Ok(Vec::new()) };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = assertions.range::<[u8; 16]>((from, Bound::Unbounded)).map_err(failed)?.take(limit);

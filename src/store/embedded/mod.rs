@@ -69,6 +69,7 @@ pub(in crate::store) use evidence::{ERASES, LOOKS};
 pub(in crate::store) use expiry::{family_due, set_back};
 pub(in crate::store) use families::{NOTED_CAP, REFUSALS_NOTED_EVERY, done, reuse_told};
 pub(in crate::store) use feed::{NOTHING, body_of, chain};
+pub(in crate::store) use leaving::Kept;
 pub(in crate::store) use mirror::{Followed, Placed, Whole};
 pub(in crate::store) use rooms::ENDED_PER_OPENING;
 pub(in crate::store) use singles::{MOMENT, REASON as MANY_SINGLES, Singles, is_superseded};

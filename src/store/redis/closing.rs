@@ -61,12 +61,20 @@ impl Core {
         reason: Option<Box<str>>,
         audit: Draft,
     ) -> Result<ClosedFamily, StoreError> {
-        let bucket = Bucket::of_session(id);
-        let turn = self.node.turn(bucket).await?;
+        let (mut id, mut bucket) = (id, Bucket::of_session(id));
+        let mut turn = self.node.turn(bucket).await?;
         for attempt in 0..TRIES {
             self.give_way(attempt).await;
             let began = self.begin().await?;
             let (found, family) = self.family_and_cuts(began, id).await?;
+            if family.is_none()
+                && let Some(lead) = self.lead(began, id).await?
+            {
+                (id, bucket) = (lead.id, Bucket::of_session(lead.id));
+                drop(turn);
+                turn = self.node.turn(bucket).await?;
+                continue;
+            }
             let mut step = Step::new(self, bucket, &found);
             let known = family.as_ref().map(|(record, _)| record.clone());
             let (was_open, place) = match family {

@@ -11,6 +11,7 @@ use super::{
     hub::{Debt, HubCuts},
     layout::Bucket,
     life::Began,
+    moved::Lead,
     node::Unsure,
     record::Record,
     step::{Footing, Made, Step, TRIES},
@@ -21,7 +22,7 @@ use crate::{
         ClientId, SessionId,
         audit::{Event, Outcome},
         denial::Ends,
-        family::{Facts, Lineage, Moment, Refusal, Served, Standing, Verdict, judge},
+        family::{Facts, Generation, Lineage, Moment, Refusal, Served, Standing, Verdict, judge},
     },
     store::{
         Family, HeldBack, Presentation, Presented, StoreError,
@@ -39,6 +40,17 @@ pub struct Sight {
     hub: HubCuts,
     /// Whose cut-offs the hub was asked for.
     client: ClientId,
+    /// Where it went, if it was asked for by the id that it had elsewhere.
+    lead: Option<Lead>,
+}
+
+impl Sight {
+    /// If the session was asked for by the id that it had in another store: its newest generation there. Tokens up to that
+    /// were handed out under that id.
+    #[must_use]
+    pub fn moved_at(&self) -> Option<Generation> {
+        self.lead.map(|lead| lead.head)
+    }
 }
 
 impl fmt::Debug for Sight {
@@ -51,12 +63,21 @@ impl Core {
     /// Looks at a family for this client to present a token of it next.
     pub(super) async fn sight(&self, id: SessionId, client: ClientId) -> Result<Option<(Family, Sight)>, StoreError> {
         let began = self.begin().await?;
-        let sight = match self.node.knows_of_cuts(id) {
-            false => self.glance_at_family(began, id, client).await?,
-            true => self.look_at_family(began, id, client).await?,
-        };
+        let mut sight = self.sight_of(began, id, client).await?;
+        if sight.family.is_none()
+            && let Some(lead) = self.lead(began, id).await?
+        {
+            sight = Sight { lead: Some(lead), ..self.sight_of(began, lead.id, sight.client).await? };
+        }
         self.life.current(&sight.footing.began)?;
         Ok(sight.family.as_ref().map(|(record, _)| record.family.clone()).map(|family| (family, sight)))
+    }
+
+    async fn sight_of(&self, began: Began, id: SessionId, client: ClientId) -> Result<Sight, StoreError> {
+        match self.node.knows_of_cuts(id) {
+            false => self.glance_at_family(began, id, client).await,
+            true => self.look_at_family(began, id, client).await,
+        }
     }
 
     /// As if nothing cut its subject off, which is what the change depends on then.
@@ -67,7 +88,7 @@ impl Core {
             let nothing = Cuts::none(record.family.subject);
             (record, nothing)
         });
-        Ok(Sight { footing, family, supposed: true, hub, client })
+        Ok(Sight { footing, family, supposed: true, hub, client, lead: None })
     }
 
     async fn look_at_family(&self, began: Began, id: SessionId, client: ClientId) -> Result<Sight, StoreError> {
@@ -75,7 +96,7 @@ impl Core {
         if family.as_ref().is_some_and(|(_, cuts)| !cuts.is_empty()) {
             self.node.learn_of_cuts(id);
         }
-        Ok(Sight { footing: found.footing, family, supposed: false, hub, client })
+        Ok(Sight { footing: found.footing, family, supposed: false, hub, client, lead: None })
     }
 
     pub(super) async fn present(&self, mut p: Presentation) -> Result<Presented, StoreError> {

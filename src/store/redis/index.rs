@@ -2,7 +2,8 @@
 
 use super::{
     Core,
-    layout::Bucket,
+    commit::Commit,
+    layout::{Bucket, Layout},
     life::Began,
     step::{Found, Step},
 };
@@ -19,10 +20,10 @@ const DAMAGED: StoreError = StoreError::Damaged("subject");
 
 /// One session of the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Listed {
-    id: SessionId,
+pub(super) struct Listed {
+    pub(super) id: SessionId,
     /// Whether nobody has ended it.
-    open: bool,
+    pub(super) open: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,6 +118,21 @@ impl Sessions {
             })
         });
     }
+}
+
+/// Writes the list of a subject whose sessions come from elsewhere: all that have come so far, in the order of their
+/// opening, of which this many were written before.
+pub(super) fn arrive(layout: &Layout, subject: SubjectRef, all: &[Listed], before: usize, commit: Commit) -> Commit {
+    let key = layout.subjects(Bucket::of_subject(subject));
+    if all.len() <= FEW {
+        return commit.hset(key, &subject.0, &written(all));
+    }
+    // As long as they were few, they were not in the sets.
+    let new = if before > FEW { &all[before..] } else { all };
+    new.iter().fold(commit.hset(key, &subject.0, &revision(0)), |commit, listed| {
+        let commit = commit.enter(layout.sessions(subject), listed.id.as_bytes());
+        if listed.open { commit.enter(layout.open_sessions(subject), listed.id.as_bytes()) } else { commit }
+    })
 }
 
 fn few(row: &[u8]) -> Result<Vec<Listed>, StoreError> {

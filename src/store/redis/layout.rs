@@ -26,6 +26,11 @@ impl Bucket {
         Self(u16::from_be_bytes([id[14], id[15]]) % BUCKETS)
     }
 
+    /// `None`: there is no such bucket.
+    pub(super) fn numbered(number: u16) -> Option<Self> {
+        (number < BUCKETS).then_some(Self(number))
+    }
+
     pub(super) fn all() -> impl Iterator<Item = Self> {
         (0..BUCKETS).map(Self)
     }
@@ -34,6 +39,14 @@ impl Bucket {
     pub(super) fn take_in(self, random: &mut [u8; 10]) {
         random[8] = (random[8] & 0xf0) | (self.0 >> 8) as u8;
         random[9] = self.0 as u8;
+    }
+
+    /// The id that a session of a subject of this bucket has here, if it had another elsewhere: of the same instant, and
+    /// alike but for the digits that name the bucket.
+    pub(super) fn adopt(self, id: SessionId) -> SessionId {
+        let [_, _, _, _, _, _, mut random @ ..] = *id.as_bytes();
+        self.take_in(&mut random);
+        SessionId::new(id.stamp(), &random)
     }
 }
 
@@ -92,6 +105,11 @@ impl Layout {
         self.bucket(bucket, "owed")
     }
 
+    /// Hash: the id that a session had in the store from which it came, 16 bytes, to where it went.
+    pub(super) fn moved(&self, bucket: Bucket) -> Vec<u8> {
+        self.bucket(bucket, "moved")
+    }
+
     /// String until it is of no more use: a denied session.
     pub(super) fn denied_session(&self, id: SessionId) -> Vec<u8> {
         self.bucket(Bucket::of_session(id), &format!("denied:{id}"))
@@ -118,5 +136,15 @@ mod tests {
         let key = String::from_utf8(Layout::new("rescind:").denied_session(id)).unwrap();
         let text = id.to_string();
         assert_eq!(key, format!("rescind:{{{}}}:denied:{text}", &text[text.len() - 3..]));
+    }
+
+    #[test]
+    fn a_session_that_is_adopted_differs_in_its_bucket_alone() {
+        let id = SessionId::new(Timestamp::from_seconds(1_795_374_805), &[0xff, 1, 2, 3, 4, 5, 6, 7, 0xee, 0xee]);
+        let adopted = Bucket(0x123).adopt(id);
+        assert_eq!((Bucket::of_session(adopted), adopted.stamp()), (Bucket(0x123), id.stamp()));
+        let (old, new) = (id.to_string(), adopted.to_string());
+        assert_eq!((&new[..33], &new[33..]), (&old[..33], "123"));
+        assert_eq!(Bucket::of_session(id).adopt(adopted), id);
     }
 }

@@ -41,6 +41,7 @@ mod life;
 pub mod link;
 mod lives;
 mod mirror;
+mod moved;
 mod node;
 mod opening;
 mod options;
@@ -54,7 +55,7 @@ mod url;
 mod verbs;
 
 pub use families::Sight;
-pub use hub::{Destination, MoveError, Moved};
+pub use hub::{Destination, MoveError, Moved, Rename};
 pub use life::{LifeReport, NodeReport, WordError};
 pub use options::Options;
 pub use url::{StoreUrl, StoreUrlError};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Core, RedisStore, index::session_of, layout::Bucket, step::Step, subjects::Cut};
+use super::{Core, RedisStore, commit::number, index::session_of, layout::Bucket, step::Step, subjects::Cut};
 use crate::{
     model::{SessionId, SubjectRef, Timestamp},
     store::{StoreError, embedded::family_due},
@@ -93,8 +93,9 @@ impl Core {
 
     async fn expire_cuts(&self, bucket: Bucket) -> Result<(), StoreError> {
         let (began, by, key) = (self.begin().await?, self.node.expired_by(&*self.clock), self.layout.cuts(bucket));
-        let mut found = self.seen(began, self.look(bucket).hall(key.clone())).await?;
-        let rows = found.list()?;
+        let look = self.look(bucket).hall(key.clone()).exists(self.layout.moved(bucket));
+        let mut found = self.seen(began, look).await?;
+        let (rows, some_came) = (found.list()?, number(&found.part()?)? > 0);
         let mut step = Step::new(self, bucket, &found);
         let mut any = false;
         for row in rows.chunks_exact(2) {
@@ -104,7 +105,30 @@ impl Core {
                 step.also(|commit| commit.field_is(key.clone(), &row[0], Some(&row[1])).hdel(key, &row[0]));
             }
         }
-        if any { step.make().await.map(drop) } else { Ok(()) }
+        if any {
+            step.make().await?;
+        }
+        if some_came { self.expire_moved(bucket).await } else { Ok(()) }
+    }
+
+    /// Where sessions went that are over by now.
+    async fn expire_moved(&self, bucket: Bucket) -> Result<(), StoreError> {
+        let (key, mut cursor) = (self.layout.moved(bucket), b"0".to_vec());
+        loop {
+            let (began, by) = (self.begin().await?, self.node.expired_by(&*self.clock));
+            let seconds = u32::try_from(by.seconds()).unwrap_or(u32::MAX);
+            let mut found = self.seen(began, self.look(bucket).records_due(key.clone(), &cursor, seconds)).await?;
+            let mut due = found.list()?.into_iter();
+            cursor = due.next().ok_or(super::commit::UNREADABLE)?;
+            if due.len() > 0 {
+                let mut step = Step::new(self, bucket, &found);
+                due.for_each(|id| step.also(|commit| commit.hdel(key.clone(), &id)));
+                step.make().await?;
+            }
+            if cursor == b"0" {
+                return Ok(());
+            }
+        }
     }
 
     /// Writes down which rotations were never answered, so that every node knows. What fails is tried again.

@@ -22,6 +22,18 @@ use crate::{
 const TOGETHER: usize = 64;
 
 impl Core {
+    async fn find(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
+        let began = self.begin().await?;
+        let mut record = self.record_alone(began, id).await?.1;
+        if record.is_none()
+            && let Some(lead) = self.lead(began, id).await?
+        {
+            record = self.record_alone(began, lead.id).await?.1;
+        }
+        self.life.current(&began)?;
+        Ok(record.map(|record| record.family))
+    }
+
     async fn of_subject(
         &self,
         subject: SubjectRef,
@@ -140,15 +152,12 @@ impl FamilyStore for RedisStore {
     }
 
     async fn close_others(&self, others: Others) -> Result<ClosedOthers, StoreError> {
-        self.core.close_others(&others).await
+        let keep = self.core.lead(self.core.begin().await?, others.keep).await?.map_or(others.keep, |lead| lead.id);
+        self.core.close_others(&Others { keep, ..others }).await
     }
 
     async fn find(&self, id: SessionId) -> Result<Option<Family>, StoreError> {
-        let began = self.core.begin().await?;
-        let record =
-            self.core.records(began, Bucket::of_session(id), &[id]).await?.pop().and_then(|(_, record)| record);
-        self.core.life.current(&began)?;
-        Ok(record.map(|record| record.family))
+        self.core.find(id).await
     }
 
     async fn of_subject(

@@ -34,7 +34,7 @@ mod moving;
 mod orders;
 mod pen;
 
-pub use self::moving::{Destination, MoveError, Moved};
+pub use self::moving::{Destination, MoveError, Moved, Rename};
 pub(super) use self::{
     clerk::{Clerk, drained_numbers},
     cuts::{HubCuts, look_out},

@@ -1,10 +1,12 @@
 //! An installation moves here from an embedded store. Until all of it is here the store says so in its layout, which every
 //! node asks first, so nobody serves a half of it; what was begun and not ended is not gone on with.
 //!
-//! Sessions stay behind, and so end: each lies in the bucket of its subject by its very id, which theirs do not. What is
-//! denied, cut off, used, or on record is all here, and one more cut-off: of every session that there was.
+//! What is denied, cut off, used, or on record is all here, and so are the sessions. Each lies in the bucket of its subject
+//! by its very id, which those of an embedded store do not: so it has another here, alike but for the digits of the bucket,
+//! and the one that it had leads to it. Verifiers know nothing of that, and the access tokens that name the old ids would
+//! outlive the sessions that are ended here: one more cut-off ends them all, and their clients refresh.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
@@ -16,26 +18,30 @@ use super::{
 use crate::{
     clock::{Clock, Random, random_bytes},
     model::{
-        Timestamp,
+        ClientId, SessionId, SubjectRef, Timestamp,
         audit::{Draft, Event, Link as Tie, Outcome as AuditOutcome, Record},
         chain::tie,
         denial::{Ends, Entry, Retention, Target},
         edition::{Edition, Unfit},
-        family::Served,
         feed::Epoch,
         reign::{self, Reign},
     },
     store::{
-        StoreError,
-        embedded::{Amount, Hold, Leaving, NewEntry, Older, Row, Salts, encode, index_key, told, until},
+        Family, StoreError,
+        embedded::{
+            Amount, Hold, Kept, Leaving, NewEntry, Older, Row, Salts, encode, family_due, index_key, told, until,
+        },
         redis::{
             READY_WITHIN,
             commit::{Commit, Look, Outcome, maybe, number},
+            index::{Listed, arrive},
             layout::{Bucket, Layout},
             life::seal,
             link::{Link, OpenError},
             lives::carried,
+            moved::Lead,
             options::Options,
+            record,
             subjects::{Cut, Cuts},
             url::StoreUrl,
         },
@@ -44,10 +50,16 @@ use crate::{
 
 /// Rows that are read and written together.
 const PAGE: usize = 500;
+/// Sessions that are: so many that a bucket gets several of them in one change.
+const SESSIONS: usize = 8192;
 /// Buckets that are asked or written at once.
 const AT_ONCE: usize = 64;
 /// What the cut-off says.
-const REASON: &str = "the store was moved, and sessions do not move with it";
+const REASON: &str = "the store was moved, and sessions have other ids there";
+
+/// Gives a family another id, and its client with it; what is sealed is bound to the id, and the keys are elsewhere. `None`:
+/// it ended with its key.
+pub type Rename<'a> = dyn Fn(Family, SessionId) -> Result<Option<(Family, ClientId)>, StoreError> + Send + Sync + 'a;
 
 /// Why an installation does not move. What the target holds then says [`MoveError::Begun`].
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +98,13 @@ pub enum MoveError {
 /// What has been moved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct Moved {
-    /// Sessions that have ended by this.
-    pub sessions_ended: u64,
-    /// Entries of the denylist that live, and the one that ends all sessions.
+    /// Sessions, ended ones among them whose tokens may still come.
+    pub sessions: u64,
+    /// Sessions that are over, and of no more use.
+    pub sessions_over: u64,
+    /// Sessions that cannot be read: nobody could refresh them.
+    pub sessions_unreadable: u64,
+    /// Entries of the denylist that live, and the one that ends all access tokens.
     pub entries: u64,
     /// Audit records, and the two that tell of this.
     pub records: u64,
@@ -145,7 +161,8 @@ impl Destination {
         let mut buckets = JoinSet::new();
         for bucket in Bucket::all() {
             let layout = &self.layout;
-            let keys = vec![layout.meta(bucket), layout.families(bucket), layout.cuts(bucket), layout.owed(bucket)];
+            let keys = [Layout::meta, Layout::families, Layout::moved, Layout::cuts, Layout::owed];
+            let keys = keys.map(|key| key(layout, bucket)).to_vec();
             if buckets.len() >= AT_ONCE {
                 join(buckets.join_next().await)?;
             }
@@ -166,11 +183,34 @@ impl Destination {
         self.asker().has_none(keys).await
     }
 
-    /// Moves everything but sessions, which end, and the sealed keys of the nodes with it. `by`: on whose word.
+    /// What would be moved. Writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the source does not read.
+    pub fn foresee(&self, source: &Leaving, rename: &Rename<'_>) -> Result<Moved, StoreError> {
+        let Amount { sessions: kept, entries, records, assertions } = source.amount()?;
+        let mut moved = Moved { entries, records, assertions, ..Moved::default() };
+        let mut arrivals = Arrivals::of(source, rename, self.clock.now());
+        while let Some(page) = arrivals.page()? {
+            moved.sessions += page.len() as u64;
+        }
+        moved.count_the_rest(kept, arrivals.over);
+        Ok(moved)
+    }
+
+    /// Moves everything, and the sealed keys of the nodes with it. `by`: on whose word. `tell`: hears how many sessions have
+    /// been moved so far.
     ///
     /// # Errors
     /// [`MoveError`].
-    pub async fn take_in(&self, source: &Leaving, keys: &[u8], by: &str) -> Result<Moved, MoveError> {
+    pub async fn take_in(
+        &self,
+        source: &Leaving,
+        rename: &Rename<'_>,
+        keys: &[u8],
+        by: &str,
+        tell: impl FnMut(u64) + Send,
+    ) -> Result<Moved, MoveError> {
         let random: [u8; 8] = random_bytes(&*self.random);
         let word = format!("being filled since {}, {:016x}", self.clock.now().to_rfc3339(), u64::from_be_bytes(random));
         let edition = Edition { held: Some(word.into()), ..Edition::FIRST };
@@ -184,9 +224,10 @@ impl Destination {
             from: source,
             held: edition.text(),
             head: Head::new(Epoch(random_bytes(&*self.random))),
-            moved: Moved { sessions_ended: source.amount()?.sessions, ..Moved::default() },
+            moved: Moved::default(),
         };
         mover.denials().await?;
+        mover.sessions(rename, tell).await?;
         mover.records(by).await?;
         mover.assertions().await?;
         mover.buckets().await?;
@@ -234,6 +275,58 @@ fn done(outcome: Outcome) -> Result<(), MoveError> {
     if matches!(outcome, Outcome::Done(_)) { Ok(()) } else { Err(MoveError::Disturbed) }
 }
 
+/// A session as it will be here.
+struct Arrival {
+    was: SessionId,
+    record: record::Record,
+    open: bool,
+}
+
+/// The sessions that go on, and those that have ended whose tokens may still come: page by page, subject by subject.
+struct Arrivals<'a> {
+    from: &'a Leaving,
+    rename: &'a Rename<'a>,
+    now: Timestamp,
+    after: Option<[u8; 32]>,
+    /// How many were of no more use.
+    over: u64,
+}
+
+impl<'a> Arrivals<'a> {
+    fn of(from: &'a Leaving, rename: &'a Rename<'a>, now: Timestamp) -> Self {
+        Self { from, rename, now, after: None, over: 0 }
+    }
+
+    /// The next ones; `None` at the end.
+    fn page(&mut self) -> Result<Option<Vec<Arrival>>, StoreError> {
+        let page = self.from.sessions(self.after, SESSIONS)?;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.after = Some(last.key);
+        let mut arrivals = Vec::with_capacity(page.len());
+        for Kept { family, open, .. } in page {
+            let Some(family) = family else { continue };
+            let was = family.id;
+            let renamed = match family_due(&family) <= self.now {
+                true => Ok(None),
+                false => {
+                    let id = Bucket::of_subject(family.subject).adopt(was);
+                    (self.rename)(family, id)
+                }
+            };
+            match renamed {
+                Ok(Some((family, client))) => {
+                    arrivals.push(Arrival { was, record: record::Record { version: 0, client, family }, open });
+                }
+                Ok(None) => self.over += 1,
+                // One that cannot be read must not hold up all others: nobody could refresh it there either.
+                Err(StoreError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(arrivals))
+    }
+}
+
 struct Mover<'a> {
     to: &'a Destination,
     from: &'a Leaving,
@@ -257,7 +350,7 @@ impl Mover<'_> {
     }
 
     /// Changes of many buckets, each in one step.
-    async fn make_in(&self, changes: BTreeMap<Bucket, Vec<Change>>) -> Result<(), MoveError> {
+    async fn make_in(&self, link: &Link, changes: Changes) -> Result<(), MoveError> {
         let mut running = JoinSet::new();
         for (bucket, changes) in changes {
             if running.len() >= AT_ONCE {
@@ -265,8 +358,8 @@ impl Mover<'_> {
             }
             let meta = self.to.layout.meta(bucket);
             let commit = Commit::new(self.to.clock.now()).field_is(meta, b"life", None);
-            let commit = changes.into_iter().fold(commit, |commit, change| change.say(commit));
-            let link = self.to.link.clone();
+            let commit = changes.into_iter().fold(commit, |commit, change| change(commit));
+            let link = link.clone();
             running.spawn(async move { done(commit.make(&link).await?) });
         }
         while let Some(done) = running.join_next().await {
@@ -275,7 +368,7 @@ impl Mover<'_> {
         Ok(())
     }
 
-    /// What is denied and lives, in its order; then the end of all sessions.
+    /// What is denied and lives, in its order; then the end of all access tokens.
     async fn denials(&mut self) -> Result<(), MoveError> {
         let (now, mut after) = (self.to.clock.now(), 0);
         loop {
@@ -284,11 +377,11 @@ impl Mover<'_> {
             after = last.position;
             self.deny(page.into_iter().filter(|(_, hold)| hold.kept_until > now).collect()).await?;
         }
-        let (new, hold) = self.end_of_sessions()?;
+        let (new, hold) = self.end_of_tokens()?;
         self.deny(vec![(new.at(0), hold)]).await
     }
 
-    fn end_of_sessions(&self) -> Result<(NewEntry, Hold), MoveError> {
+    fn end_of_tokens(&self) -> Result<(NewEntry, Hold), MoveError> {
         let (now, about) = (self.to.clock.now(), self.from.about());
         let latest = now.max(about.stamped());
         let before = latest.plus(Duration::from_millis(1));
@@ -299,7 +392,7 @@ impl Mover<'_> {
         let retention =
             Retention { access: longest(configured.access, access), session: longest(configured.session, session) };
         let older = Older { tokens_until: access.1, sessions_until: session.1 };
-        let (target, ends) = (Target::All, Ends::Sessions);
+        let (target, ends) = (Target::All, Ends::Tokens);
         let (feed_until, kept_until) = until(&target, ends, before, None, latest, retention, older);
         let new = NewEntry { target, ends, before, at: now, feed_until, kept_until, reason: Some(REASON.into()) };
         let entry = new.clone().at(0);
@@ -310,7 +403,7 @@ impl Mover<'_> {
     async fn deny(&mut self, page: Vec<(Entry, Hold)>) -> Result<(), MoveError> {
         let now = self.to.clock.now();
         let mut commit = self.commit();
-        let mut changes: BTreeMap<Bucket, Vec<Change>> = BTreeMap::new();
+        let mut changes = Changes::new();
         for (old, hold) in page {
             let entry = Entry { position: self.head.position + 1, ..old };
             let (before, says) = self.head.append(&entry);
@@ -326,6 +419,8 @@ impl Mover<'_> {
                 commit = commit.hset(self.hub("seals"), &page.to_be_bytes(), &self.head.digest.0);
             }
             let layout = &self.to.layout;
+            // For those who ask Redis itself.
+            let said = |key: Vec<u8>| change(move |commit| commit.set_until(key, b"1", hold.feed_until));
             let (bucket, change) = match &entry.target {
                 Target::Client(_) | Target::Key(_) | Target::All => {
                     let hold = Hold { position: entry.position, ..hold };
@@ -336,20 +431,53 @@ impl Mover<'_> {
                 Target::Subject(subject) => {
                     let Hold { before, feed_until, kept_until, .. } = hold;
                     let bucket = Bucket::of_subject(*subject);
+                    let (key, field) = (layout.cuts(bucket), Cuts::field(*subject, entry.ends));
                     let row = Cut { before, feed_until, kept_until }.encode();
-                    (bucket, Change::Cut(layout.cuts(bucket), Cuts::field(*subject, entry.ends), row))
+                    (bucket, change(move |commit| commit.hset(key, &field, &row)))
                 }
-                // For those who ask Redis itself.
                 Target::Token(_) | Target::Session(_) if entry.feed_until <= now => continue,
-                Target::Token(id) => (Bucket::of_token(*id), Change::Denied(layout.denied_token(*id), hold.feed_until)),
-                Target::Session(id) => {
-                    (Bucket::of_session(*id), Change::Denied(layout.denied_session(*id), hold.feed_until))
-                }
+                Target::Token(id) => (Bucket::of_token(*id), said(layout.denied_token(*id))),
+                Target::Session(id) => (Bucket::of_session(*id), said(layout.denied_session(*id))),
             };
             changes.entry(bucket).or_default().push(change);
         }
         self.make(commit).await?;
-        self.make_in(changes).await
+        self.make_in(&self.to.link, changes).await
+    }
+
+    /// Sessions under their new ids, where each of the old ones leads, and the lists of their subjects.
+    async fn sessions(&mut self, rename: &Rename<'_>, mut tell: impl FnMut(u64) + Send) -> Result<(), MoveError> {
+        let mut arrivals = Arrivals::of(self.from, rename, self.to.clock.now());
+        // What is stamped in every bucket comes after this, and replicas that have that have this, too.
+        let link = self.to.link.unwaited();
+        // Those of the subject that was the last one so far: the next page may go on with it.
+        let (mut subject, mut listed) = (SubjectRef([0; 16]), Vec::new());
+        while let Some(page) = arrivals.page()? {
+            let mut changes = Changes::new();
+            for group in page.chunk_by(|a, b| a.record.family.subject == b.record.family.subject) {
+                let whose = group.first().map_or(subject, |arrival| arrival.record.family.subject);
+                if mem::replace(&mut subject, whose) != whose {
+                    listed.clear();
+                }
+                let (before, layout) = (listed.len(), self.to.layout.clone());
+                listed.extend(
+                    group.iter().map(|Arrival { record, open, .. }| Listed { id: record.family.id, open: *open }),
+                );
+                let all = listed.clone();
+                let of_subject = changes.entry(Bucket::of_subject(whose)).or_default();
+                of_subject.extend(group.iter().map(|arrival| arrival.record_in(&layout)));
+                of_subject.push(change(move |commit| arrive(&layout, whose, &all, before, commit)));
+            }
+            for arrival in page.iter().filter(|arrival| arrival.was != arrival.record.family.id) {
+                let bucket = Bucket::of_session(arrival.was);
+                changes.entry(bucket).or_default().push(arrival.leads_there(&self.to.layout));
+            }
+            self.make_in(&link, changes).await?;
+            self.moved.sessions += page.len() as u64;
+            tell(self.moved.sessions);
+        }
+        self.moved.count_the_rest(self.from.amount()?.sessions, arrivals.over);
+        Ok(())
     }
 
     /// The audit log, record by record as it is, so that its chain goes on; and what is to be told of this.
@@ -371,9 +499,9 @@ impl Mover<'_> {
             self.make(rows.iter().fold(commit, |commit, row| commit.push(list.clone(), row))).await?;
             at = to;
         }
-        let sessions = self.moved.sessions_ended;
+        let sessions = self.moved.sessions;
         let revoked = told(&Target::All, Some(REASON));
-        let accepted = format!("moved from an embedded store, {sessions} sessions ended, by {by}");
+        let accepted = format!("moved from an embedded store with {sessions} sessions, by {by}");
         let mut salts = Salts::new(&*self.to.random);
         for (event, cause) in [(Event::Revoked, revoked), (Event::StoreAccepted, accepted.into())] {
             self.tell(event, cause, &mut salts).await?;
@@ -432,9 +560,9 @@ impl Mover<'_> {
         let stamped = self.from.about().stamped();
         let all = Bucket::all().map(|bucket| {
             let meta = self.to.layout.meta(bucket);
-            (bucket, vec![Change::Stamped(meta, stamped)])
+            (bucket, vec![change(move |commit| commit.raise(meta, b"stamped", stamped.millis()))])
         });
-        self.make_in(all.collect()).await
+        self.make_in(&self.to.link, all.collect()).await
     }
 
     /// What there is one of.
@@ -457,6 +585,8 @@ impl Mover<'_> {
         }
         let head = Head { commits: 1, ..self.head.clone() };
         commit = commit.set(self.hub("lives"), &carried(now, about.lives())).set(self.hub("keys"), keys);
+        // Time served goes on where it was: retry windows are neither cut short nor opened again.
+        let commit = commit.raise(meta.clone(), b"served", about.served().0);
         self.make(commit.raise(meta, b"stamped", about.stamped().millis()).set(self.hub("head"), &head.bytes())).await
     }
 
@@ -473,7 +603,7 @@ impl Mover<'_> {
             reign: Reign(0),
             whole: false,
             doubt: None,
-            found: Served::default(),
+            found: about.served(),
             dated: now,
             members: 0,
             waived: Vec::new(),
@@ -485,27 +615,33 @@ impl Mover<'_> {
     }
 }
 
+impl Arrival {
+    fn record_in(&self, layout: &Layout) -> Change {
+        let Family { id, subject, .. } = self.record.family;
+        let (key, row) = (layout.families(Bucket::of_subject(subject)), self.record.encode());
+        change(move |commit| commit.field_is(key.clone(), id.as_bytes(), None).hset(key, id.as_bytes(), &row))
+    }
+
+    /// The id that it had leads there.
+    fn leads_there(&self, layout: &Layout) -> Change {
+        let (key, was) = (layout.moved(Bucket::of_session(self.was)), self.was);
+        let row = Lead::row(&self.record.family);
+        change(move |commit| commit.hset(key, was.as_bytes(), &row))
+    }
+}
+
+impl Moved {
+    /// Of all that were kept there.
+    fn count_the_rest(&mut self, kept: u64, over: u64) {
+        self.sessions_over = over;
+        self.sessions_unreadable = kept.saturating_sub(self.sessions + over);
+    }
+}
+
 /// What is written in a bucket.
-enum Change {
-    Cut(Vec<u8>, [u8; 17], Vec<u8>),
-    Denied(Vec<u8>, Timestamp),
-    Stamped(Vec<u8>, Timestamp),
-}
+type Change = Box<dyn FnOnce(Commit) -> Commit + Send>;
+type Changes = BTreeMap<Bucket, Vec<Change>>;
 
-impl Change {
-    fn say(self, commit: Commit) -> Commit {
-        match self {
-            Self::Cut(key, field, row) => commit.hset(key, &field, &row),
-            Self::Denied(key, until) => commit.set_until(key, b"1", until),
-            Self::Stamped(key, at) => commit.raise(key, b"stamped", at.millis()),
-        }
-    }
-}
-
-impl From<Amount> for Moved {
-    /// As it would be.
-    fn from(amount: Amount) -> Self {
-        let Amount { sessions, entries, records, assertions } = amount;
-        Self { sessions_ended: sessions, entries, records, assertions }
-    }
+fn change(say: impl FnOnce(Commit) -> Commit + Send + 'static) -> Change {
+    Box::new(say)
 }
