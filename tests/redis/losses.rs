@@ -321,6 +321,7 @@ async fn a_rotation_that_the_store_lost_is_there_again_before_another_node_rotat
         has_come_back(&b).await;
         let next = asked(&keys_b, |keys| keys.rotate(true)).await.unwrap();
         assert_eq!(next.retiring, made.active, "it comes after that one (restarts: {restarts})");
+        serves(&a).await;
         let keys_a = keys(&a, at("keys-a"), &key).await;
         asked(&keys_a, |keys| keys.take_up().map(drop)).await.unwrap();
         assert_eq!(keys_a.list(), keys_b.list());
