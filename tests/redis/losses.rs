@@ -174,6 +174,17 @@ async fn an_assertion_that_was_used_is_used_in_a_store_that_lost_it() {
     assert_eq!(b.use_assertion(id, until).await.unwrap(), AssertionUse::Again);
 }
 
+fn change(seen: Option<&[u8]>, sealed: &str) -> BookChange {
+    BookChange {
+        seen: seen.map(<[u8]>::to_vec),
+        sealed: sealed.into(),
+        denial: None,
+        event: Event::ClientDisabled,
+        cause: None,
+        audit: Draft::default(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_book_of_clients_is_the_newest_that_any_node_knows() {
     let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
@@ -181,14 +192,6 @@ async fn the_book_of_clients_is_the_newest_that_any_node_knows() {
         node(&server.url(), options("a", journals.path())).await,
         node(&server.url(), options("b", journals.path())).await,
     ];
-    let change = |seen: Option<&[u8]>, sealed: &str| BookChange {
-        seen: seen.map(<[u8]>::to_vec),
-        sealed: sealed.into(),
-        denial: None,
-        event: Event::ClientDisabled,
-        cause: None,
-        audit: Draft::default(),
-    };
     assert_eq!(a.amend_book(change(None, "first")).await.unwrap(), BookChanged::Done(None));
     server.ask::<String>(&["SAVE"]);
     assert_eq!(a.amend_book(change(Some(b"first"), "disabled")).await.unwrap(), BookChanged::Done(None));
@@ -214,14 +217,6 @@ async fn the_book_of_clients_is_the_newest_that_any_node_knows() {
 async fn a_client_that_was_disabled_is_so_if_node_and_server_crash_together() {
     let (journals, mut server) = (TempDir::new().unwrap(), Server::start(&[]));
     let store = node(&server.url(), options("a", journals.path())).await;
-    let change = |seen: Option<&[u8]>, sealed: &str| BookChange {
-        seen: seen.map(<[u8]>::to_vec),
-        sealed: sealed.into(),
-        denial: None,
-        event: Event::ClientDisabled,
-        cause: None,
-        audit: Draft::default(),
-    };
     assert_eq!(store.amend_book(change(None, "first")).await.unwrap(), BookChanged::Done(None));
     server.ask::<String>(&["SAVE"]);
     assert_eq!(store.amend_book(change(Some(b"first"), "disabled")).await.unwrap(), BookChanged::Done(None));

@@ -106,20 +106,16 @@ fn what_is_older_than_the_heads_that_are_remembered_is_in_doubt() {
     assert_eq!(taken(at(600_001)), Some(Doubt::Older));
 }
 
+fn who_remembers(memory: &Memory, heads: Duration, next: Seal) -> Me<'_> {
+    let (name, version, memory) = ("n", "1", Some(memory));
+    Me { node: A, name, version, memory, first_saw: None, heads, random: (99, next), lease: LEASE }
+}
+
 fn after(parts: Parts, heads: Duration) -> Option<Life> {
     let memory = memory();
     let taken_over = Life { whole: false, found: Served(1_000_000), dated: Timestamp::from_seconds(2000), ..life() };
     let now = Timestamp::from_seconds(3000);
-    let me = Me {
-        node: A,
-        name: "n",
-        version: "1",
-        memory: Some(&memory),
-        first_saw: None,
-        heads,
-        random: (99, Seal(99)),
-        lease: LEASE,
-    };
+    let me = who_remembers(&memory, heads, Seal(99));
     let seen = Seen { life: Some(&taken_over), rows: &both(), served: Served(1_000_000), raised: now, now };
     lost_a_part(&me, parts, &seen).map(|change| change.life)
 }
@@ -136,16 +132,7 @@ fn a_part_that_is_older_than_the_rest_is_another_life_and_whoever_does_not_remem
     // Another node has seen it first: each judges for itself.
     let change = |heads| {
         let (memory, rows) = (memory(), [(A, row(33)), (B, row(33))]);
-        let me = Me {
-            node: A,
-            name: "n",
-            version: "1",
-            memory: Some(&memory),
-            first_saw: None,
-            heads,
-            random: (99, Seal(98)),
-            lease: LEASE,
-        };
+        let me = who_remembers(&memory, heads, Seal(98));
         let now = Timestamp::from_seconds(3000);
         let seen = Seen { life: Some(&life), rows: &rows, served: Served(1_000_000), raised: now, now };
         duty(&me, Some(life.reign), &seen, NOW)

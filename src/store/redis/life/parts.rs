@@ -20,7 +20,7 @@ use super::{
         hub::drained_numbers,
         layout::Bucket,
     },
-    push::each,
+    push::{AT_ONCE, each},
 };
 use crate::{
     model::{
@@ -56,7 +56,7 @@ pub(super) async fn look(core: &Arc<Core>, life: &reign::Life) -> Result<Parts, 
     let drained = Look::default().hall(core.layout.hub("drained")).ask(&core.link.urgent()).await?;
     let drained = drained_numbers(drained.parts.first().ok_or(UNREADABLE)?)?;
     let (places, said) = (core.places(), Arc::new(Mutex::new(Vec::new())));
-    each(core, Bucket::all().zip(places.buckets), |core, (bucket, place)| {
+    each(AT_ONCE, core, Bucket::all().zip(places.buckets), |core, (bucket, place)| {
         let said = said.clone();
         async move {
             let (meta, look) = (core.layout.meta(bucket), Look::default());

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Buckets that are asked, or written to, at once.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 /// Entries that are looked at in one go.
 const ENTRIES: usize = 1000;
 /// By how much the clocks of two servers may differ.
@@ -43,7 +43,7 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
     // First what moved, as this node has it: what the log says of it counts after that.
     let heads = core.life.heads.all();
     let moved = heads.len();
-    so_many(waited(core), core, heads.into_iter(), |core, record| async move { core.move_again(record).await }).await?;
+    each(waited(core), core, heads.into_iter(), |core, record| async move { core.move_again(record).await }).await?;
     core.come_abreast().await?;
     let younger = life.dated.minus(CLOCKS);
     let mut after = 0;
@@ -53,7 +53,7 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
         after = last.position;
         let entries: Vec<_> = page.entries.into_iter().filter(|entry| entry.at >= younger).collect();
         pushed += entries.len();
-        so_many(waited(core), core, entries.into_iter(), |core, entry| async move { core.deny_again(&entry).await })
+        each(waited(core), core, entries.into_iter(), |core, entry| async move { core.deny_again(&entry).await })
             .await?;
     }
     let millis = u64::try_from((core.clock.monotonic() - began).as_millis()).unwrap_or(u64::MAX);
@@ -73,19 +73,8 @@ fn waited(core: &Core) -> usize {
     if core.options.replicas > 0 { usize::from(core.options.waiting.max(1)) } else { AT_ONCE }
 }
 
-/// Many at once.
+/// So many at once.
 pub(super) async fn each<T, F>(
-    core: &Arc<Core>,
-    all: impl Iterator<Item = T>,
-    one: impl Fn(Arc<Core>, T) -> F,
-) -> Result<(), StoreError>
-where
-    F: Future<Output = Result<(), StoreError>> + Send + 'static,
-{
-    so_many(AT_ONCE, core, all, one).await
-}
-
-async fn so_many<T, F>(
     at_once: usize,
     core: &Arc<Core>,
     all: impl Iterator<Item = T>,
@@ -116,7 +105,7 @@ where
 pub(super) async fn mark_all(core: &Arc<Core>, began: &Began) -> Result<(), StoreError> {
     let (began, hub) = (*began, core.layout.hub("meta"));
     let metas = Bucket::all().map(|bucket| core.layout.meta(bucket)).chain([hub]).collect::<Vec<_>>();
-    each(core, metas.into_iter(), |core, meta| async move { core.mark(meta, &began).await }).await
+    each(AT_ONCE, core, metas.into_iter(), |core, meta| async move { core.mark(meta, &began).await }).await
 }
 
 impl Core {
