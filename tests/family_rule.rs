@@ -133,7 +133,7 @@ async fn check_verdict<S: Store>(store: &S, case: &Case, family: &Family) {
     let before = store.find(family.id).await.ok().flatten();
     let moment = store.moment();
     // As an exchange does, which looks before it can tell whether the secret is right.
-    let sight = store.sight(family.id, app()).await.ok().flatten().and_then(|(_, sight)| sight);
+    let sight = store.sight(family.id, case.generation(), app()).await.ok().flatten().and_then(|(_, sight)| sight);
     let asked = Presentation {
         sight,
         secret: case.secret(),

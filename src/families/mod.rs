@@ -178,7 +178,7 @@ impl<S: FamilyStore> Families<S> {
         self.keyring.confirmed().map_err(StoreError::from)?;
         let (parsed, key) = self.read(token)?;
         for _ in 0..STALE_TRIES {
-            let seen = self.store.sight(parsed.family, presenter.client.clone()).await?;
+            let seen = self.store.sight(parsed.family, parsed.generation, presenter.client.clone()).await?;
             let Some((family, sight)) = seen else { return Err(self.unknown(&parsed)) };
             let moved_at = sight.as_ref().and_then(Sight::moved_at);
             let Some(identity) = self.unseal(&family)? else { return Err(RefreshError::Refused(Refusal::CutOff)) };

@@ -15,7 +15,7 @@ use crate::{
         ClientId, Kid, SessionId, Subject, SubjectRef, Timestamp,
         audit::{Draft, Event, Outcome},
         denial::{Bearer, Entry, Target},
-        family::{Closure, Moment, Standing},
+        family::{Closure, Generation, Moment, Standing},
         feed::{Epoch, Mark},
     },
 };
@@ -177,7 +177,7 @@ type Reason = Option<Box<str>>;
 delegate!(FamilyStore {
     async fn open(opening: Opening) -> Result<Opened, StoreError>;
     async fn present(presentation: Presentation) -> Result<Presented, StoreError>;
-    async fn sight(id: SessionId, client: ClientId) -> Result<Option<(Family, Option<super::Sight>)>, StoreError>;
+    async fn sight(id: SessionId, generation: Generation, client: ClientId) -> Result<Option<(Family, Option<super::Sight>)>, StoreError>;
     async fn amend(id: SessionId, seen: Vec<u8>, sealed: Vec<u8>, audit: Draft) -> Result<super::Amended, StoreError>;
     async fn close(id: SessionId, cause: Closure, reason: Reason, audit: Draft) -> Result<ClosedFamily, StoreError>;
     async fn close_others(others: Others) -> Result<ClosedOthers, StoreError>;

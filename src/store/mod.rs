@@ -247,10 +247,11 @@ pub trait FamilyStore: Send + Sync + 'static {
     /// Closes a subject's families but one, as [`FamilyStore::close`] would each, all of them in one step. Serialised
     /// with openings: a family that was opened before the first step is closed, one opened after it is not.
     fn close_others(&self, others: Others) -> impl Future<Output = Result<ClosedOthers, StoreError>> + Send;
-    /// One family, for this client to present a token of it next.
+    /// One family, for this client to present a token of this generation next.
     fn sight(
         &self,
         id: SessionId,
+        generation: Generation,
         client: ClientId,
     ) -> impl Future<Output = Result<Option<(Family, Option<Sight>)>, StoreError>> + Send;
     /// One family.

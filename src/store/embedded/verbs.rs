@@ -18,7 +18,7 @@ use crate::{
         ClientId, Kid, SessionId, SubjectRef, Timestamp,
         audit::{Draft, Event, Outcome},
         denial::{Bearer, Ends, Entry, Target},
-        family::{Closure, Moment, Standing},
+        family::{Closure, Generation, Moment, Standing},
         feed::{Epoch, Mark},
     },
     store::{
@@ -67,7 +67,12 @@ impl FamilyStore for EmbeddedStore {
     }
 
     /// A step is one transaction, and needs nothing that was seen before.
-    async fn sight(&self, id: SessionId, _client: ClientId) -> Result<Option<(Family, Option<Sight>)>, StoreError> {
+    async fn sight(
+        &self,
+        id: SessionId,
+        _generation: Generation,
+        _client: ClientId,
+    ) -> Result<Option<(Family, Option<Sight>)>, StoreError> {
         Ok(self.find(id).await?.map(|family| (family, None)))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Two trips: a look (at the bucket and at the hub, at once), and a change (beside which the hub is looked at again). The
 //! look is made before the token's secret can be checked, because what it is checked by is in the record; what is decided
-//! by it is written only if nothing of it has moved.
+//! by it is written only if nothing of it has moved. A session that was left here as the token says it is need not be looked
+//! at: then it is one trip.
 
 use std::fmt;
 
@@ -35,13 +36,23 @@ use crate::{
 pub struct Sight {
     footing: Footing,
     family: Option<(Record, Cuts)>,
-    /// Nobody has looked whether the subject is cut off.
-    supposed: bool,
+    basis: Basis,
     hub: HubCuts,
     /// Whose cut-offs the hub was asked for.
     client: ClientId,
     /// Where it went, if it was asked for by the id that it had elsewhere.
     lead: Option<Lead>,
+}
+
+/// What of it was looked at. Whatever was not, the change depends on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    /// All.
+    Seen,
+    /// Not whether the subject is cut off: it is supposed not to be.
+    Supposed,
+    /// Nothing: the session is supposed to be as this node left it.
+    Remembered,
 }
 
 impl Sight {
@@ -60,10 +71,18 @@ impl fmt::Debug for Sight {
 }
 
 impl Core {
-    /// Looks at a family for this client to present a token of it next.
-    pub(super) async fn sight(&self, id: SessionId, client: ClientId) -> Result<Option<(Family, Sight)>, StoreError> {
+    /// Looks at a family for this client to present a token of this generation next.
+    pub(super) async fn sight(
+        &self,
+        id: SessionId,
+        generation: Generation,
+        client: ClientId,
+    ) -> Result<Option<(Family, Sight)>, StoreError> {
         let began = self.begin().await?;
-        let mut sight = self.sight_of(began, id, client).await?;
+        let mut sight = match self.remember(began, id, generation, &client) {
+            Some(sight) => sight,
+            None => self.sight_of(began, id, client).await?,
+        };
         if sight.family.is_none()
             && let Some(lead) = self.lead(began, id).await?
         {
@@ -71,6 +90,19 @@ impl Core {
         }
         self.life.current(&sight.footing.began)?;
         Ok(sight.family.as_ref().map(|(record, _)| record.family.clone()).map(|family| (family, sight)))
+    }
+
+    /// As it was left here, if it may be so still.
+    fn remember(&self, began: Began, id: SessionId, generation: Generation, client: &ClientId) -> Option<Sight> {
+        if began.standing() != Standing::Whole || self.node.knows_of_cuts(id) {
+            return None;
+        }
+        let hub = self.hub.cuts_of_late(&began, client, self.clock.monotonic())?;
+        let record = self.life.heads.left_at(id, generation)?;
+        let nothing = Cuts::none(record.family.subject);
+        let footing = Footing { began, stamped: self.node.stamped() };
+        let (family, client) = (Some((record, nothing)), client.clone());
+        Some(Sight { footing, family, basis: Basis::Remembered, hub, client, lead: None })
     }
 
     async fn sight_of(&self, began: Began, id: SessionId, client: ClientId) -> Result<Sight, StoreError> {
@@ -88,7 +120,7 @@ impl Core {
             let nothing = Cuts::none(record.family.subject);
             (record, nothing)
         });
-        Ok(Sight { footing, family, supposed: true, hub, client, lead: None })
+        Ok(Sight { footing, family, basis: Basis::Supposed, hub, client, lead: None })
     }
 
     async fn look_at_family(&self, began: Began, id: SessionId, client: ClientId) -> Result<Sight, StoreError> {
@@ -96,7 +128,7 @@ impl Core {
         if family.as_ref().is_some_and(|(_, cuts)| !cuts.is_empty()) {
             self.node.learn_of_cuts(id);
         }
-        Ok(Sight { footing: found.footing, family, supposed: false, hub, client, lead: None })
+        Ok(Sight { footing: found.footing, family, basis: Basis::Seen, hub, client, lead: None })
     }
 
     pub(super) async fn present(&self, mut p: Presentation) -> Result<Presented, StoreError> {
@@ -104,11 +136,15 @@ impl Core {
         let seen = p.sight.take().filter(|sight| sight.client == p.client);
         let turn = self.node.turn_now(bucket);
         // Whoever has the turn changes what was seen.
-        if let Some(sight) = seen.filter(|_| turn.is_some())
-            && let Some((made, unsure)) = self.try_present(sight, bucket, &p).await?
-        {
-            drop(turn);
-            return self.acknowledge(bucket, made, unsure).await;
+        if let Some(sight) = seen.filter(|_| turn.is_some()) {
+            let remembered = sight.basis == Basis::Remembered;
+            if let Some((made, unsure)) = self.try_present(sight, bucket, &p).await? {
+                drop(turn);
+                return self.acknowledge(bucket, made, unsure).await;
+            }
+            if remembered {
+                self.life.heads.moved_elsewhere(p.id);
+            }
         }
         let turn = match turn {
             Some(turn) => turn,
@@ -178,7 +214,7 @@ impl Core {
         bucket: Bucket,
         p: &Presentation,
     ) -> Result<Option<(Made<Presented>, Unsure<'_>)>, StoreError> {
-        let Sight { footing, family, supposed, hub, .. } = sight;
+        let Sight { footing, family, basis, hub, .. } = sight;
         let began = footing.began;
         let step = Step::on(self, bucket, footing);
         let at = step.moment.now;
@@ -188,6 +224,7 @@ impl Core {
             let verdict = self.verdict(p, began.standing(), None, false, step.moment);
             return done(Presented { verdict, held_back: None, family: None, at });
         };
+        let seen = if basis == Basis::Remembered { record.encode() } else { record.begins().to_vec() };
         self.node.recall(p.id, &mut record.family.lineage);
         let lineage = &record.family.lineage;
         let cut_off = p.id.stamp() < cuts.before(Ends::Sessions).max(hub.sessions);
@@ -199,7 +236,7 @@ impl Core {
             () => None,
         };
         // It depends on what it was decided by only where something is written.
-        if supposed && !(success && held_back.is_none()) {
+        if basis != Basis::Seen && !(success && held_back.is_none()) {
             return Ok(None);
         }
         match verdict {
@@ -210,7 +247,7 @@ impl Core {
                 let outcome = Presented { verdict, held_back, family: Some(record.family), at };
                 Ok(debts.map(|debts| (Made { began, outcome, debts }, self.node.unsure(None))))
             }
-            _ => self.carry_out(step, p, record, &cuts, hub, verdict).await,
+            _ => self.carry_out(step, p, (&seen, record), &cuts, hub, verdict).await,
         }
     }
 
@@ -218,7 +255,7 @@ impl Core {
         &self,
         mut step: Step<'_>,
         p: &Presentation,
-        mut record: Record,
+        (seen, mut record): (&[u8], Record),
         cuts: &Cuts,
         hub: HubCuts,
         verdict: Verdict,
@@ -259,8 +296,8 @@ impl Core {
             // subject lies in the bucket, and the change itself depends on it. One that comes later denies what is handed
             // out here: it is stamped already.
             _ => {
-                step.moves(&record);
-                tokio::join!(step.make_rotation(&record, cuts, at), self.hub_cuts(began, &p.client))
+                let change = step.make_rotation((seen, record.next()), cuts, at);
+                tokio::join!(change, self.hub_cuts(began, &p.client))
             }
         };
         let Some(debts) = made? else {
@@ -269,14 +306,22 @@ impl Core {
         };
         self.node.settled(p.id);
         let outcome = Presented { verdict, held_back: None, family: Some(record.family), at };
-        let covered = match hub {
-            Ok(hub) => outcome.is_success() && p.id.stamp() < hub.sessions,
+        let hub = match hub {
+            Ok(hub) => hub,
             Err(error) => {
                 self.hand_over(bucket, debts);
                 return Err(error);
             }
         };
-        let outcome = if covered { outcome.cut_off() } else { outcome };
+        let outcome = match outcome.is_success() {
+            true if p.id.stamp() < hub.sessions => outcome.cut_off(),
+            // What would be handed out is denied already. It is stamped anew, and nobody has had an answer.
+            true if at < hub.tokens => {
+                self.hand_over(bucket, debts);
+                return Ok(None);
+            }
+            _ => outcome,
+        };
         Ok(Some((Made { began, outcome, debts }, unsure)))
     }
 

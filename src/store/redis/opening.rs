@@ -64,7 +64,7 @@ impl Core {
         step.also(|commit| {
             commit.field_is(families.clone(), id.as_bytes(), None).hset(families, id.as_bytes(), &record.encode())
         });
-        step.moves(&record);
+        step.moves(record.clone());
         step.note(opening.audit.clone(), done(Event::SessionOpened, id, Some(Generation(0)), None));
         if let Some(debts) = step.make().await? {
             return Ok(Some(Made { began, outcome: Opened::Family(record.family), debts }));

@@ -29,18 +29,14 @@ impl Record {
     }
 
     /// To be written in its place.
-    pub(super) fn next(&self) -> Vec<u8> {
-        self.encode_as(self.version.wrapping_add(1))
+    pub(super) fn next(&self) -> Self {
+        Self { version: self.version.wrapping_add(1), ..self.clone() }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        self.encode_as(self.version)
-    }
-
-    fn encode_as(&self, version: u32) -> Vec<u8> {
         let Family { id, lineage, key, subject, sealed } = &self.family;
         let mut out = Vec::with_capacity(96 + sealed.len());
-        out.extend(version.to_be_bytes());
+        out.extend(self.version.to_be_bytes());
         out.extend(due(&self.family).to_be_bytes());
         out.extend(subject.0);
         let times = [

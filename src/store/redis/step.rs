@@ -38,7 +38,7 @@ pub(super) struct Footing {
     /// Under what the bucket was looked at.
     pub(super) began: Began,
     /// The latest instant that is known to have been stamped, in this bucket or here.
-    stamped: Timestamp,
+    pub(super) stamped: Timestamp,
 }
 
 /// What a bucket was seen to hold.
@@ -339,13 +339,14 @@ impl<'c> Step<'c> {
     pub(super) fn put_over(&mut self, seen: [u8; 4], record: &Record) {
         let key = self.core.layout.families(self.bucket);
         let id = *record.family.id.as_bytes();
-        self.also(|commit| commit.field_begins(key.clone(), &id, &seen).hset(key, &id, &record.next()));
-        self.moves(record);
+        let next = record.next();
+        self.also(|commit| commit.field_begins(key.clone(), &id, &seen).hset(key, &id, &next.encode()));
+        self.moves(next);
     }
 
-    /// This session will be as it is here: it is remembered, should the store lose it.
-    pub(super) fn moves(&mut self, record: &Record) {
-        self.moved.push(record.clone());
+    /// This session will be as it is here: it is remembered.
+    pub(super) fn moves(&mut self, record: Record) {
+        self.moved.push(record);
     }
 
     /// Only if the record is still the one that was seen.
@@ -483,11 +484,11 @@ impl<'c> Step<'c> {
         }
     }
 
-    /// The same where a family moves on to this record, stamped at that instant, and nothing else is written but the one
-    /// thing that is owed for it.
+    /// The same where a family moves on to this record from one that begins like `seen`, stamped at that instant, and
+    /// nothing else is written but the one thing that is owed for it.
     pub(super) async fn make_rotation(
-        self,
-        record: &Record,
+        mut self,
+        (seen, next): (&[u8], Record),
         cuts: &Cuts,
         stamped: Timestamp,
     ) -> Result<Option<Vec<Debt>>, StoreError> {
@@ -497,14 +498,15 @@ impl<'c> Step<'c> {
             keys: [layout.meta(*bucket), layout.families(*bucket), layout.cuts(*bucket), layout.owed(*bucket)],
             asked: moment.now,
             life: began.mark(),
-            session: record.family.id.as_bytes(),
-            record: (&record.begins(), record.next()),
+            session: next.family.id.as_bytes(),
+            record: (seen, next.encode()),
             subject: &cuts.subject.0,
             cuts: cuts.rows(),
             stamped,
             owes: self.owed.first().map(Owed::encode).unwrap_or_default(),
         };
         let outcome = rotate.make(&core.link).await?;
+        self.moves(next);
         self.made(outcome)
     }
 

@@ -10,7 +10,7 @@ use crate::{
         ClientId, SessionId, SubjectRef, Timestamp,
         audit::Draft,
         denial::Ends,
-        family::{Closure, Moment, Standing},
+        family::{Closure, Generation, Moment, Standing},
     },
     store::{
         Amended, ClosedFamily, ClosedOthers, Family, FamilyStore, Opened, Opening, Others, Presentation, Presented,
@@ -133,8 +133,13 @@ impl FamilyStore for RedisStore {
         self.core.present(presentation).await
     }
 
-    async fn sight(&self, id: SessionId, client: ClientId) -> Result<Option<(Family, Option<Sight>)>, StoreError> {
-        Ok(self.core.sight(id, client).await?.map(|(family, sight)| (family, Some(sight))))
+    async fn sight(
+        &self,
+        id: SessionId,
+        generation: Generation,
+        client: ClientId,
+    ) -> Result<Option<(Family, Option<Sight>)>, StoreError> {
+        Ok(self.core.sight(id, generation, client).await?.map(|(family, sight)| (family, Some(sight))))
     }
 
     async fn amend(&self, id: SessionId, seen: Vec<u8>, sealed: Vec<u8>, audit: Draft) -> Result<Amended, StoreError> {

@@ -1,9 +1,10 @@
 //! What the hub cuts off: of a client, and of everyone. Every refresh asks twice, so one look answers all who wait when it
-//! begins; whoever comes while it is under way waits for the next.
+//! begins; whoever comes while it is under way waits for the next. What was seen of late is good for who asks again before
+//! anyone is answered.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Weak},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::gone;
+use super::{Hub, gone};
 use crate::{
     model::{
         ClientId, Timestamp,
@@ -48,6 +49,49 @@ pub(in crate::store::redis) struct HubCuts {
 impl HubCuts {
     fn and(self, other: Self) -> Self {
         Self { sessions: self.sessions.max(other.sessions), tokens: self.tokens.max(other.tokens), ..self }
+    }
+}
+
+/// How long what was seen is of late.
+const LATE: Duration = Duration::from_millis(50);
+/// Of how many clients it is remembered.
+const CLIENTS: usize = 4096;
+
+/// Under what a look was taken, when it was asked for, and what it saw.
+type Seen = (Began, Duration, HubCuts);
+
+/// What was seen last, for each client.
+#[derive(Default)]
+pub(super) struct Latest(Mutex<HashMap<ClientId, Seen>>);
+
+impl Latest {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, Seen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn(&self, client: &ClientId, seen: Seen) {
+        let mut latest = self.lock();
+        if let Some(known) = latest.get_mut(client) {
+            *known = seen;
+            return;
+        }
+        if latest.len() >= CLIENTS {
+            latest.clear();
+        }
+        latest.insert(client.clone(), seen);
+    }
+}
+
+impl Hub {
+    /// What cuts this client off, as it was seen of late in the life that this began under.
+    pub(in crate::store::redis) fn cuts_of_late(
+        &self,
+        began: &Began,
+        client: &ClientId,
+        now: Duration,
+    ) -> Option<HubCuts> {
+        let (under, asked, cuts) = *self.latest.lock().get(client)?;
+        (under.mark() == began.mark() && now.saturating_sub(asked) < LATE).then_some(cuts)
     }
 }
 
@@ -136,12 +180,20 @@ async fn answer(core: &Arc<Core>, mut all: Vec<Asked>) {
     if all.is_empty() {
         return;
     }
+    let now = core.clock.monotonic();
     let (life, cuts) = match core.look_at_hub_cuts(&all).await {
         Ok((life, cuts)) => (life, cuts.into_iter().map(Ok).collect()),
         Err(error) => (None, vec![Err(error); all.len()]),
     };
-    for (Asked { began, answer, .. }, cuts) in all.into_iter().zip(cuts) {
+    let mut learnt: Option<ClientId> = None;
+    for (Asked { began, client, answer }, cuts) in all.into_iter().zip(cuts) {
         let told = cuts.and_then(|cuts| is_of(life.as_deref(), &began).map(|()| cuts));
+        if let Ok(cuts) = told
+            && learnt.as_ref() != Some(&client)
+        {
+            core.hub.latest.learn(&client, (began, now, cuts));
+            learnt = Some(client);
+        }
         let _ = answer.send(told);
     }
 }

@@ -94,6 +94,7 @@ pub(super) struct Hub {
     orders: mpsc::Sender<Ask>,
     /// Whoever asks what is cut off.
     cuts: mpsc::Sender<cuts::Asked>,
+    latest: cuts::Latest,
     /// Buckets whose hand-over was left for later.
     left: Left,
     /// Whose word the head of the audit log has.
@@ -138,7 +139,11 @@ impl Hub {
     /// The way, and where it leads: to the clerk, and to who looks out for cut-offs.
     pub(super) fn new() -> (Self, mpsc::Receiver<Ask>, mpsc::Receiver<cuts::Asked>) {
         let ((orders, asked), (cuts, questions)) = (mpsc::channel(QUEUE), mpsc::channel(cuts::QUEUE));
-        (Self { orders, cuts, left: Left::default(), notary: OnceLock::new() }, asked, questions)
+        (
+            Self { orders, cuts, latest: cuts::Latest::default(), left: Left::default(), notary: OnceLock::new() },
+            asked,
+            questions,
+        )
     }
 
     fn notary(&self) -> Option<&Arc<dyn Notary>> {

@@ -1,4 +1,5 @@
-//! The sessions that moved of late: opened, rotated, closed. What Redis loses of them in a failover is pushed again.
+//! The sessions that moved of late: opened, rotated, closed. What Redis loses of them in a failover is pushed again, and one
+//! that has not moved since need not be looked at before it moves on.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,7 +8,10 @@ use std::{
 };
 
 use super::super::record::Record;
-use crate::model::{SessionId, family::Served};
+use crate::model::{
+    SessionId,
+    family::{Generation, Served},
+};
 
 /// How many are remembered.
 const MOST: usize = 200_000;
@@ -23,11 +27,19 @@ pub(crate) struct Heads {
 
 #[derive(Default)]
 struct Moved {
-    records: HashMap<SessionId, (Served, Record)>,
+    heads: HashMap<SessionId, Head>,
     /// In the order in which they moved; a session that moved again stands here twice.
     order: VecDeque<(Served, SessionId)>,
     /// What moved before this was forgotten, because there was too much of it.
     forgotten: Served,
+}
+
+/// A session as it was left here.
+struct Head {
+    at: Served,
+    record: Record,
+    /// Nothing is known to have moved it since.
+    is_last: bool,
 }
 
 impl Heads {
@@ -41,12 +53,12 @@ impl Heads {
     pub(crate) fn moved(&self, record: Record, at: Served) {
         let mut moved = self.lock();
         let id = record.family.id;
-        moved.records.insert(id, (at, record));
+        moved.heads.insert(id, Head { at, record, is_last: true });
         moved.order.push_back((at, id));
         while moved.order.front().is_some_and(|(then, _)| at.since(*then) > self.within) {
             moved.drop_first();
         }
-        while moved.order.len() > MOST * 2 || moved.records.len() > MOST {
+        while moved.order.len() > MOST * 2 || moved.heads.len() > MOST {
             moved.forgotten = moved.order.front().map_or(at, |(then, _)| *then);
             moved.drop_first();
         }
@@ -54,7 +66,22 @@ impl Heads {
 
     /// One that moved is not spoken of any more: a person is to be forgotten.
     pub(crate) fn forget(&self, id: SessionId) {
-        self.lock().records.remove(&id);
+        self.lock().heads.remove(&id);
+    }
+
+    /// As it was left here, for who has a token of this generation. One of a later generation was handed out elsewhere.
+    pub(crate) fn left_at(&self, id: SessionId, generation: Generation) -> Option<Record> {
+        let moved = self.lock();
+        let head = moved.heads.get(&id).filter(|head| head.is_last)?;
+        let lineage = &head.record.family.lineage;
+        (lineage.head == generation && lineage.closed.is_none()).then(|| head.record.clone())
+    }
+
+    /// Somebody else has moved it since.
+    pub(crate) fn moved_elsewhere(&self, id: SessionId) {
+        if let Some(head) = self.lock().heads.get_mut(&id) {
+            head.is_last = false;
+        }
     }
 
     /// A node has left that knew what moved before this time served, and nobody else may.
@@ -71,7 +98,7 @@ impl Heads {
     }
 
     pub(super) fn all(&self) -> Vec<Record> {
-        self.lock().records.values().map(|(_, record)| record.clone()).collect()
+        self.lock().heads.values().map(|head| head.record.clone()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Moved> {
@@ -82,8 +109,8 @@ impl Heads {
 impl Moved {
     fn drop_first(&mut self) {
         let Some((at, id)) = self.order.pop_front() else { return };
-        if self.records.get(&id).is_some_and(|(last, _)| *last == at) {
-            self.records.remove(&id);
+        if self.heads.get(&id).is_some_and(|head| head.at == at) {
+            self.heads.remove(&id);
         }
     }
 }

@@ -216,7 +216,7 @@ impl Core {
                     let families = self.layout.families(bucket);
                     step.also(|commit| {
                         let commit = commit.field_is(families.clone(), id.as_bytes(), None);
-                        commit.hset(families, id.as_bytes(), &moved.next())
+                        commit.hset(families, id.as_bytes(), &moved.encode())
                     });
                 }
             }
@@ -238,7 +238,7 @@ fn again(entry: &Entry) -> NewEntry {
 /// stamps of a head) is that of the one that was written later.
 fn further(record: &mut Record, moved: &Record) -> bool {
     let was = record.family.clone();
-    let is_later = moved.version.saturating_add(1) >= record.version;
+    let is_later = moved.version >= record.version;
     let (lineage, other) = (&mut record.family.lineage, &moved.family.lineage);
     if other.head > lineage.head || (is_later && other.head == lineage.head) {
         (lineage.head, lineage.stamps) = (other.head, other.stamps);
