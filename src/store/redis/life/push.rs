@@ -1,7 +1,7 @@
 //! What this node knows, pushed into a store that came back as another. All of it may be done twice, and never makes weaker
 //! what is there.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
@@ -28,8 +28,10 @@ use crate::{
 
 /// Buckets that are asked, or written to, at once.
 pub(super) const AT_ONCE: usize = 64;
-/// Entries that are looked at in one go.
-const ENTRIES: usize = 1000;
+/// Entries that are looked at in one go: enough of them that many lie in the same bucket.
+const ENTRIES: usize = 1 << 16;
+/// Entries of one bucket that are one step.
+const TOGETHER: usize = 128;
 /// By how much the clocks of two servers may differ.
 const CLOCKS: Duration = Duration::from_secs(3600);
 
@@ -43,7 +45,12 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
     // First what moved, as this node has it: what the log says of it counts after that.
     let heads = core.life.heads.all();
     let moved = heads.len();
-    each(waited(core), core, heads.into_iter(), |core, record| async move { core.move_again(record).await }).await?;
+    let mut heads_of = BTreeMap::<Bucket, Vec<Record>>::new();
+    heads.into_iter().for_each(|head| heads_of.entry(Bucket::of_session(head.family.id)).or_default().push(head));
+    each(waited(core), core, heads_of.into_iter(), |core, (bucket, heads)| async move {
+        core.move_all_again(bucket, heads).await
+    })
+    .await?;
     core.come_abreast().await?;
     let younger = life.dated.minus(CLOCKS);
     let mut after = 0;
@@ -51,10 +58,19 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
         let page = core.mirror.entries(after, ENTRIES).await?;
         let Some(last) = page.entries.last() else { break };
         after = last.position;
-        let entries: Vec<_> = page.entries.into_iter().filter(|entry| entry.at >= younger).collect();
-        pushed += entries.len();
-        each(waited(core), core, entries.into_iter(), |core, entry| async move { core.deny_again(&entry).await })
-            .await?;
+        let (mut singles, mut cuts) = (BTreeMap::<Bucket, Vec<Entry>>::new(), Vec::new());
+        for entry in page.entries.into_iter().filter(|entry| entry.at >= younger) {
+            pushed += 1;
+            match bucket_of(&entry) {
+                Some(bucket) => singles.entry(bucket).or_default().push(entry),
+                None => cuts.push(entry),
+            }
+        }
+        each(waited(core), core, cuts.into_iter(), |core, entry| async move { core.cut_again(&entry).await }).await?;
+        each(waited(core), core, singles.into_iter(), |core, (bucket, entries)| async move {
+            core.deny_again(bucket, &entries).await
+        })
+        .await?;
     }
     let millis = u64::try_from((core.clock.monotonic() - began).as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
@@ -65,6 +81,15 @@ pub(super) async fn push(core: &Arc<Core>, life: &reign::Life) -> Result<(), Sto
         "what this node knows is in the store again"
     );
     Ok(())
+}
+
+/// Where it stands, if it is about one token or one session.
+fn bucket_of(entry: &Entry) -> Option<Bucket> {
+    match entry.target {
+        Target::Token(id) => Some(Bucket::of_token(id)),
+        Target::Session(id) => Some(Bucket::of_session(id)),
+        Target::Subject(_) | Target::Client(_) | Target::Key(_) | Target::All => None,
+    }
 }
 
 /// Of what replicas are waited for, no more at once than there are connections to wait on: what queues for one has less
@@ -124,34 +149,56 @@ impl Core {
         }
     }
 
-    /// What the hub's log denies is denied in its bucket, too.
-    async fn deny_again(&self, entry: &Entry) -> Result<(), StoreError> {
-        match &entry.target {
-            Target::Session(id) => self.close_again(*id, entry).await,
-            Target::Token(id) => {
-                let found = self.seen(self.repairs()?, self.look(Bucket::of_token(*id))).await?;
-                let mut step = Step::new(self, Bucket::of_token(*id), &found);
-                self.say_again(&mut step, self.layout.denied_token(*id), entry);
-                step.make().await?.map(drop).ok_or(StoreError::Busy)
+    /// What the hub's log cuts a subject off of is cut off in its bucket, too.
+    async fn cut_again(&self, entry: &Entry) -> Result<(), StoreError> {
+        let Target::Subject(subject) = entry.target else { return Ok(()) };
+        let bucket = Bucket::of_subject(subject);
+        for _ in 0..TRIES {
+            let mut found = self.seen(self.repairs()?, self.look_at_cuts(self.look(bucket), subject)).await?;
+            let cuts = found.cuts(subject)?;
+            let mut step = Step::new(self, bucket, &found);
+            let (key, field) = (self.layout.cuts(bucket), Cuts::field(subject, entry.ends));
+            let row = cuts.merged(entry.ends, &again(entry));
+            step.unchanged(&cuts);
+            step.also(|commit| commit.hset(key, &field, &row));
+            if step.make().await?.is_some() {
+                return Ok(());
             }
-            Target::Subject(subject) => {
-                let bucket = Bucket::of_subject(*subject);
-                for _ in 0..TRIES {
-                    let mut found = self.seen(self.repairs()?, self.look_at_cuts(self.look(bucket), *subject)).await?;
-                    let cuts = found.cuts(*subject)?;
-                    let mut step = Step::new(self, bucket, &found);
-                    let (key, field) = (self.layout.cuts(bucket), Cuts::field(*subject, entry.ends));
-                    let row = cuts.merged(entry.ends, &again(entry));
-                    step.unchanged(&cuts);
-                    step.also(|commit| commit.hset(key, &field, &row));
-                    if step.make().await?.is_some() {
-                        return Ok(());
-                    }
-                }
-                Err(StoreError::Busy)
-            }
-            Target::Client(_) | Target::Key(_) | Target::All => Ok(()),
         }
+        Err(StoreError::Busy)
+    }
+
+    /// What the hub's log denies of single tokens and sessions of this bucket is denied there, too.
+    async fn deny_again(&self, bucket: Bucket, entries: &[Entry]) -> Result<(), StoreError> {
+        let families = self.layout.families(bucket);
+        for entries in entries.chunks(TOGETHER) {
+            let sessions = entries.iter().filter_map(|entry| match entry.target {
+                Target::Session(id) => Some(id),
+                _ => None,
+            });
+            let look = sessions.fold(self.look(bucket), |look, id| look.hget(families.clone(), id.as_bytes()));
+            let mut found = self.seen(self.repairs()?, look).await?;
+            let mut step = Step::new(self, bucket, &found);
+            let mut open = Vec::new();
+            for entry in entries {
+                match entry.target {
+                    Target::Session(id) => {
+                        if found.record(id)?.is_some_and(|record| record.family.lineage.closed.is_none()) {
+                            open.push((id, entry));
+                        } else {
+                            self.say_again(&mut step, self.layout.denied_session(id), entry);
+                        }
+                    }
+                    Target::Token(id) => self.say_again(&mut step, self.layout.denied_token(id), entry),
+                    _ => {}
+                }
+            }
+            step.make().await?.ok_or(StoreError::Busy)?;
+            for (id, entry) in open {
+                self.close_again(id, entry).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn close_again(&self, id: crate::model::SessionId, entry: &Entry) -> Result<(), StoreError> {
@@ -178,6 +225,20 @@ impl Core {
         if entry.feed_until > step.moment.now {
             step.also(|commit| commit.set_until(key, b"1", entry.feed_until));
         }
+    }
+
+    /// Sessions of this bucket that moved are where they were, or further. Most are: they are looked at together.
+    async fn move_all_again(&self, bucket: Bucket, moved: Vec<Record>) -> Result<(), StoreError> {
+        for moved in moved.chunks(TOGETHER) {
+            let ids: Vec<_> = moved.iter().map(|record| record.family.id).collect();
+            let found = self.records(self.repairs()?, bucket, &ids).await?;
+            for (moved, (_, found)) in moved.iter().zip(found) {
+                if found.is_none_or(|mut found| further(&mut found, moved)) {
+                    self.move_again(moved.clone()).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A session that moved is where it was, or further.
