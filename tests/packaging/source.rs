@@ -18,6 +18,8 @@ fn the_source_package_holds_sources() {
         let stray: Vec<_> = files.iter().filter(|file| file.starts_with(folder)).collect();
         assert!(stray.is_empty(), "{stray:?}");
     }
+    let tests: Vec<_> = files.iter().filter(|file| file.ends_with("tests.rs")).collect();
+    assert!(tests.is_empty(), "{tests:?}");
     let sizes: Vec<u64> = files.iter().filter_map(|file| here(file).metadata().ok()).map(|about| about.len()).collect();
     let (size, longest) = (sizes.iter().sum::<u64>(), sizes.iter().max());
     assert!(size < 5 << 19, "{size} bytes");
