@@ -128,7 +128,12 @@ impl Found<'_> {
 
     /// Whether it is what the URL says.
     fn mode(&mut self, info: &Info, wanted: &Wanted) -> bool {
-        let (what, form) = match info.get("redis_mode") {
+        // Valkey says it by another name.
+        let mode = match info.get("redis_mode") {
+            "" => info.get("server_mode"),
+            mode => mode,
+        };
+        let (what, form) = match mode {
             "sentinel" => ("a Sentinel", "redis+sentinel://HOSTS/NAME"),
             "cluster" if !wanted.cluster => ("a node of a cluster", "redis+cluster://HOSTS"),
             _ => return true,
@@ -144,8 +149,8 @@ impl Found<'_> {
         let version = info.get("redis_version");
         let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         let known = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        if known < (6, 2) {
-            let sentence = format!("its version is {version}; 6.2 or later, or Valkey, is needed: install that");
+        if known < (7, 0) {
+            let sentence = format!("its version is {version}; 7.0 or later, or Valkey, is needed: install that");
             self.refuse("version", &sentence, None);
         }
     }
@@ -298,7 +303,8 @@ impl Found<'_> {
 
     fn missing(&mut self, name: &str, said: &str, wanted: &Wanted) {
         let user = &wanted.user;
-        if said.contains("keys") || said.contains("key ") {
+        // A command is run, a key is accessed.
+        if said.contains("access") {
             let sentence = format!("the user {user} may not touch keys that begin with {}", wanted.prefix);
             let mend = format!("ACL SETUSER {user} ~{}*", wanted.prefix);
             if !self.all.iter().any(|finding| finding.mend.as_deref() == Some(&mend)) {
@@ -329,8 +335,8 @@ mod tests {
     fn what_is_older_than_our_scripts_need_is_refused_and_valkey_is_not() {
         for (text, taken) in [
             ("redis_version:6.0.16", false),
-            ("redis_version:6.2.0", true),
-            ("redis_version:7.0.15", true),
+            ("redis_version:6.2.14", false),
+            ("redis_version:7.0.0", true),
             ("redis_version:10.0.0", true),
             ("redis_version:5.0.14", false),
             ("redis_version:", false),

@@ -138,7 +138,12 @@ impl Wire {
         let mut answers = self.ask(request).await?;
         match answers.pop() {
             Some(Value::BulkString(text)) if text == echo.as_bytes() => Ok(answers),
-            Some(Value::ServerError(error)) => Err(Lost(told(&error))),
+            Some(Value::ServerError(error)) => Err(Lost(match told(&error) {
+                said if said.contains("wrong number") => {
+                    "it is a Sentinel of before Redis 7.0; install a later one".into()
+                }
+                said => said,
+            })),
             _ => Err(self.mixed_up()),
         }
     }
