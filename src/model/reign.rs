@@ -390,7 +390,7 @@ impl Me<'_> {
             return Duty::Wait(Wait::Word(doubt));
         }
         let first_saw = self.first_saw.filter(|(seal, _)| *seal == life.seal).map_or(now, |(_, at)| at);
-        let over = first_saw + life.lease + life.lease / 8;
+        let over = first_saw + life.outlasts();
         if now < over {
             return Duty::Wait(Wait::Leases(over));
         }
@@ -449,6 +449,11 @@ impl Life {
         mark
     }
 
+    /// How long after its beginning no lease of an earlier life is left, whatever the clocks' rates.
+    fn outlasts(&self) -> Duration {
+        self.lease + self.lease / 8
+    }
+
     /// What a node that serves says of it.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -478,6 +483,11 @@ pub enum Refused {
     /// It takes part, and spoke a moment ago.
     #[error("this node takes part and spoke a moment ago: stop it first")]
     Alive,
+    /// It may still be serving by a lease of before.
+    #[error(
+        "the store came back a moment ago, and this node may still be serving by what it was told before: try again soon"
+    )]
+    Early,
 }
 
 /// Nobody waits for this node any more: what it alone knows is lost.
@@ -487,9 +497,13 @@ pub enum Refused {
 pub fn waive(node: NodeId, seen: &Seen<'_>, silent: Duration) -> Result<Change, Refused> {
     let life = seen.life.ok_or(Refused::Empty)?;
     let row = seen.row(node).ok_or(Refused::NoSuchNode)?;
-    // One that has not pushed into this life holds no lease of it, and those of earlier lives are waited for.
-    if row.pushed == life.seal && seen.now.since(row.seen) < silent.max(life.lease * 2) {
-        return Err(Refused::Alive);
+    if row.pushed == life.seal {
+        if seen.now.since(row.seen) < silent.max(life.lease * 2) {
+            return Err(Refused::Alive);
+        }
+    } else if !life.whole && seen.now.since(life.since) < life.outlasts() {
+        // It holds no lease of this life. Under one of before it may go on acknowledging what nobody would wait for.
+        return Err(Refused::Early);
     }
     let mut life = life.clone();
     life.waived.push(node);

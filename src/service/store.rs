@@ -136,7 +136,9 @@ impl Service {
             WordError::Refused(Refused::NoSuchNode) => {
                 Error::NotFound("no such node takes part in this store; `rescind store show` names those that do")
             }
-            WordError::Refused(refused @ Refused::Alive) => conflict("node_alive", refused.to_string()),
+            WordError::Refused(refused @ (Refused::Alive | Refused::Early)) => {
+                conflict("node_alive", refused.to_string())
+            }
             WordError::Refused(refused) => conflict("store_empty", refused.to_string()),
             WordError::NoId(_) => Error::request("node", error.to_string()),
             WordError::Store(error) => error.into(),

@@ -198,6 +198,22 @@ fn who_is_gone_can_be_waived_and_who_serves_cannot() {
 }
 
 #[test]
+fn nobody_is_waived_while_a_lease_of_before_may_be_held() {
+    let now = Timestamp::from_seconds(1_795_374_806);
+    let begun = Life { whole: false, since: now, ..life() };
+    let rows = [(A, row(33)), (B, row(32))];
+    let tried = |life: &Life, after: Duration| {
+        let now = now.plus(after);
+        waive(B, &Seen { life: Some(life), rows: &rows, served: Served(0), raised: now, now }, Duration::ZERO)
+    };
+    let over = begun.lease + begun.lease / 8;
+    assert_eq!(tried(&begun, over - Duration::from_millis(1)).unwrap_err(), Refused::Early);
+    assert_eq!(tried(&begun, over).unwrap().gone, [B]);
+    // It was added and never served: there is no life before that it could serve by.
+    assert!(tried(&Life { whole: true, ..begun }, Duration::ZERO).is_ok());
+}
+
+#[test]
 fn a_node_leaves_to_one_that_has_followed() {
     let followed = |position| [(A, row(33)), (B, Row { followed: position, ..row(33) })];
     let life = life();
