@@ -662,6 +662,40 @@ async fn over_tls_both_sides_show_who_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn over_tls_sentinels_are_asked_and_their_next_master_is_found() {
+    let files = Files::new();
+    let mut watched = Watched::start_over_tls(&files);
+    let url = watched.url().replace("redis+", "rediss+") + &files.query();
+    let link = ready(&url).await;
+    assert!(works(&link, KEY).await);
+    let old = watched.master();
+    assert_eq!(watched.servers[old].ask::<String>(&["GET", KEY]), "x");
+    watched.servers[old].kill();
+    let heir = watched.heir(old);
+    wait_for("the heir is found", || works(&link, KEY)).await;
+    assert_eq!(watched.servers[heir].ask::<String>(&["GET", KEY]), "x");
+    // Sentinels that do not know who asks say nothing.
+    let nobody = format!("{}?ca={}", watched.url().replace("redis+", "rediss+"), files.ca.display());
+    let link = open_with(&nobody, Options { deadline: Duration::from_millis(500), ..options() });
+    assert!(matches!(link.ready(Duration::from_millis(700)).await, Err(OpenError::Away(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_a_cluster_is_found_whole_and_the_heir_of_a_master_too() {
+    let files = Files::new();
+    let mut cluster = Cluster::start_over_tls(&files);
+    let link = ready(&(cluster.url().replace("redis+", "rediss+") + &files.query())).await;
+    let keys = ["rescind:{abc}:families", "rescind:{def}:families", "rescind:{123}:families", "rescind:{hub}:log"];
+    for key in keys {
+        assert!(works(&link, key).await, "{key}");
+    }
+    let old = cluster.master_of(KEY).unwrap();
+    cluster.servers[old].kill();
+    cluster.heir(KEY, old);
+    wait_for("the heir is found", || works(&link, KEY)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_socket_and_a_database_of_its_own_are_found() {
     let dir = tempfile::TempDir::new().unwrap();
     let path = dir.path().join("socket");

@@ -1029,7 +1029,7 @@ fn explore(name: &str, world: World, at_least: usize, sights: &[Sight]) {
         tick: if long() { SHORT_TICK } else { TICK },
         ..world
     };
-    let checker = world.checker().threads(2).spawn_bfs().join();
+    let checker = world.checker().threads(1).spawn_bfs().join();
     println!("{name}: {} unique states, {} deep", checker.unique_state_count(), checker.max_depth());
     for (property, path) in checker.discoveries() {
         println!("{property}: {:?}", path.into_actions());
@@ -1045,7 +1045,7 @@ fn explore(name: &str, world: World, at_least: usize, sights: &[Sight]) {
 /// Explores a world without a protection until a promise is found broken.
 fn refute(world: World, promise: &'static str) {
     let broken = BTreeSet::from([promise]);
-    let checker = world.checker().threads(2).finish_when(stateright::HasDiscoveries::AnyOf(broken)).spawn_bfs().join();
+    let checker = world.checker().threads(1).finish_when(stateright::HasDiscoveries::AnyOf(broken)).spawn_bfs().join();
     let path = checker.discovery(promise).unwrap_or_else(|| panic!("`{promise}` holds even without that protection"));
     println!("{promise}: {} states, refuted by {:?}", checker.unique_state_count(), path.into_actions());
 }
@@ -1118,6 +1118,18 @@ fn an_empty_store_is_not_taken_for_a_new_one() {
 fn a_store_put_back_from_long_ago_waits_for_an_operator() {
     let world = World { nodes: 1, snapshot: true, word: true, revoked: &[FAMILY], generations: 2, ..CALM };
     explore("put back", world, 4_000, &[Sight::Older, Sight::SignedAfterwards, Sight::RefreshedAfterwards]);
+}
+
+#[test]
+fn two_faults_after_another_deceive_nobody() {
+    let signs = &[Sight::SignedAfterwards];
+    let stops = World { stop: true, wipe: true, fine: true, word: true, ..CALM };
+    explore("stopped, wiped", stops, 4_000, &[Sight::Left, Sight::Wiped, Sight::SignedAfterwards]);
+    explore("crash, wiped", World { crash: Some(true), wipe: true, word: true, ..CALM }, 4_000, signs);
+    explore("crash, waived", World { failover: true, crash: Some(true), waive: true, ..CALM }, 4_000, signs);
+    let late = World { failover: true, nodes: 1, late: 1, waive: true, revoked: BOTH, ..CALM };
+    explore("late, waived", late, 4_000, signs);
+    explore("failover, wiped", World { failover: true, wipe: true, word: true, ..CALM }, 4_000, signs);
 }
 
 // ---- the rule without one of its protections

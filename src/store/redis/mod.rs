@@ -120,6 +120,22 @@ async fn arrive(core: Weak<Core>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The servers that this address names, once they answer, and their time. What it says of the prefix counts.
+async fn reach(
+    url: &StoreUrl,
+    options: &mut Options,
+    machine: Arc<dyn Clock>,
+) -> Result<(Link, Arc<dyn Clock>), link::OpenError> {
+    if let Some(prefix) = url.prefix() {
+        options.prefix = prefix.into();
+    }
+    let link = Link::open(url, options, machine.clone())?;
+    link.ready(READY_WITHIN).await?;
+    // Where nobody looks whether the two clocks agree, they are one.
+    let clock: Arc<dyn Clock> = if options.skew.is_zero() { machine } else { link.clock() };
+    Ok((link, clock))
+}
+
 impl RedisStore {
     /// Opens the store that this address names, and makes it if there is none.
     ///
@@ -131,19 +147,12 @@ impl RedisStore {
         machine: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StoreError> {
-        if let Some(prefix) = url.prefix() {
-            options.prefix = prefix.into();
-        }
-        let failed = |e: link::OpenError| StoreError::Failed(e.to_string());
-        let link = Link::open(url, &options, machine.clone()).map_err(failed)?;
-        link.ready(READY_WITHIN).await.map_err(failed)?;
+        let (link, clock) = reach(url, &mut options, machine).await.map_err(|e| StoreError::Failed(e.to_string()))?;
         let layout = Layout::new(&options.prefix);
         // Whoever cannot be asked now is asked by the keeper, before anything is written.
         if let Ok(seen) = Look::default().get(layout.hub("layout")).ask(&link).await {
             Edition::read(seen.parts.first().map_or(Ok(None), maybe)?)?;
         }
-        // Where nobody looks whether the two clocks agree, they are one.
-        let clock: Arc<dyn Clock> = if options.skew.is_zero() { machine } else { link.clock() };
         let node = Node::new(options.retention);
         let mirror = Mirror::open(&options, clock.clone(), &*random).map_err(|e| StoreError::Failed(e.to_string()))?;
         let memories = Memories::open(options.journal.as_deref(), &*random)?;

@@ -5,7 +5,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use super::{Server, wait};
+use super::{Server, tls::Files, wait};
 
 /// Who serves what.
 const SHARES: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
@@ -19,6 +19,15 @@ pub struct Cluster {
 impl Cluster {
     /// With these lines for each server besides.
     pub fn start(lines: &[&str]) -> Self {
+        Self::start_with(lines, None)
+    }
+
+    /// All of them speak TLS, with each other too.
+    pub fn start_over_tls(files: &Files) -> Self {
+        Self::start_with(&["tls-cluster yes"], Some(files))
+    }
+
+    fn start_with(lines: &[&str], files: Option<&Files>) -> Self {
         let dir = TempDir::new().unwrap();
         let mut servers: Vec<Server> = (0..6)
             .map(|n| {
@@ -30,12 +39,17 @@ impl Cluster {
                     "cluster-replica-validity-factor 0".to_owned(),
                 ];
                 let lines = own.into_iter().chain(lines.iter().map(|line| (*line).to_owned()));
-                Server::prepared("redis-server", dir.path().join(format!("node-{n}")), lines.collect())
+                let mut server =
+                    Server::prepared("redis-server", dir.path().join(format!("node-{n}")), lines.collect());
+                if let Some(files) = files {
+                    server.speak_tls(files);
+                }
+                server
             })
             .collect();
         let buses: Vec<String> = servers.iter().map(bus).collect();
         for me in 0..6 {
-            let lines: Vec<_> = (0..6).map(|n| member(n, me, servers[n].port, &buses[n])).collect();
+            let lines: Vec<_> = (0..6).map(|n| member(n, me, servers[n].told(), &buses[n])).collect();
             let text = lines.join("\n") + "\nvars currentEpoch 6 lastVoteEpoch 0\n";
             fs::write(servers[me].dir.join("nodes.conf"), text).unwrap();
         }
@@ -54,7 +68,7 @@ impl Cluster {
     }
 
     pub fn url(&self) -> String {
-        let hosts: Vec<_> = self.servers.iter().map(Server::address).collect();
+        let hosts: Vec<_> = self.servers.iter().map(Server::told_address).collect();
         format!("redis+cluster://{}", hosts.join(","))
     }
 

@@ -67,6 +67,8 @@ pub struct Server {
     environment: Vec<(String, String)>,
     child: Option<Child>,
     password: Option<(String, String)>,
+    /// Where it speaks TLS, to its peers too.
+    tls: Option<u16>,
     _owned: Option<TempDir>,
 }
 
@@ -94,7 +96,18 @@ impl Server {
     pub fn prepared(program: &'static str, dir: PathBuf, lines: Vec<String>) -> Self {
         fs::create_dir_all(&dir).unwrap();
         let (host, environment) = (Host::default(), Vec::new());
-        Self { host, port: spare_port(), dir, program, lines, environment, child: None, password: None, _owned: None }
+        Self {
+            host,
+            port: spare_port(),
+            dir,
+            program,
+            lines,
+            environment,
+            child: None,
+            password: None,
+            tls: None,
+            _owned: None,
+        }
     }
 
     /// Starts, or starts again as it was; ready when this returns.
@@ -137,6 +150,24 @@ impl Server {
 
     pub fn url(&self) -> String {
         format!("redis://{}", self.address())
+    }
+
+    /// From its start on it speaks TLS with its peers and with clients, and what it says of itself is that port.
+    pub fn speak_tls(&mut self, files: &tls::Files) {
+        let port = spare_port();
+        self.lines.extend(files.lines(port));
+        self.line("tls-replication yes");
+        self.tls = Some(port);
+    }
+
+    /// The port that others are told.
+    pub fn told(&self) -> u16 {
+        self.tls.unwrap_or(self.port)
+    }
+
+    /// The place that others are told.
+    pub fn told_address(&self) -> String {
+        format!("{}:{}", self.host.address, self.told())
     }
 
     /// Adds a line of configuration for the next start.

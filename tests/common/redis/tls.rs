@@ -37,6 +37,12 @@ impl Files {
         Self { ca: write("ca.pem", ca.pem()), server, client, _dir: dir }
     }
 
+    /// What stands behind the hosts in the URL of a client with these.
+    pub fn query(&self) -> String {
+        let (cert, key) = &self.client;
+        format!("?ca={}&cert={}&key={}", self.ca.display(), cert.display(), key.display())
+    }
+
     /// Lines for a server that speaks TLS on this port besides, and only with whom this authority knows.
     pub fn lines(&self, port: u16) -> Vec<String> {
         vec![
