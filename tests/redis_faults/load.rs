@@ -14,6 +14,7 @@ use crate::{
     harness::text,
     history::{History, Refusal, Revoked},
     nodes::{Clients, Order},
+    trials,
     verify::Verifiers,
 };
 
@@ -21,12 +22,15 @@ use crate::{
 const SESSIONS: usize = 6;
 /// Access tokens of a session that are remembered: those that may still be good.
 const REMEMBERED: usize = 4;
-/// Between two steps of a worker.
-const PACE: Duration = Duration::from_millis(15);
 /// Before the same is asked again.
 const PAUSE: Duration = Duration::from_millis(60);
 /// A service that does not come back within this is lost.
 const HOPELESS: Duration = Duration::from_secs(60);
+
+/// Between two steps of a worker. In the short form other tests have the processors too.
+fn pace() -> Duration {
+    Duration::from_millis(trials(45, 15) as u64)
+}
 
 /// What a token endpoint said.
 pub enum Answer {
@@ -183,7 +187,7 @@ impl Worker {
     /// Until it is over. Gives back what it holds then.
     pub async fn run(mut self) -> Vec<Session> {
         while !self.world.over() {
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(pace()).await;
             if self.sessions.len() < SESSIONS {
                 let subject = self.subjects[self.dice.below(2)].clone();
                 let public = self.dice.below(4) == 0;
