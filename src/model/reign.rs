@@ -490,13 +490,18 @@ pub enum Refused {
     Early,
 }
 
-/// Nobody waits for this node any more: what it alone knows is lost.
+/// Nobody waits for this node any more: what it alone knows is lost. `vouched`: the servers that hold the store, as for
+/// [`duty`], asked before the store was.
 ///
 /// # Errors
 /// [`Refused`].
-pub fn waive(node: NodeId, seen: &Seen<'_>, silent: Duration) -> Result<Change, Refused> {
+pub fn waive(node: NodeId, vouched: Reign, seen: &Seen<'_>, silent: Duration) -> Result<Change, Refused> {
     let life = seen.life.ok_or(Refused::Empty)?;
     let row = seen.row(node).ok_or(Refused::NoSuchNode)?;
+    // Of what nobody has taken over yet, nothing tells when the leases of before end.
+    if life.reign != vouched {
+        return Err(Refused::Early);
+    }
     if row.pushed == life.seal {
         if seen.now.since(row.seen) < silent.max(life.lease * 2) {
             return Err(Refused::Alive);

@@ -122,7 +122,7 @@ impl Service {
     /// An operator's word that a node of a shared store is gone for ever: nobody waits any more for what it alone knew.
     ///
     /// # Errors
-    /// The caller may not; 404: no such node; 409: it takes part, or the store is not shared; 503.
+    /// The caller may not; 404: no such node; 409: it takes part or may still serve, or the store is not shared; 503.
     pub async fn waive_node(&self, ctx: &Context, node: &str) -> Result<Report, Error> {
         ctx.require(Permission::StoreRestore)?;
         let conflict = |code, hint: String| Error::Conflict { code, hint, earliest: None };
@@ -136,9 +136,8 @@ impl Service {
             WordError::Refused(Refused::NoSuchNode) => {
                 Error::NotFound("no such node takes part in this store; `rescind store show` names those that do")
             }
-            WordError::Refused(refused @ (Refused::Alive | Refused::Early)) => {
-                conflict("node_alive", refused.to_string())
-            }
+            WordError::Refused(refused @ Refused::Alive) => conflict("node_alive", refused.to_string()),
+            WordError::Refused(refused @ Refused::Early) => conflict("node_may_serve", refused.to_string()),
             WordError::Refused(refused) => conflict("store_empty", refused.to_string()),
             WordError::NoId(_) => Error::request("node", error.to_string()),
             WordError::Store(error) => error.into(),

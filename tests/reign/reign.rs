@@ -636,7 +636,8 @@ impl World {
             .map(|(id, _)| *id)
             .filter(|id| *id == s.nodes[n].id || s.nodes.iter().all(|node| node.id != *id));
         let id = id.filter(|id| data.rows.iter().any(|(other, row)| other == id && row.pushed != life.seal)).max()?;
-        let change = waive(id, &seen, Duration::ZERO).ok()?;
+        let vouched = Reign(s.servers[server].run.into());
+        let change = waive(id, vouched, &seen, Duration::ZERO).ok()?;
         // What it alone knows is lost, and nothing else.
         let waited_for = |node: &&Node| node.id != id && rows.iter().any(|(other, _)| *other == node.id);
         let others = s.nodes.iter().filter(waited_for).fold(0, |all, node| all | node.journal);
@@ -918,8 +919,8 @@ impl Model for World {
             if node.step.is_some() {
                 actions.push(Action::Acknowledge(n));
             } else if self.begins(s, n).is_some() {
-                // Nodes are alike: who revokes what is settled beforehand.
-                let fresh = self.revoked.iter().enumerate().filter(|(i, _)| i % s.nodes.len() == n);
+                // Nodes are alike: who revokes what is settled beforehand, the last one first, which may come late.
+                let fresh = self.revoked.iter().rev().enumerate().filter(|(i, _)| (i + n + 1) % s.nodes.len() == 0);
                 let fresh = fresh.filter(|(_, bit)| s.truth.acknowledged & **bit == 0);
                 actions.extend(fresh.map(|(_, bit)| Action::Revoke(n, *bit)));
                 if s.truth.acknowledged != 0 {

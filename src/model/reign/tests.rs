@@ -190,11 +190,11 @@ fn who_is_gone_can_be_waived_and_who_serves_cannot() {
     let now = Timestamp::from_seconds(1_795_374_806);
     let seen = Seen { life: Some(&life), rows: &rows, served: Served(0), raised: now, now };
     let minute = Duration::from_secs(60);
-    assert_eq!(waive(A, &seen, minute).unwrap_err(), Refused::Alive);
-    assert_eq!(waive(B, &seen, minute).unwrap().gone, [B]);
-    assert_eq!(waive(NodeId(9), &seen, minute).unwrap_err(), Refused::NoSuchNode);
+    assert_eq!(waive(A, life.reign, &seen, minute).unwrap_err(), Refused::Alive);
+    assert_eq!(waive(B, life.reign, &seen, minute).unwrap().gone, [B]);
+    assert_eq!(waive(NodeId(9), life.reign, &seen, minute).unwrap_err(), Refused::NoSuchNode);
     let later = Seen { now: now.plus(minute), ..seen };
-    assert_eq!(waive(A, &later, minute).unwrap().gone, [A]);
+    assert_eq!(waive(A, life.reign, &later, minute).unwrap().gone, [A]);
 }
 
 #[test]
@@ -204,13 +204,15 @@ fn nobody_is_waived_while_a_lease_of_before_may_be_held() {
     let rows = [(A, row(33)), (B, row(32))];
     let tried = |life: &Life, after: Duration| {
         let now = now.plus(after);
-        waive(B, &Seen { life: Some(life), rows: &rows, served: Served(0), raised: now, now }, Duration::ZERO)
+        let seen = Seen { life: Some(life), rows: &rows, served: Served(0), raised: now, now };
+        waive(B, begun.reign, &seen, Duration::ZERO)
     };
     let over = begun.lease + begun.lease / 8;
     assert_eq!(tried(&begun, over - Duration::from_millis(1)).unwrap_err(), Refused::Early);
     assert_eq!(tried(&begun, over).unwrap().gone, [B]);
-    // It was added and never served: there is no life before that it could serve by.
-    assert!(tried(&Life { whole: true, ..begun }, Duration::ZERO).is_ok());
+    // Nobody has taken it over yet: it looks whole and is of other servers.
+    let old = Life { whole: true, reign: Reign(99), ..begun.clone() };
+    assert_eq!(tried(&old, over).unwrap_err(), Refused::Early);
 }
 
 #[test]

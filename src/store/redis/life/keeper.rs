@@ -312,7 +312,7 @@ impl Round<'_> {
 }
 
 /// Stands for these servers, and for no others.
-fn reign_of(vouched: &Vouched) -> Reign {
+pub(super) fn reign_of(vouched: &Vouched) -> Reign {
     let mut names: Vec<_> = vouched.masters.iter().map(|master| (&master.run_id, &master.replication_id)).collect();
     names.sort();
     let mut digest = Sha256::new();

@@ -84,6 +84,10 @@ impl Told {
         for (id, row) in &change.rows {
             commit = commit.hset(nodes.clone(), &id.0.to_be_bytes(), &encode(row));
         }
+        // Whoever goes has said nothing since, and those who stay have not gone.
+        for (id, row) in self.rows.iter().filter(|_| !change.gone.is_empty()) {
+            commit = commit.field_is(nodes.clone(), &id.0.to_be_bytes(), Some(&encode(row)));
+        }
         for id in &change.gone {
             commit = commit.hdel(nodes.clone(), &id.0.to_be_bytes());
         }

@@ -13,6 +13,7 @@ use super::{
         step::TRIES,
     },
     Now,
+    keeper::reign_of,
     record::{Told, seal},
     report::LifeReport,
 };
@@ -64,7 +65,15 @@ impl RedisStore {
     /// [`WordError`].
     pub async fn waive(&self, node: &str, audit: Draft) -> Result<(), WordError> {
         let id = id_of(node).ok_or_else(|| WordError::NoId(node.into()))?;
-        self.core.say(|told| reign::waive(NodeId(id), &told.seen(), SILENT)).await?;
+        let vouched = self.core.link.urgent().vouched().await?;
+        let waived = |told: &Told| {
+            // Those that were vouched for, and not others that came after them, have said it.
+            if self.core.link.way() != vouched.way {
+                return Err(Refused::Early);
+            }
+            reign::waive(NodeId(id), reign_of(&vouched), &told.seen(), SILENT)
+        };
+        self.core.say(waived).await?;
         Ok(self.core.put_on_record(audit, format!("node {node} waived"), |_| true).await?)
     }
 

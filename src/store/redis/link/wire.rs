@@ -140,7 +140,7 @@ impl Wire {
             Some(Value::BulkString(text)) if text == echo.as_bytes() => Ok(answers),
             Some(Value::ServerError(error)) => Err(Lost(match told(&error) {
                 said if said.contains("wrong number") => {
-                    "it is a Sentinel of before Redis 7.0; install a later one".into()
+                    "it refuses PING with a word, as Sentinels of before Redis 7.0 do; 7.0 or later is needed".into()
                 }
                 said => said,
             })),
