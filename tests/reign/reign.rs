@@ -9,7 +9,7 @@
 //! A state holds ages, not instants: time has no end here. What is told one by one is a majority from the second on; and who
 //! asks them one after the other and hears of the old master from most has asked when most still named it.
 //!
-//! Each protection is switched off once: the exploration then finds how a promise is broken.
+//! Protections are switched off one by one: the exploration then finds how a promise is broken.
 
 use std::{
     collections::BTreeSet,
@@ -1165,7 +1165,7 @@ fn model_refutes_acknowledging_without_a_lease() {
 
 #[test]
 fn model_refutes_acknowledging_under_another_lease_than_it_began_under() {
-    refute(World { guards: Guards { term: false, way: false, ..ALL_GUARDS }, ..FAILOVER }, COMPLETE);
+    refute(World { guards: Guards { term: false, ..ALL_GUARDS }, wipe: true, ..CALM }, COMPLETE);
 }
 
 #[test]
