@@ -318,6 +318,19 @@ async fn a_node_that_has_left_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_nodes_that_stop_at_once_one_stays_registered() {
+    for _ in 0..4 {
+        let (journals, server) = (TempDir::new().unwrap(), Server::start(DURABLE));
+        let [a, b] = [
+            node(&server.url(), options("a", journals.path())).await,
+            node(&server.url(), options("b", journals.path())).await,
+        ];
+        let left = tokio::join!(a.leave(), b.leave());
+        assert!(matches!(left, (true, false) | (false, true)), "{left:?}: nobody is left who knows what they knew");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn windows_of_two_nodes_agree_and_stand_still_in_an_outage() {
     let (journals, server) = (TempDir::new().unwrap(), Server::start(DURABLE));
     let [a, b] = [

@@ -39,7 +39,7 @@ impl Refused {
                 | ServerErrorKind::MasterDown,
             ) => Self::Later(text),
             Some(ServerErrorKind::ReadOnly) => Self::Demoted(text),
-            // Redis 6 says it inside another error.
+            // A script may say it inside another error.
             _ if text.contains("-READONLY") => Self::Demoted(text),
             _ if error.code() == "BUSY" => Self::Later(text),
             _ => Self::No(text),
