@@ -1062,73 +1062,73 @@ fn long() -> bool {
 fn a_failover_loses_no_acknowledged_revocation() {
     let world = World { failover: true, ..CALM };
     let sights = [Sight::AcknowledgedAfterwards, Sight::SignedAfterwards, Sight::HeldBack, Sight::WaitedForNodes];
-    explore("failover", world, 4_000, &sights);
+    explore("failover", world, 10_000, &sights);
 }
 
 #[test]
 fn positions_that_were_lost_and_given_again_deceive_nobody() {
     let world = World { failover: true, revoked: BOTH, ..CALM };
-    explore("positions", world, 4_000, &[Sight::SignedAfterwards]);
+    explore("positions", world, 10_000, &[Sight::SignedAfterwards]);
 }
 
 #[test]
 fn a_failover_brings_nothing_spent_alive() {
     let world = World { failover: true, revoked: &[FAMILY], generations: 2, ..CALM };
-    explore("refreshes", world, 4_000, &[Sight::RefreshedAfterwards]);
+    explore("refreshes", world, 10_000, &[Sight::RefreshedAfterwards]);
 }
 
 #[test]
 fn a_node_that_is_gone_for_ever_is_waited_for_until_it_is_waived() {
     let world = World { failover: true, waive: true, ..CALM };
-    explore("waived alive", world, 4_000, &[Sight::WaitedForNodes, Sight::WaitedForLeases, Sight::SignedAfterwards]);
+    explore("waived alive", world, 10_000, &[Sight::WaitedForNodes, Sight::WaitedForLeases, Sight::SignedAfterwards]);
     let world = World { failover: true, waive: true, gone: true, ..CALM };
-    explore("gone", world, 4_000, &[Sight::WaitedForNodes, Sight::SignedAfterwards]);
+    explore("gone", world, 10_000, &[Sight::WaitedForNodes, Sight::SignedAfterwards]);
 }
 
 #[test]
 fn a_node_that_crashes_comes_back_with_what_it_knew() {
     let world = World { failover: true, crash: Some(true), ..CALM };
-    explore("crash", world, 4_000, &[Sight::SignedAfterwards, Sight::WaitedForNodes]);
+    explore("crash", world, 10_000, &[Sight::SignedAfterwards, Sight::WaitedForNodes]);
 }
 
 #[test]
 fn a_node_that_lost_its_journal_is_waited_for_as_the_one_that_it_was() {
     let world = World { failover: true, crash: Some(false), waive: true, ..CALM };
-    explore("journal lost", world, 4_000, &[Sight::SignedAfterwards, Sight::WaitedForNodes]);
+    explore("journal lost", world, 10_000, &[Sight::SignedAfterwards, Sight::WaitedForNodes]);
 }
 
 #[test]
 fn a_node_that_has_just_come_is_not_forgotten() {
     let world = World { failover: true, nodes: 1, late: 1, ..CALM };
-    explore("late", world, 4_000, &[Sight::SignedAfterwards, Sight::WaitedToBeKnown]);
+    explore("late", world, 10_000, &[Sight::SignedAfterwards, Sight::WaitedToBeKnown]);
 }
 
 #[test]
 fn a_node_that_stops_leaves_what_it_knew_to_another() {
     let world = World { failover: true, stop: true, ..CALM };
-    explore("stop", world, 4_000, &[Sight::SignedAfterwards, Sight::Left]);
+    explore("stop", world, 10_000, &[Sight::SignedAfterwards, Sight::Left]);
 }
 
 #[test]
 fn an_empty_store_is_not_taken_for_a_new_one() {
     let world = World { wipe: true, word: true, revoked: if long() { BOTH } else { &[TOKEN] }, generations: 1, ..CALM };
-    explore("wiped", world, 4_000, &[Sight::Wiped, Sight::ServesWiped, Sight::SignedAfterwards]);
+    explore("wiped", world, 10_000, &[Sight::Wiped, Sight::ServesWiped, Sight::SignedAfterwards]);
 }
 
 #[test]
 fn a_store_put_back_from_long_ago_waits_for_an_operator() {
     let world = World { nodes: 1, snapshot: true, word: true, revoked: &[FAMILY], generations: 2, ..CALM };
-    explore("put back", world, 4_000, &[Sight::Older, Sight::SignedAfterwards, Sight::RefreshedAfterwards]);
+    explore("put back", world, 10_000, &[Sight::Older, Sight::SignedAfterwards, Sight::RefreshedAfterwards]);
 }
 
 #[test]
 fn two_faults_after_another_deceive_nobody() {
     let signs = &[Sight::SignedAfterwards];
     let stops = World { stop: true, wipe: true, fine: true, word: true, ..CALM };
-    explore("stopped, wiped", stops, 4_000, &[Sight::Left, Sight::Wiped, Sight::SignedAfterwards]);
-    explore("crash, wiped", World { crash: Some(true), wipe: true, word: true, ..CALM }, 4_000, signs);
-    explore("crash, waived", World { failover: true, crash: Some(true), waive: true, ..CALM }, 4_000, signs);
-    explore("late, waived", World { failover: true, nodes: 1, late: 1, waive: true, ..CALM }, 4_000, signs);
+    explore("stopped, wiped", stops, 10_000, &[Sight::Left, Sight::Wiped, Sight::SignedAfterwards]);
+    explore("crash, wiped", World { crash: Some(true), wipe: true, word: true, ..CALM }, 10_000, signs);
+    explore("crash, waived", World { failover: true, crash: Some(true), waive: true, ..CALM }, 10_000, signs);
+    explore("late, waived", World { failover: true, nodes: 1, late: 1, waive: true, ..CALM }, 10_000, signs);
 }
 
 // ---- the rule without one of its protections

@@ -304,7 +304,7 @@ impl Found<'_> {
     fn missing(&mut self, name: &str, said: &str, wanted: &Wanted) {
         let user = &wanted.user;
         // A command is run, a key is accessed. The name of a user may hold anything but blanks.
-        if (said.contains("permissions to access") || said.contains("can't access")) && !said.contains("database") {
+        if said.contains("permissions to access") || said.contains("can't access") {
             let sentence = format!("the user {user} may not touch keys that begin with {}", wanted.prefix);
             let mend = format!("ACL SETUSER {user} ~{}*", wanted.prefix);
             if !self.all.iter().any(|finding| finding.mend.as_deref() == Some(&mend)) {

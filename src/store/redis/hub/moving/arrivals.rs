@@ -1,7 +1,7 @@
 //! The sessions of an embedded store, as they will be here.
 
 use super::{
-    Rename, SESSIONS,
+    Rename,
     mover::{Change, change},
 };
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
         },
     },
 };
+
+/// Sessions that are read and written together: so many that a bucket gets several of them in one change.
+const SESSIONS: usize = 8192;
 
 /// A session as it will be here.
 pub(super) struct Arrival {

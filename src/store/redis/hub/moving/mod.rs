@@ -36,14 +36,8 @@ use crate::{
 mod arrivals;
 mod mover;
 
-/// Rows that are read and written together.
-const PAGE: usize = 500;
-/// Sessions that are: so many that a bucket gets several of them in one change.
-const SESSIONS: usize = 8192;
 /// Buckets that are asked or written at once.
 const AT_ONCE: usize = 64;
-/// What the cut-off says.
-const REASON: &str = "the store was moved, and sessions have other ids there";
 
 /// Gives a family another id, and its client with it; what is sealed is bound to the id, and the keys are elsewhere. `None`:
 /// it ended with its key.

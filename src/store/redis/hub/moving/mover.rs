@@ -9,7 +9,7 @@ use super::{
         log::{is_kept_for_long, sealed, stands_for_many, written},
         pen::{LIST, place_of},
     },
-    AT_ONCE, Destination, MoveError, Moved, PAGE, REASON, Rename,
+    AT_ONCE, Destination, MoveError, Moved, Rename,
     arrivals::{Arrival, Arrivals},
     done, join,
 };
@@ -36,6 +36,11 @@ use crate::{
         },
     },
 };
+
+/// Rows that are read and written together.
+const PAGE: usize = 500;
+/// What the cut-off says.
+const REASON: &str = "the store was moved, and sessions have other ids there";
 
 /// What is written in a bucket.
 pub(super) type Change = Box<dyn FnOnce(Commit) -> Commit + Send>;
